@@ -1,0 +1,1 @@
+//! placeholder head, replaced as the crate is written
