@@ -100,6 +100,15 @@ impl DType {
         }
     }
 
+    /// The alignment, in bytes, that elements need to be used in place: 1 for block-quantised types.
+    pub const fn align(self) -> usize {
+        if self.is_quantized() {
+            1
+        } else {
+            self.block_bytes()
+        }
+    }
+
     /// True for the block-quantised types.
     pub const fn is_quantized(self) -> bool {
         self.block_len() > 1
@@ -146,11 +155,13 @@ impl DType {
                 self.block_len()
             )));
         }
-        (elements / self.block_len()).checked_mul(self.block_bytes()).ok_or(Error::Limit {
-            what: "tensor bytes",
-            max: usize::MAX as u64,
-            got: u64::MAX,
-        })
+        (elements / self.block_len())
+            .checked_mul(self.block_bytes())
+            .ok_or(Error::Limit {
+                what: "tensor bytes",
+                max: usize::MAX as u64,
+                got: u64::MAX,
+            })
     }
 }
 
@@ -165,9 +176,13 @@ impl FromStr for DType {
 
     fn from_str(s: &str) -> Result<Self> {
         let lower = s.to_ascii_lowercase();
-        DType::ALL.iter().copied().find(|d| d.name() == lower).ok_or_else(|| {
-            let names: Vec<_> = DType::ALL.iter().map(|d| d.name()).collect();
-            Error::Unsupported(format!("dtype `{s}`; known: {}", names.join(", ")))
-        })
+        DType::ALL
+            .iter()
+            .copied()
+            .find(|d| d.name() == lower)
+            .ok_or_else(|| {
+                let names: Vec<_> = DType::ALL.iter().map(|d| d.name()).collect();
+                Error::Unsupported(format!("dtype `{s}`; known: {}", names.join(", ")))
+            })
     }
 }

@@ -45,6 +45,23 @@ impl Error {
     pub fn invalid(what: impl Into<String>) -> Self {
         Error::InvalidInput(what.into())
     }
+
+    /// An [`Error::Malformed`] of this format at this byte offset.
+    pub fn malformed(format: &'static str, offset: u64, what: impl Into<String>) -> Self {
+        Error::Malformed {
+            format,
+            offset,
+            what: what.into(),
+        }
+    }
+
+    /// An [`Error::Io`] on this file or source.
+    pub fn io(path: impl Into<String>, source: std::io::Error) -> Self {
+        Error::Io {
+            path: path.into(),
+            source,
+        }
+    }
 }
 
 /// The crate's result.

@@ -1,6 +1,40 @@
 //! Host tensors, dtypes, quantised blocks and weight files.
 #![deny(unsafe_code)]
+
+#[cfg(target_endian = "big")]
+compile_error!(
+    "firelight-tensor reads little-endian data in place: big-endian targets are not supported"
+);
+
+mod bytes;
+mod cast;
+pub mod compare;
+pub mod convert;
 mod dtype;
 mod error;
+pub mod gguf;
+mod header;
+mod layout;
+pub mod quant;
+pub mod safetensors;
+mod shape;
+mod source;
+mod tensor;
+mod weights;
+
+pub use bytes::{AlignedBuf, Bytes};
+pub use compare::{Comparison, Tolerance, compare};
 pub use dtype::DType;
 pub use error::{Error, Result};
+pub use gguf::Gguf;
+pub use header::{HeaderStep, MAX_RANK, MAX_TENSORS, TensorInfo, UnsupportedTensor};
+pub use layout::Layout;
+pub use safetensors::SafeTensors;
+pub use shape::Shape;
+#[cfg(all(feature = "mmap", not(target_arch = "wasm32")))]
+pub use source::MmapSource;
+pub use source::{ByteSource, MemSource};
+#[cfg(not(target_arch = "wasm32"))]
+pub use source::{FileSource, open_source};
+pub use tensor::Tensor;
+pub use weights::Weights;

@@ -1,0 +1,176 @@
+//! One face for every weight file.
+
+use crate::gguf::{Gguf, Metadata};
+use crate::header::TensorSet;
+use crate::safetensors::SafeTensors;
+use crate::{ByteSource, Result, Tensor, TensorInfo, UnsupportedTensor};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The tensors of a model, whatever file format they are in.
+#[derive(Clone)]
+pub struct Weights {
+    set: TensorSet,
+    origin: Origin,
+}
+
+#[derive(Clone)]
+enum Origin {
+    SafeTensors(BTreeMap<String, String>),
+    Gguf(Metadata),
+}
+
+impl Weights {
+    /// Opens a `.gguf` file (of a split set any part), a `.safetensors` file, an index of shards (`.json`), or a folder
+    /// with `model.safetensors`, `model.safetensors.index.json` or exactly one `.gguf` file or set.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the path is none of these; otherwise as [`Gguf::open_path`] and [`SafeTensors::open`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open_path(path: impl AsRef<std::path::Path>) -> Result<Self> {
+        let path = path.as_ref();
+        if path.is_dir() {
+            return Self::open_path(weights_in_folder(path)?);
+        }
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("gguf") => Ok(Gguf::open_path(path)?.into()),
+            Some("safetensors") => Ok(SafeTensors::open(crate::open_source(path)?)?.into()),
+            Some("json") => Ok(SafeTensors::open_sharded(path)?.into()),
+            _ => Self::open(crate::open_source(path)?),
+        }
+    }
+
+    /// Opens a single file by its first bytes: GGUF by its magic, otherwise safetensors.
+    ///
+    /// # Errors
+    /// As [`Gguf::open`] and [`SafeTensors::open`].
+    pub fn open(source: Arc<dyn ByteSource>) -> Result<Self> {
+        let mut magic = [0; 4];
+        if source.len() >= 4 {
+            source.read_at(0, &mut magic)?;
+        }
+        match &magic {
+            b"GGUF" => Ok(Gguf::open(source)?.into()),
+            _ => Ok(SafeTensors::open(source)?.into()),
+        }
+    }
+
+    /// The names of all tensors that can be read, in file order.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.set.tensors().iter().map(|t| t.name.as_str())
+    }
+
+    /// The records of all tensors that can be read, in file order.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        self.set.tensors()
+    }
+
+    /// The tensors whose types this crate does not read.
+    pub fn unsupported(&self) -> &[UnsupportedTensor] {
+        self.set.unsupported()
+    }
+
+    /// One tensor's record; `None` also for a tensor of a type not read.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.set.info(name)
+    }
+
+    /// One tensor's record, which must be there.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there is no such tensor, `Unsupported` naming its type if it is of one not read.
+    pub fn require(&self, name: &str) -> Result<&TensorInfo> {
+        self.set.require(name)
+    }
+
+    /// Reads one tensor. A mapped file lends its bytes without a copy where they are aligned for the type.
+    ///
+    /// # Errors
+    /// As [`Weights::require`]; `Io` if reading fails.
+    pub fn read(&self, name: &str) -> Result<Tensor> {
+        self.set.read(name)
+    }
+
+    /// Reads one tensor's bytes into `buf`, which must have exactly its size.
+    ///
+    /// # Errors
+    /// As [`Weights::read`]; `InvalidInput` if the size differs.
+    pub fn read_into(&self, name: &str, buf: &mut [u8]) -> Result<()> {
+        self.set.read_into(name, buf)
+    }
+
+    /// The bytes of all tensors that can be read.
+    pub fn total_bytes(&self) -> u64 {
+        self.set.tensors().iter().map(|t| t.nbytes as u64).sum()
+    }
+
+    /// The files, in the order that [`TensorInfo::part`] counts.
+    pub fn sources(&self) -> &[Arc<dyn ByteSource>] {
+        self.set.sources()
+    }
+
+    /// The metadata of a GGUF file; `None` for other formats.
+    pub fn gguf_metadata(&self) -> Option<&Metadata> {
+        match &self.origin {
+            Origin::Gguf(metadata) => Some(metadata),
+            Origin::SafeTensors(_) => None,
+        }
+    }
+
+    /// The `__metadata__` of a safetensors file; `None` for other formats.
+    pub fn safetensors_metadata(&self) -> Option<&BTreeMap<String, String>> {
+        match &self.origin {
+            Origin::SafeTensors(metadata) => Some(metadata),
+            Origin::Gguf(_) => None,
+        }
+    }
+}
+
+impl From<Gguf> for Weights {
+    fn from(file: Gguf) -> Self {
+        Weights {
+            set: file.set,
+            origin: Origin::Gguf(file.metadata),
+        }
+    }
+}
+
+impl From<SafeTensors> for Weights {
+    fn from(file: SafeTensors) -> Self {
+        Weights {
+            set: file.set,
+            origin: Origin::SafeTensors(file.metadata),
+        }
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn weights_in_folder(dir: &std::path::Path) -> Result<std::path::PathBuf> {
+    for name in ["model.safetensors", "model.safetensors.index.json"] {
+        let path = dir.join(name);
+        if path.is_file() {
+            return Ok(path);
+        }
+    }
+    let here = dir.display().to_string();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(|e| crate::Error::io(&here, e))? {
+        let path = entry.map_err(|e| crate::Error::io(&here, e))?.path();
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
+        // Of a split set the first part stands for all.
+        let first = crate::gguf::split_name(name).is_none_or(|(_, no, _)| no == 1);
+        if name.ends_with(".gguf") && first {
+            found.push(path);
+        }
+    }
+    match <[_; 1]>::try_from(found) {
+        Ok([path]) => Ok(path),
+        Err(found) => Err(crate::Error::invalid(format!(
+            "{here}: expected model.safetensors, model.safetensors.index.json or one .gguf file, found {} .gguf files",
+            found.len()
+        ))),
+    }
+}
