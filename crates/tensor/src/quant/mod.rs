@@ -99,8 +99,10 @@ pub fn dequantize_into(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()
 /// not block-quantised.
 pub fn quantize_into(dtype: DType, values: &[f32], bytes: &mut [u8]) -> Result<()> {
     check_sizes(dtype, bytes.len(), values.len())?;
-    // The comparison is false for NaN.
-    if let Some(i) = values.iter().position(|v| !(v.abs() <= MAX_VALUE)) {
+    if let Some(i) = values
+        .iter()
+        .position(|v| v.is_nan() || v.abs() > MAX_VALUE)
+    {
         return Err(Error::invalid(format!(
             "element {i} is {}: {dtype} holds finite values up to {MAX_VALUE}",
             values[i]

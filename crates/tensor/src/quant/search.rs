@@ -65,7 +65,7 @@ pub(super) fn affine<const N: usize>(x: &[f32; N], top: f32) -> (f32, f32) {
         if m < 0.0 {
             (s, m) = (if sqq > 0.0 { sxq / sqq } else { 0.0 }, 0.0);
         }
-        if !(s >= 0.0) {
+        if s.is_nan() || s < 0.0 {
             continue;
         }
         let error: f32 = x
