@@ -1,1 +1,3 @@
 //! placeholder head, replaced as the crate is written
+pub mod catalogue;
+pub mod source;
