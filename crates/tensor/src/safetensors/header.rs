@@ -124,7 +124,9 @@ fn check(raw: RawHeader, data_start: u64, data_len: u64) -> Result<Header> {
             });
             continue;
         };
-        let nbytes = dtype.bytes_for(shape.elements())?;
+        let nbytes = dtype
+            .bytes_for(shape.elements())
+            .map_err(|e| fault(format!("tensor `{name}`: {e}")))?;
         if nbytes as u64 != end - begin {
             return Err(fault(format!(
                 "tensor `{name}` {dtype} {shape} takes {nbytes} bytes, its offsets {begin}..{end} give {}",

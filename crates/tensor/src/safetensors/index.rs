@@ -2,9 +2,11 @@
 
 use super::FORMAT;
 use super::header::json_offset;
-use crate::header::{MAX_TENSORS, TensorSet, to_usize};
-use crate::{ByteSource, Error, Result};
+use crate::header::{MAX_TENSORS, TensorSet};
+use crate::{Error, Result};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// The longest index read, in bytes.
 const MAX_INDEX: u64 = 100_000_000;
@@ -14,6 +16,7 @@ const MAX_INDEX: u64 = 100_000_000;
 #[non_exhaustive]
 pub struct ShardIndex {
     /// Tensor name to file name; the files are plain names beside the index.
+    #[serde(deserialize_with = "unique")]
     pub weight_map: BTreeMap<String, String>,
 }
 
@@ -73,8 +76,33 @@ pub fn parse_index(json: &[u8]) -> Result<ShardIndex> {
     Ok(index)
 }
 
+/// A map whose keys may not repeat: serde's own would keep the last.
+fn unique<'de, D: Deserializer<'de>>(de: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Unique;
+    impl<'de> Visitor<'de> for Unique {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of file names")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some((name, file)) = entries.next_entry::<String, String>()? {
+                if map.contains_key(&name) {
+                    return Err(A::Error::custom(format!("tensor `{name}` is listed twice")));
+                }
+                map.insert(name, file);
+            }
+            Ok(map)
+        }
+    }
+    de.deserialize_map(Unique)
+}
+
 /// Reads and parses a whole index file.
-pub(super) fn read_index(source: &dyn ByteSource) -> Result<ShardIndex> {
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn read_index(source: &dyn crate::ByteSource) -> Result<ShardIndex> {
     let len = source.len();
     if len > MAX_INDEX {
         return Err(Error::Limit {
@@ -83,7 +111,7 @@ pub(super) fn read_index(source: &dyn ByteSource) -> Result<ShardIndex> {
             got: len,
         });
     }
-    let mut json = vec![0; to_usize(len)?];
+    let mut json = vec![0; crate::header::to_usize(len)?];
     source.read_at(0, &mut json)?;
     parse_index(&json)
 }
