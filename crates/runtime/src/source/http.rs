@@ -279,19 +279,21 @@ fn remember_down(host: &str, reason: &str) {
 fn failure(url: &str, e: ureq::Error) -> Failure {
     use std::io::ErrorKind as K;
     use ureq::{Error as U, Timeout as T};
+    // A connection that was there and broke is worth another try at once. Everything else of the system (a name that cannot be
+    // looked up has no kind of its own) means that there was none.
     let down = match &e {
+        U::Timeout(t) => matches!(t, T::Resolve | T::Connect),
+        U::Io(e) => !matches!(
+            e.kind(),
+            K::ConnectionReset
+                | K::ConnectionAborted
+                | K::BrokenPipe
+                | K::UnexpectedEof
+                | K::TimedOut
+                | K::WouldBlock
+        ),
         U::HostNotFound | U::ConnectionFailed | U::Tls(_) | U::Rustls(_) => true,
         U::ConnectProxyFailed(_) | U::InvalidProxyUrl => true,
-        U::Timeout(T::Resolve | T::Connect) => true,
-        U::Io(e) => matches!(
-            e.kind(),
-            K::ConnectionRefused
-                | K::HostUnreachable
-                | K::NetworkUnreachable
-                | K::NetworkDown
-                | K::AddrNotAvailable
-                | K::NotFound
-        ),
         _ => false,
     };
     let host = origin(url).unwrap_or_else(|| shown(url));

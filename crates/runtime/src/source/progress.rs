@@ -55,6 +55,16 @@ const EVERY_S: f64 = 0.1;
 const SPEED_WINDOW_S: f64 = 3.0;
 const FIRST_SPEED_S: f64 = 0.5;
 
+/// What is kept of a phase while another one runs.
+#[derive(Clone, Copy, Debug)]
+struct Past {
+    phase: Phase,
+    done: u64,
+    total: Option<u64>,
+    speed: Option<f64>,
+    eta: Option<f64>,
+}
+
 /// Turns raw byte counts into [`ProgressEvent`]s.
 #[derive(Debug)]
 pub struct Meter {
@@ -68,7 +78,7 @@ pub struct Meter {
     eta: Option<(f64, f64)>,
     last_sent: Option<f64>,
     sent_done: Option<u64>,
-    past: Vec<(Phase, u64, Option<u64>)>,
+    past: Vec<Past>,
 }
 
 impl Default for Meter {
@@ -107,16 +117,7 @@ impl Meter {
     ) -> Option<ProgressEvent> {
         let changed = self.last_sent.is_none() || phase != self.phase || file != self.file;
         if phase != self.phase {
-            self.past.retain(|p| p.0 != self.phase);
-            self.past.push((self.phase, self.done, self.total));
-            let (_, d, t) = self
-                .past
-                .iter()
-                .find(|p| p.0 == phase)
-                .copied()
-                .unwrap_or((phase, 0, None));
-            (self.phase, self.done, self.total) = (phase, d, t);
-            (self.start, self.speed, self.eta) = (None, None, None);
+            self.switch(now, phase);
         }
         if file != self.file {
             self.file = file.to_owned();
@@ -142,6 +143,30 @@ impl Meter {
         })
     }
 
+    /// Puts the current phase aside and takes up another where it was; its clock stood still meanwhile.
+    fn switch(&mut self, now: f64, phase: Phase) {
+        self.past.retain(|p| p.phase != self.phase);
+        self.past.push(Past {
+            phase: self.phase,
+            done: self.done,
+            total: self.total,
+            speed: self.speed,
+            eta: self.eta.map(|(_, shown)| shown),
+        });
+        let known = self.past.iter().find(|p| p.phase == phase).copied();
+        let new = Past {
+            phase,
+            done: 0,
+            total: None,
+            speed: None,
+            eta: None,
+        };
+        let past = known.unwrap_or(new);
+        (self.phase, self.done, self.total) = (phase, past.done, past.total);
+        (self.start, self.speed) = (None, past.speed);
+        self.eta = past.eta.map(|shown| (now, shown));
+    }
+
     /// Exponential average of the speed; bytes that were there before the phase began do not count.
     fn measure(&mut self, now: f64, done: u64) {
         let Some((t0, d0)) = self.start else {
@@ -152,6 +177,12 @@ impl Meter {
         let (t1, d1) = self.last_sample;
         if done < d1 {
             // Began again: measure from here.
+            self.start = Some((now, done));
+            self.last_sample = (now, done);
+            return;
+        }
+        if self.speed.is_none() && done == d0 {
+            // The time until the first byte says nothing about the speed.
             self.start = Some((now, done));
             self.last_sample = (now, done);
             return;
@@ -263,25 +294,26 @@ mod tests {
     #[test]
     fn a_stall_raises_the_eta_slowly() {
         let mut m = Meter::new();
-        let mut before = 0.0;
-        for i in 0..=30u64 {
-            let e = m.update(
-                i as f64 * 0.1,
-                Phase::Downloading,
-                "f",
-                i * 1000,
-                Some(100_000),
-            );
-            before = e.and_then(|e| e.eta_s).unwrap_or(before);
-        }
-        let e = m
-            .update(4.0, Phase::Downloading, "f", 30_000, Some(100_000))
+        let mut at = |t, done| {
+            m.update(t, Phase::Downloading, "f", done, Some(100_000))
+                .unwrap()
+        };
+        let running = (0..=12)
+            .map(|i| at(i as f64 * 0.25, i * 2500))
+            .last()
             .unwrap();
-        let after = e.eta_s.unwrap();
+        let before = running.eta_s.unwrap();
+        assert!((6.0..8.0).contains(&before), "{before}");
+        let stalled = (13..=33)
+            .map(|i| at(i as f64 * 0.25, 30_000))
+            .collect::<Vec<_>>();
+        let first = stalled[0].eta_s.unwrap();
         assert!(
-            after <= before + 1.0 * (0.6 + 0.1 * before),
-            "{before} -> {after}"
+            first <= before + 0.25 * (0.5 + 0.1 * before) + 1e-9,
+            "{before} -> {first}"
         );
+        let last = stalled[20].eta_s.unwrap();
+        assert!(last > before && last < 60.0, "{before} -> {last}");
     }
 
     proptest! {
@@ -291,7 +323,8 @@ mod tests {
             let mut m = Meter::new();
             let mut now = 0.0;
             let mut best = std::collections::HashMap::new();
-            let mut eta: Option<(Phase, f64, f64)> = None;
+            let mut etas = std::collections::HashMap::new();
+            let mut before = None;
             for (dt, p, done, total) in steps {
                 now += dt;
                 let phase = phases[p % phases.len()];
@@ -303,14 +336,14 @@ mod tests {
                 prop_assert!(e.speed_bps.is_none_or(|s| s.is_finite() && s >= 0.0));
                 if let Some(s) = e.eta_s {
                     prop_assert!(s.is_finite() && s >= 0.0);
-                    if let Some((q, t, before)) = eta && q == phase && before > 0.0 {
-                        let step = now - t;
-                        prop_assert!(s <= before + step * (0.5 + 0.1 * before) + 1e-6);
+                    // Time in another phase does not count.
+                    if let Some(&(t, shown)) = etas.get(&phase) && shown > 0.0 {
+                        let step = if before == Some(phase) { now - t } else { 0.0 };
+                        prop_assert!(s <= shown + step * (0.5 + 0.1 * shown) + 1e-6);
                     }
-                    eta = Some((phase, now, s));
-                } else {
-                    eta = None;
+                    etas.insert(phase, (now, s));
                 }
+                before = Some(phase);
             }
         }
     }
