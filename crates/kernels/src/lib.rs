@@ -1,1 +1,48 @@
-//! placeholder head, replaced as the crate is written
+#![doc = include_str!("../README.md")]
+#![deny(unsafe_code)]
+
+mod array;
+mod buffer;
+pub mod cpu;
+pub mod dequant;
+mod device;
+mod error;
+pub mod harness;
+mod kernel;
+mod memory;
+mod recorder;
+mod reference;
+mod weight;
+
+pub use array::Array;
+pub use cpu::{CpuOptions, Isa};
+#[cfg(feature = "gpu")]
+pub use device::{AdapterReport, GpuOptions, adapters};
+pub use device::{Device, Rung};
+pub use error::{DeviceFault, Error, Result};
+pub use firelight_tensor::{DType, Tolerance};
+pub use kernel::{
+    Access, Call, Caps, Case, CpuCall, Fill, Kernel, Operand, Plan, View, ensure, words,
+};
+pub use memory::{Holder, MemoryReport};
+pub use recorder::{Cost, Dynamic, Recorder, Recording, Submission};
+pub use weight::{Shard, Weight};
+
+macro_rules! kernels {
+    ($($module:ident :: $kernel:ident),* $(,)?) => {
+        $(pub mod $module;)*
+        /// Every built-in kernel.
+        pub static KERNELS: &[&dyn Kernel] = &[$(&$module::$kernel),*];
+    };
+}
+
+kernels! {
+    add_rms_norm::AddRmsNorm,
+    attention::Attention,
+    embed::Embed,
+    gated_act::GatedAct,
+    linear::Linear,
+    rms_norm::RmsNorm,
+    rope_kv::RopeKv,
+    sample::Sample,
+}

@@ -1,0 +1,62 @@
+//! Decode and prefill forms; grouped heads, windows, soft caps, two ragged sequences, every head size of the families.
+use super::Params;
+use crate::kernel::{Case, Fill};
+use firelight_tensor::DType;
+use firelight_tensor::compare::Tolerance;
+
+pub(super) fn cases() -> Vec<Case> {
+    let base =
+        Params { t: 1, nh: 4, nkv: 2, hd: 16, cap: 300, window: 0, scale: 0.25, softcap: 0.0 };
+    let mut cases = Vec::new();
+    for kv in [DType::F32, DType::F16] {
+        let mut add = |name: &str, p: Params, rows: Vec<[u32; 2]>, probe: bool| {
+            let case = case(&format!("{kv} {name}"), kv, p, &rows);
+            cases.push(if probe { case.self_test() } else { case });
+        };
+        add("first token", base, vec![[0, 0]], false);
+        add("one token of 201", base, vec![[1, 200]], true);
+        add("two sequences", Params { t: 2, ..base }, vec![[0, 140], [1, 3]], false);
+        add("window 8", Params { window: 8, ..base }, vec![[0, 130]], false);
+        add("window larger than the past", Params { window: 500, ..base }, vec![[0, 30]], false);
+        add("soft cap", Params { softcap: 2.0, scale: 1.0, ..base }, vec![[0, 60]], false);
+        for hd in [4, 32, 64, 80, 96, 128, 256, 512] {
+            let p = Params { hd, cap: 140, nh: 2, nkv: 1, ..base };
+            add(&format!("head of {hd}"), p, vec![[0, 131]], false);
+            let rows: Vec<_> = (0..5).map(|i| [0, 127 + i]).collect();
+            add(&format!("head of {hd}, 5 tokens"), Params { t: 5, ..p }, rows, false);
+        }
+        let from = |seq: u32, pos: u32, n: u32| (0..n).map(move |i| [seq, pos + i]);
+        let p = Params { t: 13, nh: 9, nkv: 3, ..base };
+        add("prefill from 0", p, from(0, 0, 13).collect(), true);
+        add("prefill after 125", p, from(1, 125, 13).collect(), false);
+        let ragged = from(0, 100, 3).chain(from(1, 2, 2)).chain(from(0, 0, 0)).collect();
+        add("ragged 3 + 2", Params { t: 5, ..base }, ragged, false);
+        let ragged = from(0, 7, 6).chain(from(1, 200, 7)).collect();
+        add("ragged 6 + 7, window", Params { window: 5, ..p }, ragged, false);
+        add("prefill, soft cap", Params { softcap: 2.0, scale: 1.0, ..p }, from(0, 0, 13).collect(), false);
+    }
+    let p = Params { t: 1, nh: 16, nkv: 4, hd: 64, cap: 2048, window: 0, scale: 0.125, softcap: 0.0 };
+    let one = case("bench decode at 2047", DType::F32, p, &[[0, 2047]]);
+    cases.push(one.bench(4 * 16 * 64 * 2048));
+    let rows: Vec<_> = (0..256).map(|i| [0, i]).collect();
+    let many = case("bench prefill 256", DType::F32, Params { t: 256, ..p }, &rows);
+    cases.push(many.bench(4 * 16 * 64 * 256 * 128));
+    cases
+}
+
+fn case(name: &str, kv: DType, p: Params, rows: &[[u32; 2]]) -> Case {
+    let (t, len) = (p.t as usize, (p.nh * p.hd) as usize);
+    let cache = vec![2, p.cap as usize, p.nkv as usize, p.hd as usize];
+    Case::new(
+        name,
+        vec![
+            (DType::F32, vec![t, len], Fill::Normal(1.0)),
+            (kv, cache.clone(), Fill::Normal(1.0)),
+            (kv, cache, Fill::Normal(1.0)),
+            (DType::U32, vec![t, 2], Fill::Words(rows.as_flattened().to_vec())),
+            (DType::F32, vec![t, len], Fill::Values(vec![9.0])),
+        ],
+        &p,
+        Tolerance { atol: 2e-5, rtol: 1e-4 },
+    )
+}

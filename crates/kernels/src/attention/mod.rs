@@ -1,0 +1,149 @@
+//! Causal attention over a key/value cache.
+//!
+//! For token `t` of sequence `seq` at `pos` and head `h`, over the keys `j ≤ pos` with `window = 0` or `j > pos − window`:
+//! `s_j = scale · q·k_j`, soft-capped to `cap·tanh(s_j / cap)` if `softcap > 0`; `out = Σ softmax(s)_j · v_j`. Query head `h` uses
+//! key/value head `h / (NH / NKV)`. Tokens of one sequence stand next to each other in `rows`. Online softmax in f32.
+//! Source: Vaswani et al. 2017, Ainslie et al. 2023 (GQA), Dao et al. 2022; `eager_attention_forward` in transformers.
+//!
+//! Variants: `row` (decode: one workgroup a token and head), `tile` (prefill: four tokens share what is read of K and V).
+
+mod cases;
+mod cpu;
+mod reference;
+
+use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
+use crate::{Array, Recorder, Result};
+use firelight_tensor::DType;
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Attention;
+
+/// Uniform parameters.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Params {
+    /// Tokens.
+    pub t: u32,
+    /// Query heads.
+    pub nh: u32,
+    /// Key/value heads.
+    pub nkv: u32,
+    /// Elements of a head: a multiple of 4, at most 512.
+    pub hd: u32,
+    /// Positions a sequence has room for.
+    pub cap: u32,
+    /// Keys a token sees, itself included; 0: all.
+    pub window: u32,
+    /// Factor of the products.
+    pub scale: f32,
+    /// Soft cap of the scaled products; 0: none.
+    pub softcap: f32,
+}
+
+const OPERANDS: &[Operand] = &[
+    Operand::read("q", &[DType::F32], "[T, NH·HD]"),
+    Operand::read("kc", &[DType::F32, DType::F16], "[NSEQ, CAP, NKV, HD]"),
+    Operand::read("vc", &[DType::F32, DType::F16], "[NSEQ, CAP, NKV, HD]"),
+    Operand::read("rows", &[DType::U32], "[T, 2]"),
+    Operand::write("out", &[DType::F32], "[T, NH·HD]"),
+];
+
+impl Kernel for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn formula(&self) -> &'static str {
+        "out = Σⱼ softmax(scale · q·kⱼ)ⱼ · vⱼ over the visible keys"
+    }
+
+    fn operands(&self) -> &'static [Operand] {
+        OPERANDS
+    }
+
+    fn plan(&self, call: &Call<'_>, caps: &Caps) -> Result<Plan> {
+        let p: Params = call.params();
+        let [q, kc, vc, rows, out] = call.operands else {
+            return Err(crate::Error::invalid("attention: expected 5 operands"));
+        };
+        let t = p.t as usize;
+        ensure(self, p.hd.is_multiple_of(4) && (4..=512).contains(&p.hd), || {
+            format!("heads of {}; expected a multiple of 4 up to 512", p.hd)
+        })?;
+        ensure(self, p.nkv > 0 && p.nh.is_multiple_of(p.nkv), || {
+            format!("{} query heads over {} key/value heads", p.nh, p.nkv)
+        })?;
+        let len = t * (p.nh * p.hd) as usize;
+        ensure(self, q.elements() == len && out.elements() == len && rows.elements() >= 2 * t, || {
+            format!("q {:?}, rows {:?}, out {:?} for {t} tokens", q.shape, rows.shape, out.shape)
+        })?;
+        let cell = p.cap as usize * (p.nkv * p.hd) as usize;
+        let room = cell > 0 && kc.elements().is_multiple_of(cell);
+        ensure(self, room && kc.shape == vc.shape && kc.dtype == vc.dtype, || {
+            format!("caches {:?} and {:?} of {} positions", kc.shape, vc.shape, p.cap)
+        })?;
+        let heads = u64::from(p.nh);
+        let mut plan = if t >= 4 {
+            Plan::new("tile", include_str!("attention_tile.wgsl"), t.div_ceil(4) as u64 * heads, caps)?
+        } else {
+            Plan::new("row", include_str!("attention_row.wgsl"), t as u64 * heads, caps)?
+        };
+        plan.f16 = kc.dtype == DType::F16;
+        plan.aliases.push(("KV", if plan.f16 { "vec4<f16>" } else { "vec4<f32>" }));
+        Ok(plan)
+    }
+
+    fn cpu(&self) -> Option<fn(&mut CpuCall<'_, '_>)> {
+        Some(cpu::run)
+    }
+
+    fn reference(&self, call: &Call<'_>, values: &mut [Vec<f64>]) {
+        reference::run(&call.params(), values);
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        cases::cases()
+    }
+}
+
+/// What [`attention`] works on beside the queries.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionArgs<'a> {
+    /// `(seq, pos)` per token, u32 `[T, 2]`.
+    pub rows: &'a Array,
+    /// Key cache `[NSEQ, CAP, NKV, HD]`.
+    pub k_cache: &'a Array,
+    /// Value cache `[NSEQ, CAP, NKV, HD]`.
+    pub v_cache: &'a Array,
+    /// Keys a token sees, itself included; 0: all.
+    pub window: u32,
+    /// Factor of the products, usually `HD^-½`.
+    pub scale: f32,
+    /// Soft cap; 0: none.
+    pub softcap: f32,
+}
+
+/// Attends with `q` f32 `[T, NH·HD]`; the result has its shape.
+///
+/// # Errors
+/// `InvalidInput` if the shapes do not fit, or as [`Recorder::call`].
+pub fn attention(rec: &mut Recorder, q: &Array, args: AttentionArgs<'_>) -> Result<Array> {
+    let &[_, cap, nkv, hd] = args.k_cache.shape() else {
+        return Err(crate::Error::invalid(format!("attention: cache {:?}", args.k_cache)));
+    };
+    let t = q.shape().first().copied().unwrap_or(0);
+    let out = rec.temp(DType::F32, q.shape())?;
+    let params = Params {
+        t: t as u32,
+        nh: (q.elements() / (t * hd).max(1)) as u32,
+        nkv: nkv as u32,
+        hd: hd as u32,
+        cap: cap as u32,
+        window: args.window,
+        scale: args.scale,
+        softcap: args.softcap,
+    };
+    rec.call(&Attention, &[q, args.k_cache, args.v_cache, args.rows, &out], &params)?;
+    Ok(out)
+}

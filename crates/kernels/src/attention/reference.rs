@@ -1,0 +1,31 @@
+//! The formula, naive: two-pass softmax.
+use super::Params;
+
+pub(super) fn run(p: &Params, values: &mut [Vec<f64>]) {
+    let [q, kc, vc, rows, out] = values else { return };
+    let (nh, nkv, hd, cap) = (p.nh as usize, p.nkv as usize, p.hd as usize, p.cap as usize);
+    for t in 0..p.t as usize {
+        let (seq, pos) = (rows[2 * t] as usize, rows[2 * t + 1] as usize);
+        let end = (pos + 1).min(cap);
+        let begin = if p.window > 0 { end.saturating_sub(p.window as usize) } else { 0 };
+        for h in 0..nh {
+            let at = (t * nh + h) * hd;
+            let cell = |j: usize| ((seq * cap + j) * nkv + h / (nh / nkv)) * hd;
+            let mut scores: Vec<f64> = (begin..end)
+                .map(|j| {
+                    let k = &kc[cell(j)..cell(j) + hd];
+                    let dot: f64 = q[at..at + hd].iter().zip(k).map(|(a, b)| a * b).sum();
+                    let s = dot * f64::from(p.scale);
+                    let cap = f64::from(p.softcap);
+                    if cap > 0.0 { cap * (s / cap).tanh() } else { s }
+                })
+                .collect();
+            let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            scores.iter_mut().for_each(|s| *s = (*s - top).exp());
+            let total: f64 = scores.iter().sum();
+            for d in 0..hd {
+                out[at + d] = (begin..end).zip(&scores).map(|(j, s)| s * vc[cell(j) + d]).sum::<f64>() / total;
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Many tokens, f32 activations: a panel of weight rows is dequantised and packed once, then multiplied with all tokens by a
+//! register-blocked micro-kernel.
+
+use super::prepare::Buffer;
+use super::simd::{Kernel, Simd};
+use super::unpack::{CHUNK, Chunk, Format, bhalf_to_f32, half_to_f32, halves};
+use super::vec::dequantize;
+use super::{MatmulArgs, SharedOut};
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Rows of a panel.
+pub(super) const PANEL: usize = 32;
+
+/// Elements of K that are packed at a time: a panel of them (128 KiB) stays in the second cache.
+const DEPTH: usize = 1024;
+
+thread_local! {
+    static PACKED: RefCell<Buffer> = RefCell::default();
+}
+
+/// Where a row's weights come from, 256 at a time.
+pub(super) trait Source {
+    /// Weights `chunk · 256 ..` of a row's bytes as f32; those beyond the row's end are unspecified.
+    fn chunk<S: Simd>(row: &[u8], chunk: usize, scratch: &mut Chunk, weights: &mut [f32; CHUNK]);
+}
+
+/// Weights of a block format.
+pub(super) struct Quantized<F>(PhantomData<F>);
+
+impl<F: Format> Source for Quantized<F> {
+    #[inline(always)]
+    fn chunk<S: Simd>(row: &[u8], chunk: usize, scratch: &mut Chunk, weights: &mut [f32; CHUNK]) {
+        let bytes = &row[chunk * F::CHUNK_BYTES..];
+        dequantize::<S, F>(&bytes[..bytes.len().min(F::CHUNK_BYTES)], scratch, weights);
+    }
+}
+
+macro_rules! float_source {
+    ($($name:ident, $bytes:literal, $doc:literal, |$b:ident| $values:expr;)*) => {$(
+        #[doc = $doc]
+        pub(super) struct $name;
+        impl Source for $name {
+            #[inline(always)]
+            fn chunk<S: Simd>(row: &[u8], chunk: usize, _: &mut Chunk, weights: &mut [f32; CHUNK]) {
+                let $b = &row[chunk * CHUNK * $bytes..];
+                for (w, value) in weights.iter_mut().zip($values) {
+                    *w = value;
+                }
+            }
+        }
+    )*};
+}
+float_source! {
+    Single, 4, "f32 weights.", |b| b.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+    Half, 2, "f16 weights.", |b| halves(b).map(half_to_f32);
+    BHalf, 2, "bf16 weights.", |b| halves(b).map(bhalf_to_f32);
+}
+
+/// The rows of a product by panels.
+pub(super) struct Panels<'a, W> {
+    pub(super) args: &'a MatmulArgs<'a>,
+    pub(super) rows: Range<usize>,
+    pub(super) out: &'a SharedOut<'a>,
+    pub(super) source: PhantomData<W>,
+}
+
+impl<W: Source> Kernel for Panels<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        PACKED.with_borrow_mut(|packed| {
+            let packed = packed.resize::<f32>(PANEL * DEPTH);
+            for row in self.rows.clone().step_by(PANEL) {
+                let rows = row..self.rows.end.min(row + PANEL);
+                for start in (0..self.args.k).step_by(DEPTH) {
+                    let depth = DEPTH.min(self.args.k - start);
+                    self.pack::<S>(rows.clone(), start, depth, packed);
+                    let (args, out) = (self.args, self.out);
+                    simd.tiles(&Tiles { args, out, rows: rows.clone(), start, depth, packed });
+                }
+            }
+        });
+    }
+}
+
+impl<W: Source> Panels<'_, W> {
+    /// `packed[k · PANEL + r]` = weight `start + k` of row `rows.start + r`, 0 beyond the last row.
+    #[inline(always)]
+    fn pack<S: Simd>(&self, rows: Range<usize>, start: usize, depth: usize, packed: &mut [f32]) {
+        let mut scratch = Chunk::zeroed();
+        let mut weights = [0f32; CHUNK];
+        if rows.len() < PANEL {
+            packed[..depth * PANEL].fill(0.0);
+        }
+        for (r, row) in rows.enumerate() {
+            let row = self.args.row(row);
+            for (i, packed) in packed[..depth * PANEL].chunks_mut(CHUNK * PANEL).enumerate() {
+                W::chunk::<S>(row, start / CHUNK + i, &mut scratch, &mut weights);
+                for (packed, w) in packed.as_chunks_mut::<PANEL>().0.iter_mut().zip(&weights) {
+                    packed[r] = *w;
+                }
+            }
+        }
+    }
+}
+
+/// One packed panel times all tokens.
+pub(crate) struct Tiles<'a> {
+    args: &'a MatmulArgs<'a>,
+    out: &'a SharedOut<'a>,
+    rows: Range<usize>,
+    start: usize,
+    depth: usize,
+    packed: &'a [f32],
+}
+
+impl Tiles<'_> {
+    /// All tokens by `TILE` at a time, `VECS` vectors of rows at a time.
+    #[inline(always)]
+    pub(super) fn run<S: Simd, const VECS: usize, const TILE: usize>(&self, simd: S) {
+        let mut token = 0;
+        while token + TILE <= self.args.t {
+            self.tile::<S, VECS, TILE>(simd, token);
+            token += TILE;
+        }
+        while token + 4 <= self.args.t {
+            self.tile::<S, VECS, 4>(simd, token);
+            token += 4;
+        }
+        while token < self.args.t {
+            self.tile::<S, VECS, 1>(simd, token);
+            token += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const VECS: usize, const TILE: usize>(&self, simd: S, token: usize) {
+        let x: [&[f32]; TILE] =
+            std::array::from_fn(|t| &self.args.token(token + t)[self.start..][..self.depth]);
+        let packed = &self.packed[..self.depth * PANEL];
+        for strip in (0..self.rows.len()).step_by(VECS * S::LANES) {
+            let mut acc = [[simd.splat(0.0); VECS]; TILE];
+            for k in 0..self.depth {
+                // SAFETY: row k of the panel has PANEL floats from k · PANEL on, and `strip` + VECS · LANES <= PANEL (PANEL is a
+                // multiple of VECS · LANES for every level); each of `x` has `depth` elements.
+                unsafe {
+                    let w = packed.as_ptr().add(k * PANEL + strip);
+                    let w: [S::F; VECS] = std::array::from_fn(|v| simd.load(w.add(v * S::LANES)));
+                    for t in 0..TILE {
+                        let x = simd.splat(*x[t].get_unchecked(k));
+                        for v in 0..VECS {
+                            acc[t][v] = simd.mul_add(x, w[v], acc[t][v]);
+                        }
+                    }
+                }
+            }
+            let row = self.rows.start + strip;
+            let valid = (self.rows.end - row).min(VECS * S::LANES);
+            for (t, acc) in acc.iter().enumerate() {
+                let mut sums = [0f32; PANEL];
+                for (v, acc) in acc.iter().enumerate() {
+                    // SAFETY: VECS · LANES <= PANEL.
+                    unsafe { simd.store(sums.as_mut_ptr().add(v * S::LANES), *acc) };
+                }
+                // SAFETY: `run_rows`'s caller gave these rows to this call alone; the last row < n, token < t.
+                unsafe { self.out.put(token + t, row, &sums[..valid], self.start > 0) };
+            }
+        }
+    }
+}
+

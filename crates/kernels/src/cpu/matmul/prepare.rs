@@ -1,0 +1,206 @@
+//! Activations in the form that the weights' kernel multiplies with, made once per product and shared by all its rows.
+
+use super::simd::{Kernel, Simd};
+use super::unpack::CHUNK;
+use super::{MatmulArgs, simd};
+
+/// What a product does with its activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Form {
+    /// They are used as they are.
+    Float,
+    /// Rounded to 8-bit integers, one scale per 32 elements: `x ≈ scale · q`, with the sums over groups of `group` elements
+    /// that minima and zero points of the weights are multiplied with.
+    Int8 {
+        /// Elements per group, 16 or 32: that of the weight format.
+        group: usize,
+    },
+}
+
+/// One cache line: what the buffers are aligned to.
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+pub(super) struct Line([u8; 64]);
+
+/// A growing buffer of plain numbers, aligned to cache lines.
+#[derive(Default)]
+pub(super) struct Buffer(Vec<Line>);
+
+impl Buffer {
+    /// Room for `len` numbers; the contents are unspecified (old numbers or 0).
+    pub(super) fn resize<T: bytemuck::Pod>(&mut self, len: usize) -> &mut [T] {
+        let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
+        if self.0.len() < lines {
+            self.0.resize(lines, bytemuck::Zeroable::zeroed());
+        }
+        &mut bytemuck::cast_slice_mut(&mut self.0)[..len]
+    }
+
+    /// The numbers.
+    pub(super) fn get<T: bytemuck::Pod>(&self) -> &[T] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+/// Prepared activations; keep one and [`Prepared::update`] it, its buffers are reused.
+pub(crate) struct Prepared {
+    form: Form,
+    /// Elements of a row, a multiple of [`CHUNK`]; those beyond K are 0.
+    stride: usize,
+    /// Groups of a row.
+    pub(super) groups: usize,
+    q: Buffer,
+    scale: Buffer,
+    sum: Buffer,
+}
+
+impl Default for Prepared {
+    fn default() -> Self {
+        Prepared {
+            form: Form::Float,
+            stride: 0,
+            groups: 0,
+            shape: (0, 0),
+            q: Buffer::default(),
+            scale: Buffer::default(),
+            sum: Buffer::default(),
+        }
+    }
+}
+
+impl Prepared {
+    /// The form these activations are in.
+    pub(super) fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The activations are in the form and shape that `args` needs.
+    pub(super) fn serves(&self, args: &MatmulArgs<'_>) -> bool {
+        self.form == args.form() && self.shape == (args.t, args.k)
+    }
+
+    /// Prepares the activations of `args`. Products with the same `x`, `t`, `k` and [`MatmulArgs::form`] (say the query, key
+    /// and value projections of a layer) can share one preparation.
+    pub(crate) fn update(&mut self, args: &MatmulArgs<'_>) {
+        args.validate();
+        self.form = args.form();
+        self.shape = (args.t, args.k);
+        let Form::Int8 { group } = self.form else { return };
+        if args.k == 0 {
+            return;
+        }
+        self.stride = args.k.next_multiple_of(CHUNK);
+        self.groups = self.stride / group;
+        let quantize = Quantize {
+            x: args.x,
+            k: args.k,
+            group,
+            stride: self.stride,
+            q: self.q.resize(args.t * self.stride),
+            scale: self.scale.resize(args.t * self.groups),
+            sum: self.sum.resize(args.t * self.groups),
+        };
+        simd::dispatch(args.isa, quantize);
+    }
+
+    /// The integers of token `t`: [`Prepared::stride`] of them.
+    #[inline(always)]
+    pub(super) fn q(&self, t: usize) -> &[i8] {
+        &self.q.get()[t * self.stride..][..self.stride]
+    }
+
+    /// The scale of each group of token `t`.
+    #[inline(always)]
+    pub(super) fn scale(&self, t: usize) -> &[f32] {
+        &self.scale.get()[t * self.groups..][..self.groups]
+    }
+
+    /// Of each group of token `t`: scale · Σ q.
+    #[inline(always)]
+    pub(super) fn sum(&self, t: usize) -> &[f32] {
+        &self.sum.get()[t * self.groups..][..self.groups]
+    }
+}
+
+struct Quantize<'a> {
+    x: &'a [f32],
+    k: usize,
+    group: usize,
+    stride: usize,
+    q: &'a mut [i8],
+    scale: &'a mut [f32],
+    sum: &'a mut [f32],
+}
+
+impl Kernel for Quantize<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let per_row = self.stride / self.group;
+        let per_block = 32 / self.group;
+        for (t, x) in self.x.chunks_exact(self.k).enumerate() {
+            let q = &mut self.q[t * self.stride..][..self.stride];
+            let scale = &mut self.scale[t * per_row..][..per_row];
+            let sum = &mut self.sum[t * per_row..][..per_row];
+            q[self.k..].fill(0);
+            let groups = self.k / self.group;
+            scale[groups..].fill(0.0);
+            sum[groups..].fill(0.0);
+            let blocks = x.as_chunks::<32>().0.iter().zip(q.as_chunks_mut::<32>().0);
+            let groups = scale.chunks_exact_mut(per_block).zip(sum.chunks_exact_mut(per_block));
+            for ((x, q), (scale, sum)) in blocks.zip(groups) {
+                let (d, sums) = block(x, q);
+                scale.fill(d);
+                match sum {
+                    [all] => *all = d * (sums[0] + sums[1]) as f32,
+                    parts => {
+                        for (sum, half) in parts.iter_mut().zip(sums) {
+                            *sum = d * half as f32;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Rounds 32 numbers to `q = x / scale` with the largest at ±127; returns the scale and the sums of both halves of `q`.
+/// A block with an infinity or a NaN gets the scale NaN, so that the product says so.
+#[inline(always)]
+fn block(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
+    // Adding and subtracting this rounds to the nearest integer in any CPU's plain addition.
+    const ROUND: f32 = 12_582_912.0;
+    let mut largest = [0f32; 16];
+    let mut poison = [0f32; 16];
+    for half in x.as_chunks::<16>().0 {
+        for ((x, largest), poison) in half.iter().zip(&mut largest).zip(&mut poison) {
+            *largest = if x.abs() > *largest { x.abs() } else { *largest };
+            *poison += x * 0.0;
+        }
+    }
+    let largest = fold(largest, |a, b| if a > b { a } else { b });
+    let poison = fold(poison, |a, b| a + b);
+    // Below this the reciprocal overflows; such a block is 0 in the result of any product.
+    let (scale, inverse) =
+        if largest > 1e-30 { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
+    let mut sums = [0i32; 2];
+    for ((x, q), sum) in x.as_chunks::<16>().0.iter().zip(q.as_chunks_mut::<16>().0).zip(&mut sums) {
+        for (x, q) in x.iter().zip(q) {
+            let rounded = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+            *q = rounded as i8;
+            *sum += rounded;
+        }
+    }
+    (scale + poison, sums)
+}
+
+#[inline(always)]
+fn fold(mut v: [f32; 16], f: impl Fn(f32, f32) -> f32) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for i in 0..width {
+            v[i] = f(v[i], v[i + width]);
+        }
+    }
+    v[0]
+}

@@ -1,0 +1,107 @@
+//! The few vector operations that the CPU kernels are written in, one implementation per instruction set.
+//!
+//! A kernel is a struct that implements [`Kernel`]; [`dispatch`] runs it inside a function compiled for the chosen level, with
+//! a token `S: Simd` that proves the level is there. Everything generic that it calls is `#[inline(always)]` and so compiled
+//! for that level too: plain loops vectorise with the level's instructions, and the operations below are single ones.
+//!
+//! One of the crate's listed `unsafe` modules. Two facts carry all of it: a token exists only inside [`dispatch`], which was
+//! given an [`Isa`] (proof that the CPU has the level); and the pointer operations state what must be readable or writable.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
+
+use super::gemm_f32::Tiles;
+use super::isa::{Isa, Level};
+use super::unpack::{CHUNK, GROUPS};
+
+/// Something that runs at a level.
+pub(crate) trait Kernel {
+    /// Its result.
+    type Output;
+    /// The work. Implementations are `#[inline(always)]`.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// A level's vector operations; the value is the token that its instructions may be used.
+pub(crate) trait Simd: Copy {
+    /// A vector of [`Simd::LANES`] f32.
+    type F: Copy;
+    /// Lanes of [`Simd::F`].
+    const LANES: usize;
+    /// `mul_add` is one instruction (where it is not, it is a slow function).
+    const FMA: bool;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::F;
+    /// LANES numbers.
+    ///
+    /// # Safety
+    /// `from` is valid for reading LANES f32 (any alignment).
+    unsafe fn load(self, from: *const f32) -> Self::F;
+    /// LANES f16 as f32.
+    ///
+    /// # Safety
+    /// `from` is valid for reading LANES u16 (any alignment).
+    unsafe fn load_half(self, from: *const u16) -> Self::F;
+    /// LANES bf16 as f32.
+    ///
+    /// # Safety
+    /// `from` is valid for reading LANES u16 (any alignment).
+    unsafe fn load_bhalf(self, from: *const u16) -> Self::F;
+    /// Writes LANES numbers.
+    ///
+    /// # Safety
+    /// `to` is valid for writing LANES f32 (any alignment).
+    unsafe fn store(self, to: *mut f32, v: Self::F);
+    /// `a + b`.
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a · b + c`, fused where the level has it.
+    fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The sum of all lanes, in a fixed order.
+    fn sum(self, v: Self::F) -> f32;
+
+    /// Integer dot products of the groups of a chunk: `out[g] = Σ q·x` over the `GROUP` (16 or 32) elements of group `g`.
+    /// `WIDE`: the quants may exceed 127. Entries beyond `CHUNK / GROUP` are 0.
+    fn group_dots<const GROUP: usize, const WIDE: bool>(
+        self,
+        q: &[u8; CHUNK],
+        x: &[i8; CHUNK],
+    ) -> [i32; GROUPS];
+
+    /// [`Tiles::run`] with the tile that fits this level's registers.
+    fn tiles(self, tiles: &Tiles<'_>);
+}
+
+/// Runs `kernel` at the level of `isa`.
+pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    match isa.level() {
+        // SAFETY (all arms): an `Isa` of a level exists only if the CPU has that level's instructions.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512Vnni => unsafe { avx512::run_vnni(kernel) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx512 => unsafe { avx512::run(kernel) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx2 => unsafe { avx2::run(kernel) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Level::NeonDot => unsafe { neon::run_dot(kernel) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Level::Neon => unsafe { neon::run(kernel) },
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        Level::Simd128 => wasm::run(kernel),
+        _ => kernel.run(scalar::Scalar),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::Vnni;

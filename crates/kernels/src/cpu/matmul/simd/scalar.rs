@@ -1,0 +1,70 @@
+//! The level without instructions of its own: arrays that the compiler may vectorise with what every CPU of the target has.
+
+use super::super::unpack::{bhalf_to_f32, half_to_f32};
+use super::super::gemm_f32::Tiles;
+use super::{CHUNK, GROUPS, Simd};
+
+#[derive(Clone, Copy)]
+pub(super) struct Scalar;
+
+const LANES: usize = 8;
+
+impl Simd for Scalar {
+    type F = [f32; LANES];
+    const LANES: usize = LANES;
+    const FMA: bool = false;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::F {
+        [x; LANES]
+    }
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> Self::F {
+        // SAFETY: the caller's promise; an array of f32 has no alignment beyond what `read_unaligned` lifts.
+        unsafe { from.cast::<[f32; LANES]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_half(self, from: *const u16) -> Self::F {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(half_to_f32)
+    }
+    #[inline(always)]
+    unsafe fn load_bhalf(self, from: *const u16) -> Self::F {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(bhalf_to_f32)
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, v: Self::F) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[f32; LANES]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::F, b: Self::F) -> Self::F {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    fn sum(self, v: Self::F) -> f32 {
+        v.iter().sum()
+    }
+    #[inline(always)]
+    fn tiles(self, tiles: &Tiles<'_>) {
+        tiles.run::<Self, 1, 4>(self);
+    }
+    #[inline(always)]
+    fn group_dots<const GROUP: usize, const WIDE: bool>(
+        self,
+        q: &[u8; CHUNK],
+        x: &[i8; CHUNK],
+    ) -> [i32; GROUPS] {
+        let mut out = [0; GROUPS];
+        let groups = q.chunks_exact(GROUP).zip(x.chunks_exact(GROUP));
+        for (out, (q, x)) in out.iter_mut().zip(groups) {
+            *out = q.iter().zip(x).map(|(&q, &x)| i32::from(q) * i32::from(x)).sum();
+        }
+        out
+    }
+}

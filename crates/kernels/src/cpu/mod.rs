@@ -1,0 +1,121 @@
+//! The CPU device: threads, SIMD level, and running a recorded call on host memory.
+
+mod interim;
+mod pool;
+pub use interim::{matmul, vecmath};
+
+pub use matmul::Isa;
+pub use pool::{SharedOut, ThreadPool};
+
+use firelight_tensor::AlignedBuf;
+use crate::kernel::{Access, Call, CpuCall, Kernel, View};
+use crate::recorder::Binding;
+use crate::{Error, Result};
+use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+
+/// How the CPU device works.
+#[derive(Clone, Debug)]
+pub struct CpuOptions {
+    /// Threads in all; `None`: one per core.
+    pub threads: Option<usize>,
+    /// SIMD level; `None`: the best this processor has.
+    pub isa: Option<Isa>,
+    /// Keep activations in f32 instead of quantising them to 8 bits for matrix-vector products.
+    pub exact: bool,
+    /// Run every kernel's f64 reference instead of its SIMD version: slow, for checking.
+    pub reference: bool,
+}
+
+impl Default for CpuOptions {
+    fn default() -> Self {
+        CpuOptions { threads: None, isa: None, exact: false, reference: false }
+    }
+}
+
+/// What CPU kernels work with.
+pub struct Cpu {
+    /// Threads that share a kernel's tasks.
+    pub pool: ThreadPool,
+    /// The SIMD level kernels dispatch on.
+    pub isa: Isa,
+    /// Activations stay in f32.
+    pub exact: bool,
+    pub(crate) reference: bool,
+    /// Reused between calls.
+    scratch: Mutex<matmul::Scratch>,
+}
+
+impl Cpu {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// `Unsupported` if the asked SIMD level is not there.
+    pub fn new(options: &CpuOptions) -> Result<Self> {
+        let isa = options.isa.unwrap_or_else(Isa::detect);
+        if !Isa::available().contains(&isa) {
+            let known: Vec<_> = Isa::available().iter().map(|i| i.name()).collect();
+            return Err(Error::Unsupported(format!(
+                "SIMD level {} on this processor; available: {}",
+                isa.name(),
+                known.join(", ")
+            )));
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Cpu {
+            pool: ThreadPool::new(options.threads.unwrap_or(cores)),
+            isa,
+            exact: options.exact,
+            reference: options.reference,
+            scratch: Mutex::new(matmul::Scratch::default()),
+        })
+    }
+
+    /// Runs `f` with the shared scratch memory.
+    pub fn with_scratch<R>(&self, f: impl FnOnce(&mut matmul::Scratch) -> R) -> R {
+        f(&mut self.scratch.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Runs one recorded call.
+pub(crate) fn execute(
+    cpu: &Cpu,
+    kernel: &dyn Kernel,
+    views: &[View],
+    params: &[u32],
+    bindings: &[Binding],
+) -> Result<()> {
+    let mut read_guards: Vec<(*const (), RwLockReadGuard<'_, AlignedBuf>)> = Vec::new();
+    let mut write_guards: Vec<RwLockWriteGuard<'_, AlignedBuf>> = Vec::new();
+    let not_here = || Error::invalid(format!("{}: an operand lives on another device", kernel.name()));
+    for binding in bindings {
+        let lock = binding.buffer.cpu().ok_or_else(not_here)?;
+        let id = Arc::as_ptr(&binding.buffer).cast::<()>();
+        if binding.access != Access::Read {
+            write_guards.push(lock.write().unwrap_or_else(PoisonError::into_inner));
+        } else if !read_guards.iter().any(|(p, _)| *p == id) {
+            // One guard per buffer: the lock is not recursive.
+            read_guards.push((id, lock.read().unwrap_or_else(PoisonError::into_inner)));
+        }
+    }
+    let mut reads: Vec<&[u8]> = Vec::with_capacity(read_guards.len());
+    for binding in bindings.iter().filter(|b| b.access == Access::Read) {
+        let id = Arc::as_ptr(&binding.buffer).cast::<()>();
+        let bytes = read_guards.iter().find(|(p, _)| *p == id).map(|(_, g)| &***g);
+        let range = binding.offset as usize..(binding.offset + binding.size) as usize;
+        reads.push(bytes.and_then(|b| b.get(range)).ok_or_else(not_here)?);
+    }
+    let mut writes: Vec<&mut [u8]> = Vec::with_capacity(write_guards.len());
+    let written = bindings.iter().filter(|b| b.access != Access::Read);
+    for (guard, binding) in write_guards.iter_mut().zip(written) {
+        let range = binding.offset as usize..(binding.offset + binding.size) as usize;
+        writes.push(guard.get_mut(range).ok_or_else(not_here)?);
+    }
+    let call = Call { operands: views, params };
+    match kernel.cpu() {
+        Some(run) if !cpu.reference => {
+            run(&mut CpuCall { cpu, call, reads: &reads, writes: &mut writes });
+            Ok(())
+        }
+        _ => crate::reference::run(kernel, &call, &reads, &mut writes),
+    }
+}

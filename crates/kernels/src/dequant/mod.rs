@@ -1,0 +1,43 @@
+//! WGSL that reads weights of any element type, eight at a time: the part every kernel that touches weights shares.
+//!
+//! Each file defines `fn weights8(row: u32, g: u32) -> W8`: elements `8g .. 8g+8` of a row of the weight `w`, whose rows
+//! are `p.row_bytes` bytes in the byte layout of GGUF files. Formulas: ggml's `dequantize_row_*`.
+
+use firelight_tensor::DType;
+
+/// Element types weights may have.
+pub const WEIGHT_DTYPES: &[DType] = &[
+    DType::F32,
+    DType::F16,
+    DType::BF16,
+    DType::Q4_0,
+    DType::Q4_1,
+    DType::Q5_0,
+    DType::Q5_1,
+    DType::Q8_0,
+    DType::Q2K,
+    DType::Q3K,
+    DType::Q4K,
+    DType::Q5K,
+    DType::Q6K,
+];
+
+/// The WGSL parts for weights of this type, to be put before a kernel that binds `w: array<u32>`.
+pub fn wgsl(dtype: DType) -> [&'static str; 2] {
+    let format = match dtype {
+        DType::F32 => include_str!("f32.wgsl"),
+        DType::F16 => include_str!("f16.wgsl"),
+        DType::BF16 => include_str!("bf16.wgsl"),
+        DType::Q4_0 => include_str!("q4_0.wgsl"),
+        DType::Q4_1 => include_str!("q4_1.wgsl"),
+        DType::Q5_0 => include_str!("q5_0.wgsl"),
+        DType::Q5_1 => include_str!("q5_1.wgsl"),
+        DType::Q8_0 => include_str!("q8_0.wgsl"),
+        DType::Q2K => include_str!("q2_k.wgsl"),
+        DType::Q3K => include_str!("q3_k.wgsl"),
+        DType::Q4K => include_str!("q4_k.wgsl"),
+        DType::Q5K => include_str!("q5_k.wgsl"),
+        _ => include_str!("q6_k.wgsl"),
+    };
+    [include_str!("bytes.wgsl"), format]
+}

@@ -1,0 +1,389 @@
+//! The GPU device over wgpu: opening, memory, pipelines, submitting, reading back.
+
+mod open;
+mod pending;
+
+pub use open::{AdapterReport, GpuOptions, adapters};
+pub(crate) use pending::Pending;
+
+use super::Device;
+use crate::buffer::Buffer;
+use crate::error::DeviceFault;
+use crate::kernel::{Access, Kernel, Plan};
+use crate::memory::{Holder, Ledger};
+use crate::recorder::{Binding, RecordedCall, SLOT};
+use crate::{Array, Error, Result};
+use pending::{Staging, StagingRing};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Which operands of a bind group are read-only.
+type LayoutKey = Vec<bool>;
+
+struct Layout {
+    group: wgpu::BindGroupLayout,
+    pipeline: wgpu::PipelineLayout,
+}
+
+/// A wgpu device with its caches.
+pub(crate) struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    ledger: Arc<Ledger>,
+    lost: Arc<Mutex<Option<String>>>,
+    layouts: Mutex<HashMap<LayoutKey, Arc<Layout>>>,
+    pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
+    /// Bytes written since the last flush: wgpu keeps a staging copy of each write until a submit has run.
+    unflushed: Mutex<u64>,
+}
+
+/// One dispatch of a recording, resolved.
+struct Step {
+    pipeline: wgpu::ComputePipeline,
+    group: wgpu::BindGroup,
+    param_offset: u32,
+    grid: [u32; 3],
+}
+
+/// A recording's pipelines and bind groups.
+pub(crate) struct Prepared {
+    steps: Vec<Step>,
+    readback: Option<(Array, StagingRing)>,
+    /// Keeps the parameter arena's memory.
+    _arena: Option<Arc<Buffer>>,
+}
+
+/// Writes above this much are flushed, so that loading a model never holds more than this in staging.
+const FLUSH_BYTES: u64 = 32 << 20;
+
+impl Gpu {
+    fn new(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        ledger: &Arc<Ledger>,
+        lost: Arc<Mutex<Option<String>>>,
+    ) -> Self {
+        Gpu {
+            device,
+            queue,
+            ledger: Arc::clone(ledger),
+            lost,
+            layouts: Mutex::default(),
+            pipelines: Mutex::default(),
+            unflushed: Mutex::new(0),
+        }
+    }
+
+    pub(crate) fn lost(&self) -> Option<String> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn destroy(&self) {
+        self.device.destroy();
+    }
+
+    fn check_lost(&self) -> Result<()> {
+        match self.lost() {
+            Some(reason) => Err(Error::device(DeviceFault::Lost, reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `f` and turns what wgpu reports about it into an error. In browsers the report comes later and shows when
+    /// the next result is awaited.
+    fn scoped<T>(&self, what: impl FnOnce() -> String, f: impl FnOnce() -> T) -> Result<T> {
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let value = f();
+        let (refused, full) = (validation.pop(), memory.pop());
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            // wgpu-core answers at once.
+            if let Some(e) = pollster::block_on(full) {
+                return Err(Error::device(DeviceFault::OutOfMemory, format!("{}: {e}", what())));
+            }
+            if let Some(e) = pollster::block_on(refused) {
+                self.check_lost()?;
+                return Err(Error::device(DeviceFault::Refused, format!("{}: {e}", what())));
+            }
+        }
+        #[cfg(target_arch = "wasm32")]
+        {
+            let _ = (what, refused, full);
+        }
+        Ok(value)
+    }
+
+    pub(crate) fn create_buffer(&self, size: u64, holder: Holder) -> Result<wgpu::Buffer> {
+        let max = self.device.limits().max_buffer_size;
+        if size > max {
+            return Err(Error::Limit { what: "bytes of a device buffer", max, got: size });
+        }
+        let mut usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        usage |= match holder {
+            Holder::Staging => wgpu::BufferUsages::MAP_READ,
+            Holder::Params => wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM,
+            _ => wgpu::BufferUsages::STORAGE,
+        };
+        if holder == Holder::Staging {
+            usage -= wgpu::BufferUsages::COPY_SRC;
+        }
+        self.check_lost()?;
+        self.scoped(
+            || format!("{size} bytes for {}", holder.name()),
+            || {
+                self.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some(holder.name()),
+                    size,
+                    usage,
+                    mapped_at_creation: false,
+                })
+            },
+        )
+    }
+
+    pub(crate) fn trim(&self) {
+        // Freed buffers are only given back when the device is polled.
+        let _ = self.device.poll(wgpu::PollType::Poll);
+    }
+
+    /// Copies `bytes` into a buffer before the next submit; a tail that is not a whole word is padded with zeroes.
+    pub(crate) fn write(&self, buffer: &Arc<Buffer>, offset: u64, bytes: &[u8]) -> Result<()> {
+        let target = buffer.gpu().ok_or_else(|| Error::invalid("an array of another device"))?;
+        self.check_lost()?;
+        let whole = bytes.len() & !3;
+        // wgpu stages each write in memory of its size: pieces bound it.
+        for (i, piece) in bytes[..whole].chunks(FLUSH_BYTES as usize).enumerate() {
+            self.queue.write_buffer(target, offset + i as u64 * FLUSH_BYTES, piece);
+            let mut unflushed = self.unflushed.lock().unwrap_or_else(PoisonError::into_inner);
+            *unflushed += piece.len() as u64;
+            if *unflushed >= FLUSH_BYTES {
+                *unflushed = 0;
+                self.queue.submit([]);
+                self.block()?;
+            }
+        }
+        if whole < bytes.len() {
+            let mut tail = [0u8; 4];
+            tail[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
+            self.queue.write_buffer(target, offset + whole as u64, &tail);
+        }
+        Ok(())
+    }
+
+    /// Waits for everything submitted, where that is possible.
+    fn block(&self) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Err(e) = self.device.poll(wgpu::PollType::wait_indefinitely()) {
+            self.check_lost()?;
+            return Err(Error::device(DeviceFault::Refused, format!("waiting for the device: {e}")));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn copy(&self, from: &Array, to: &Array, bytes: u64) -> Result<()> {
+        let (Some(src), Some(dst)) = (from.lease.buffer.gpu(), to.lease.buffer.gpu()) else {
+            return Err(Error::invalid("copy between devices"));
+        };
+        self.check_lost()?;
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(src, from.offset, dst, to.offset, bytes.next_multiple_of(4));
+        self.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    fn layout(&self, key: &LayoutKey) -> Arc<Layout> {
+        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            let buffer = |binding: u32, ty: wgpu::BufferBindingType, dynamic: bool| {
+                wgpu::BindGroupLayoutEntry {
+                    binding,
+                    visibility: wgpu::ShaderStages::COMPUTE,
+                    ty: wgpu::BindingType::Buffer {
+                        ty,
+                        has_dynamic_offset: dynamic,
+                        min_binding_size: None,
+                    },
+                    count: None,
+                }
+            };
+            let mut entries = vec![buffer(0, wgpu::BufferBindingType::Uniform, true)];
+            entries.extend(key.iter().enumerate().map(|(i, &read_only)| {
+                buffer(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only }, false)
+            }));
+            let group = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: None,
+                entries: &entries,
+            });
+            let pipeline = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: None,
+                bind_group_layouts: &[Some(&group)],
+                immediate_size: 0,
+            });
+            Arc::new(Layout { group, pipeline })
+        };
+        Arc::clone(layouts.entry(key.clone()).or_insert_with(make))
+    }
+
+    fn pipeline(&self, kernel: &dyn Kernel, plan: &Plan, layout: &Layout) -> Result<wgpu::ComputePipeline> {
+        let source = plan.source();
+        let mut key = format!("{}/{}/", kernel.name(), plan.variant);
+        for (name, value) in &plan.constants {
+            use std::fmt::Write as _;
+            let _ = write!(key, "{name}={value},");
+        }
+        // The text itself is part of the key: variants of one name may be joined from different parts.
+        key.push_str(&source);
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = pipelines.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let label = format!("{}/{}", kernel.name(), plan.variant);
+        let pipeline = self.scoped(
+            || format!("compiling {label}"),
+            || {
+                let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                    label: Some(&label),
+                    source: wgpu::ShaderSource::Wgsl(source.into()),
+                });
+                self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                    label: Some(&label),
+                    layout: Some(&layout.pipeline),
+                    module: &module,
+                    entry_point: Some("main"),
+                    compilation_options: wgpu::PipelineCompilationOptions {
+                        constants: &plan.constants,
+                        zero_initialize_workgroup_memory: false,
+                    },
+                    cache: None,
+                })
+            },
+        )?;
+        self.ledger.pipelines_created.fetch_add(1, Ordering::Relaxed);
+        pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// Resolves recorded calls to pipelines and bind groups, and uploads their parameters.
+    pub(crate) fn prepare(
+        &self,
+        device: &Device,
+        calls: &[RecordedCall],
+        readback: Option<&Array>,
+    ) -> Result<Prepared> {
+        self.check_lost()?;
+        let arena = match calls.len() as u64 {
+            0 => None,
+            n => Some(device.buffer(n * SLOT, Holder::Params)?),
+        };
+        let mut slots = vec![0u8; calls.len() * SLOT as usize];
+        let mut groups: HashMap<Vec<(*const Buffer, u64, u64, bool)>, wgpu::BindGroup> = HashMap::new();
+        let mut steps = Vec::with_capacity(calls.len());
+        for (i, call) in calls.iter().enumerate() {
+            let slot = &mut slots[i * SLOT as usize..(i + 1) * SLOT as usize];
+            let params: &[u8] = bytemuck::cast_slice(&call.params);
+            slot.get_mut(..params.len())
+                .ok_or(Error::Limit { what: "bytes of a call's parameters", max: SLOT, got: params.len() as u64 })?
+                .copy_from_slice(params);
+            let key: LayoutKey = call.bindings.iter().map(|b| b.access == Access::Read).collect();
+            let layout = self.layout(&key);
+            let pipeline = self.pipeline(call.kernel, &call.plan, &layout)?;
+            let id = call
+                .bindings
+                .iter()
+                .map(|b| (Arc::as_ptr(&b.buffer), b.offset, b.size, b.access == Access::Read))
+                .collect();
+            let group = match groups.entry(id) {
+                std::collections::hash_map::Entry::Occupied(e) => e.get().clone(),
+                std::collections::hash_map::Entry::Vacant(e) => {
+                    let group = self.bind_group(&layout, arena.as_deref(), &call.bindings)?;
+                    e.insert(group).clone()
+                }
+            };
+            steps.push(Step { pipeline, group, param_offset: i as u32 * SLOT as u32, grid: call.plan.grid });
+        }
+        if let Some(arena) = &arena {
+            self.write(arena, 0, &slots)?;
+        }
+        let readback = readback.map(|array| (array.clone(), StagingRing::default()));
+        Ok(Prepared { steps, readback, _arena: arena })
+    }
+
+    fn bind_group(
+        &self,
+        layout: &Layout,
+        arena: Option<&Buffer>,
+        bindings: &[Binding],
+    ) -> Result<wgpu::BindGroup> {
+        let foreign = || Error::invalid("an operand lives on another device");
+        let mut entries = Vec::with_capacity(bindings.len() + 1);
+        let entry = |binding: u32, buffer, offset, size| wgpu::BindGroupEntry {
+            binding,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer,
+                offset,
+                size: std::num::NonZeroU64::new(size),
+            }),
+        };
+        entries.push(entry(0, arena.and_then(Buffer::gpu).ok_or_else(foreign)?, 0, SLOT));
+        for (i, b) in bindings.iter().enumerate() {
+            let buffer = b.buffer.gpu().ok_or_else(foreign)?;
+            entries.push(entry(i as u32 + 1, buffer, b.offset, b.size.next_multiple_of(4)));
+        }
+        let group = self.scoped(
+            || "making a bind group".to_owned(),
+            || {
+                self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: None,
+                    layout: &layout.group,
+                    entries: &entries,
+                })
+            },
+        )?;
+        self.ledger.bind_groups_created.fetch_add(1, Ordering::Relaxed);
+        Ok(group)
+    }
+
+    /// Queues a recording: one compute pass, one submit.
+    pub(crate) fn submit(&self, device: &Device, prepared: &Prepared) -> Result<Pending> {
+        self.check_lost()?;
+        let staging = match &prepared.readback {
+            Some((array, ring)) => Some(ring.take(self, device, array.nbytes)?),
+            None => None,
+        };
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            let mut current: Option<&wgpu::ComputePipeline> = None;
+            for step in &prepared.steps {
+                if current != Some(&step.pipeline) {
+                    pass.set_pipeline(&step.pipeline);
+                    current = Some(&step.pipeline);
+                }
+                pass.set_bind_group(0, &step.group, &[step.param_offset]);
+                let [x, y, z] = step.grid;
+                pass.dispatch_workgroups(x, y, z);
+            }
+        }
+        if let (Some(staging), Some((array, _))) = (&staging, &prepared.readback) {
+            let source = array.lease.buffer.gpu().ok_or_else(|| Error::invalid("an array of another device"))?;
+            let bytes = array.nbytes.next_multiple_of(4);
+            encoder.copy_buffer_to_buffer(source, array.offset, staging.buffer()?, 0, bytes);
+        }
+        let index = self.queue.submit([encoder.finish()]);
+        Pending::start(self, device, staging, index)
+    }
+
+    pub(crate) async fn read(&self, device: &Device, array: &Array) -> Result<Vec<u8>> {
+        self.check_lost()?;
+        let source =
+            array.lease.buffer.gpu().ok_or_else(|| Error::invalid("an array of another device"))?;
+        let staging = Staging::new(device, array.nbytes)?;
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let bytes = array.nbytes.next_multiple_of(4);
+        encoder.copy_buffer_to_buffer(source, array.offset, staging.buffer()?, 0, bytes);
+        let index = self.queue.submit([encoder.finish()]);
+        Pending::start(self, device, Some(staging), index)?.wait().await
+    }
+}

@@ -1,0 +1,22 @@
+//! The SIMD product of [`crate::cpu::matmul`], rows of the weight split over the threads.
+use super::Params;
+use crate::cpu::SharedOut;
+use crate::cpu::matmul::{self, MatmulArgs};
+use crate::kernel::CpuCall;
+
+pub(super) fn run(c: &mut CpuCall<'_, '_>) {
+    let p: Params = c.call.params();
+    let args = MatmulArgs {
+        dtype: c.call.operands[1].dtype,
+        weight: c.reads[1],
+        n: p.n as usize,
+        k: p.k as usize,
+        x: c.read::<f32>(0),
+        t: p.t as usize,
+        exact: c.cpu.exact,
+        isa: c.cpu.isa,
+    };
+    let y: &mut [f32] = bytemuck::cast_slice_mut(c.writes[0]);
+    let out = SharedOut::new(y);
+    c.cpu.with_scratch(|scratch| matmul::run(&c.cpu.pool, &args, scratch, out, p.ldy as usize, p.col0 as usize));
+}

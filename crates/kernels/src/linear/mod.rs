@@ -1,0 +1,122 @@
+//! Linear layer over weights of any element type, dequantised inside.
+//!
+//! `y[t, col0 + n] = Σₖ x[t, k] · w[n, k]`. The weight is a shard `[N, K]` of a larger one; `y` has `ldy` columns, of which
+//! this call writes `col0 .. col0 + N`. f32 accumulation. Source: `torch.nn.functional.linear`.
+//!
+//! Variants: `vec` (few rows of `x`: a few lanes of a workgroup share a row of `w`), `vec_subgroup` (the same, one subgroup
+//! a row, no barriers), `tiled` (many rows of `x`: 32×32 tiles of `y` from workgroup memory).
+
+mod cases;
+mod cpu;
+mod reference;
+
+use crate::dequant::{self, WEIGHT_DTYPES};
+use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
+use crate::{Array, Recorder, Result, Weight};
+use firelight_tensor::DType;
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Linear;
+
+/// Uniform parameters.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Params {
+    /// Rows of `x`.
+    pub t: u32,
+    /// Rows of this shard.
+    pub n: u32,
+    /// Elements of a row, a multiple of 8.
+    pub k: u32,
+    /// Columns of `y`.
+    pub ldy: u32,
+    /// First column written.
+    pub col0: u32,
+    /// Bytes of a weight row.
+    pub row_bytes: u32,
+}
+
+const OPERANDS: &[Operand] = &[
+    Operand::read("x", &[DType::F32], "[T, K]"),
+    Operand::read("w", WEIGHT_DTYPES, "[N, K]"),
+    Operand::read_write("y", &[DType::F32], "[T, LDY]"),
+];
+
+/// From this many rows of `x` on, tiles win over reading the weight once per row.
+const TILED_FROM: u32 = 5;
+
+impl Kernel for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn formula(&self) -> &'static str {
+        "y[t, col0 + n] = Σₖ x[t, k] · w[n, k]"
+    }
+
+    fn operands(&self) -> &'static [Operand] {
+        OPERANDS
+    }
+
+    fn plan(&self, call: &Call<'_>, caps: &Caps) -> Result<Plan> {
+        let p: Params = call.params();
+        let [x, w, y] = [&call.operands[0], &call.operands[1], &call.operands[2]];
+        let (t, n, k) = (p.t as usize, p.n as usize, p.k as usize);
+        ensure(self, k.is_multiple_of(8), || format!("rows of {k}; expected a multiple of 8"))?;
+        ensure(self, x.elements() == t * k, || format!("x {:?} as [{t}, {k}]", x.shape))?;
+        ensure(self, w.elements() == n * k && w.last() == k, || {
+            format!("weight {:?} as [{n}, {k}]", w.shape)
+        })?;
+        let fits = y.elements() == t * p.ldy as usize && u64::from(p.col0) + n as u64 <= u64::from(p.ldy);
+        ensure(self, fits, || {
+            format!("y {:?} for [{t}, {}], columns from {}", y.shape, p.ldy, p.col0)
+        })?;
+        let mut plan = if p.t >= TILED_FROM {
+            let tiles = t.div_ceil(32) as u64 * n.div_ceil(32) as u64;
+            Plan::new("tiled", include_str!("linear_tiled.wgsl"), tiles, caps)?
+        } else if caps.subgroups {
+            let groups = n.div_ceil(8) as u64 * t as u64;
+            let mut plan = Plan::new("vec_subgroup", include_str!("linear_vec_subgroup.wgsl"), groups, caps)?;
+            plan.subgroups = true;
+            plan
+        } else {
+            Plan::new("vec", include_str!("linear_vec.wgsl"), n.div_ceil(8) as u64 * t as u64, caps)?
+        };
+        plan.wgsl.extend(dequant::wgsl(w.dtype));
+        Ok(plan)
+    }
+
+    fn cpu(&self) -> Option<fn(&mut CpuCall<'_, '_>)> {
+        Some(cpu::run)
+    }
+
+    fn reference(&self, call: &Call<'_>, values: &mut [Vec<f64>]) {
+        reference::run(&call.params(), values);
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        cases::cases()
+    }
+}
+
+/// `x` f32 `[T, K]` times the transpose of `w` `[N, K]`: f32 `[T, N]`.
+///
+/// # Errors
+/// `InvalidInput` if `x`'s last dimension is not `K`, or as [`Recorder::call`].
+pub fn linear(rec: &mut Recorder, x: &Array, w: &Weight) -> Result<Array> {
+    let t = x.elements() / w.cols().max(1);
+    let y = rec.temp(DType::F32, &[t, w.rows()])?;
+    for shard in w.shards() {
+        let params = Params {
+            t: t as u32,
+            n: shard.array.shape()[0] as u32,
+            k: w.cols() as u32,
+            ldy: w.rows() as u32,
+            col0: shard.row0 as u32,
+            row_bytes: w.row_bytes() as u32,
+        };
+        rec.call(&Linear, &[x, &shard.array, &y], &params)?;
+    }
+    Ok(y)
+}

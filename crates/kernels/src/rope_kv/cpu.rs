@@ -1,0 +1,55 @@
+//! One token at a time: the work is small beside the products around it.
+use super::Params;
+use crate::kernel::CpuCall;
+use firelight_tensor::DType;
+use half::f16;
+
+pub(super) fn run(c: &mut CpuCall<'_, '_>) {
+    let p: Params = c.call.params();
+    let cache = c.call.operands[5].dtype;
+    let (k, v) = (c.read::<f32>(0), c.read::<f32>(1));
+    let (rows, rope) = (c.read::<u32>(2), c.read::<f32>(3));
+    let [q, kc, vc] = &mut c.writes[..] else { return };
+    let q: &mut [f32] = bytemuck::cast_slice_mut(q);
+    let (hd, kv_len) = (p.hd as usize, (p.nkv * p.hd) as usize);
+    let mut key = vec![0f32; kv_len];
+    for (t, q) in q.chunks_mut((p.nh * p.hd) as usize).enumerate() {
+        let (seq, pos) = (rows[2 * t] as usize, rows[2 * t + 1] as usize);
+        if pos >= p.cap as usize {
+            continue;
+        }
+        let angles = &rope[pos * p.pairs as usize * 2..][..p.pairs as usize * 2];
+        q.chunks_mut(hd).for_each(|head| rotate(&p, head, angles));
+        key.copy_from_slice(&k[t * kv_len..(t + 1) * kv_len]);
+        key.chunks_mut(hd).for_each(|head| rotate(&p, head, angles));
+        let cell = (seq * p.cap as usize + pos) * kv_len;
+        store(cache, kc, cell, &key);
+        store(cache, vc, cell, &v[t * kv_len..(t + 1) * kv_len]);
+    }
+}
+
+fn store(cache: DType, bytes: &mut [u8], cell: usize, values: &[f32]) {
+    if cache == DType::F16 {
+        let out: &mut [f16] = bytemuck::cast_slice_mut(bytes);
+        for (o, v) in out[cell..cell + values.len()].iter_mut().zip(values) {
+            *o = f16::from_f32(*v);
+        }
+    } else {
+        let out: &mut [f32] = bytemuck::cast_slice_mut(bytes);
+        out[cell..cell + values.len()].copy_from_slice(values);
+    }
+}
+
+fn rotate(p: &Params, head: &mut [f32], angles: &[f32]) {
+    let pairs = p.pairs as usize;
+    if p.pairing == 0 {
+        let (first, rest) = head.split_at_mut(pairs);
+        for ((a, b), turn) in first.iter_mut().zip(rest).zip(angles.chunks_exact(2)) {
+            (*a, *b) = (*a * turn[0] - *b * turn[1], *a * turn[1] + *b * turn[0]);
+        }
+    } else {
+        for (pair, turn) in head.chunks_exact_mut(2).zip(angles.chunks_exact(2)) {
+            (pair[0], pair[1]) = (pair[0] * turn[0] - pair[1] * turn[1], pair[0] * turn[1] + pair[1] * turn[0]);
+        }
+    }
+}
