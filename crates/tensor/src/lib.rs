@@ -1,9 +1,9 @@
-//! Host tensors, dtypes, quantised blocks and weight files.
+#![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
 #[cfg(target_endian = "big")]
 compile_error!(
-    "firelight-tensor reads little-endian data in place: big-endian targets are not supported"
+    "firelight-tensor uses little-endian data in place: big-endian targets are not supported"
 );
 
 mod bytes;

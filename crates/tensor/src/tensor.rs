@@ -91,13 +91,11 @@ impl Tensor {
     /// `Limit` if the memory is not to be had.
     pub fn to_f32_vec(&self) -> Result<Vec<f32>> {
         let n = self.elements();
-        let mut out = Vec::new();
-        out.try_reserve_exact(n).map_err(|_| Error::Limit {
+        let mut out = bytemuck::allocation::try_zeroed_vec(n).map_err(|()| Error::Limit {
             what: "f32 values of one tensor (out of memory)",
             max: 0,
             got: n as u64,
         })?;
-        out.resize(n, 0.0);
         cast::to_f32(self.dtype, &self.bytes, &mut out)?;
         Ok(out)
     }

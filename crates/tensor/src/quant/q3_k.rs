@@ -38,18 +38,13 @@ impl Block<256> for BlockQ3K {
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = scale(self.d);
         let scales = self.unpack_scales();
-        for (j, (out, s)) in out
-            .as_chunks_mut::<16>()
-            .0
-            .iter_mut()
-            .zip(scales)
-            .enumerate()
-        {
+        let subs = out.as_chunks_mut::<16>().0.iter_mut().zip(scales);
+        for (j, (out, s)) in subs.enumerate() {
             let s = d * f32::from(s);
-            for (i, out) in out.iter_mut().enumerate() {
-                let at = 16 * j + i;
-                let (byte, shift) = place2(at);
-                let q = self.qs[byte] >> shift & 3 | (self.hmask[at % 32] >> (at / 32) & 1) << 2;
+            let (first, shift) = place2(16 * j);
+            let (qs, hmask) = (&self.qs[first..][..16], &self.hmask[first % 32..][..16]);
+            for ((out, q), h) in out.iter_mut().zip(qs).zip(hmask) {
+                let q = q >> shift & 3 | (h >> (j / 2) & 1) << 2;
                 *out = s * (f32::from(q) - 4.0);
             }
         }
@@ -60,7 +55,7 @@ impl Block<256> for BlockQ3K {
         let wanted: [f32; 16] = std::array::from_fn(|j| search::symmetric(&subs[j], 4.0));
         let d = scale_bytes(signed_max(&wanted) / -32.0);
         let inv = inverse(scale(d));
-        let s = wanted.map(|s| (s * inv).round_ties_even().clamp(-32.0, 31.0));
+        let s = wanted.map(|s| search::nearest(s * inv, -32.0, 31.0));
         let mut block = BlockQ3K {
             hmask: [0; 32],
             qs: [0; 64],
@@ -74,7 +69,7 @@ impl Block<256> for BlockQ3K {
             let inv = inverse(scale(d) * s);
             for (i, x) in x.iter().enumerate() {
                 let at = 16 * j + i;
-                let q = ((x * inv).round_ties_even().clamp(-4.0, 3.0) + 4.0) as u8;
+                let q = (search::nearest(x * inv, -4.0, 3.0) + 4.0) as u8;
                 let (byte, shift) = place2(at);
                 block.qs[byte] |= (q & 3) << shift;
                 block.hmask[at % 32] |= (q >> 2) << (at / 32);

@@ -42,7 +42,7 @@ impl Block<256> for BlockQ6K {
         let wanted: [f32; 16] = std::array::from_fn(|j| search::symmetric(&subs[j], 32.0));
         let d = scale_bytes(signed_max(&wanted) / -128.0);
         let inv = inverse(scale(d));
-        let s = wanted.map(|s| (s * inv).round_ties_even().clamp(-128.0, 127.0));
+        let s = wanted.map(|s| search::nearest(s * inv, -128.0, 127.0));
         let mut block = BlockQ6K {
             ql: [0; 128],
             qh: [0; 64],
@@ -51,7 +51,7 @@ impl Block<256> for BlockQ6K {
         };
         for (at, x) in values.iter().enumerate() {
             let inv = inverse(scale(d) * s[at / 16]);
-            let q = ((x * inv).round_ties_even().clamp(-32.0, 31.0) + 32.0) as u8;
+            let q = (search::nearest(x * inv, -32.0, 31.0) + 32.0) as u8;
             let (n, i) = (at / 128, at % 128);
             block.ql[64 * n + i % 64] |= (q & 15) << (i / 64 * 4);
             block.qh[32 * n + i % 32] |= (q >> 4) << (i / 32 * 2);

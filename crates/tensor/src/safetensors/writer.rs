@@ -27,10 +27,10 @@ pub fn write<'a>(
     out.flush().map_err(io)
 }
 
-/// [`write`] into memory.
+/// [`write()`] into memory.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_to_vec<'a>(
     metadata: &BTreeMap<String, String>,
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
