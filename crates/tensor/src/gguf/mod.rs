@@ -26,7 +26,7 @@ pub use metadata::{FromValue, Metadata};
 pub use split::{part_name, split_name};
 use std::sync::Arc;
 pub use value::{Array, StrArray, Value};
-pub use writer::Writer;
+pub use writer::{DataWriter, Writer};
 
 pub(crate) const FORMAT: &str = "gguf";
 /// The alignment of tensor data where the file does not give one.
