@@ -10,7 +10,7 @@ command -v cc >/dev/null || packages+=(gcc libc6-dev)
 command -v c++ >/dev/null || packages+=(g++)
 command -v python3 >/dev/null || packages+=(python3)
 ldconfig=$(command -v ldconfig || echo /sbin/ldconfig)
-"$ldconfig" -p | grep -q 'libvulkan\.so\.1' || packages+=(libvulkan1)
+"$ldconfig" -p | grep 'libvulkan\.so\.1' >/dev/null || packages+=(libvulkan1)
 compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null || compgen -G '/etc/vulkan/icd.d/*.json' >/dev/null ||
   packages+=(mesa-vulkan-drivers)
 [ -e /usr/lib/chromium/vk_swiftshader_icd.json ] || packages+=(chromium)

@@ -14,7 +14,7 @@ done_by() { echo "$triple: $1"; exit 0; }
 
 works && done_by "there already"
 if command -v rustup >/dev/null; then
-  timeout 120 rustup target add $triple >/dev/null 2>&1 || true
+  timeout 60 rustup target add $triple >/dev/null 2>&1 || true
   works && done_by "added by rustup"
 fi
 
