@@ -1,7 +1,7 @@
 //! Fetches one file by parallel range requests into a partial file, and resumes from what is there.
 //!
 //! Workers on threads of their own take pieces from a queue, write each at its place, and note it as done; the caller's thread
-//! reports progress, saves the ranges every half second and watches the cancel token. A piece that breaks off goes on from
+//! reports progress, saves the ranges five times a second and watches the cancel token. A piece that breaks off goes on from
 //! where it broke. A server that does not know ranges is read once from the start by one worker.
 use super::disk::{remove_file, sha256_file, write_error};
 use super::http::{Client, Failure, Follow, Reply, Request, busy, is_transient, pause, shown};
@@ -13,6 +13,9 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::time::{Duration, Instant};
+
+/// What a killed process loses of its progress at most.
+const SAVE_EVERY: Duration = Duration::from_millis(200);
 
 /// What to fetch, and where to.
 #[derive(Clone)]
@@ -125,7 +128,19 @@ struct Shared {
 enum Message {
     /// The server answers ranges: more workers are of use.
     Ranges,
-    Ended(Result<()>),
+    Failed(Error),
+    /// A worker is gone, one way or another.
+    Gone,
+}
+
+/// Says that a worker is gone even if it panicked; otherwise it would be waited for.
+struct Sentinel(mpsc::Sender<Message>);
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        // The receiver is gone after a stop; then nobody waits for this.
+        let _ = self.0.send(Message::Gone);
+    }
 }
 
 fn download(
@@ -178,9 +193,11 @@ fn download(
     let start = |sender: &mpsc::Sender<Message>| {
         let (shared, sender) = (shared.clone(), sender.clone());
         std::thread::spawn(move || {
-            let result = shared.work(&sender);
-            // The receiver is gone after a stop; then nobody waits for this.
-            let _ = sender.send(Message::Ended(result));
+            let sentinel = Sentinel(sender);
+            if let Err(e) = shared.work(&sentinel.0) {
+                // As above.
+                let _ = sentinel.0.send(Message::Failed(e));
+            }
         });
     };
     start(&sender);
@@ -195,10 +212,8 @@ fn download(
                     (running, started) = (running + 1, started + 1);
                 }
             }
-            Ok(Message::Ended(result)) => {
-                running -= 1;
-                failed = failed.or(result.err());
-            }
+            Ok(Message::Failed(e)) => failed = failed.or(Some(e)),
+            Ok(Message::Gone) => running -= 1,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
@@ -208,8 +223,8 @@ fn download(
         if failed.is_some() {
             break;
         }
-        if saved.elapsed() >= Duration::from_millis(500) {
-            shared.save()?;
+        if saved.elapsed() >= SAVE_EVERY {
+            failed = shared.save().err();
             saved = Instant::now();
         }
     }
@@ -220,10 +235,22 @@ fn download(
         .write()
         .unwrap_or_else(PoisonError::into_inner) = true;
     let saved = shared.save();
-    match failed {
-        Some(e) => Err(e),
-        None => saved,
+    if let Some(e) = failed {
+        return Err(e);
     }
+    saved?;
+    let got = shared.progress().done.total();
+    if got == job.size {
+        return Ok(());
+    }
+    // A hole would go unseen where no hash is known.
+    let (file, total) = (job.file.clone(), Some(job.size));
+    Err(Error::Interrupted {
+        file,
+        got,
+        total,
+        reason: "a worker ended early".into(),
+    })
 }
 
 impl Shared {

@@ -22,7 +22,7 @@ pub struct HubOptions {
     pub endpoint: String,
     /// Access token, sent to the endpoint's own host only. `HF_TOKEN`, or the file `huggingface-cli login` wrote.
     pub token: Option<String>,
-    /// Use the cache only. `HF_HUB_OFFLINE`.
+    /// Do not ask the hub, use its cache only. `HF_HUB_OFFLINE`. Packages are a source of their own: see [`Options::offline`].
     pub offline: bool,
     /// The standard cache folder. `HF_HUB_CACHE`, or `HF_HOME/hub`.
     pub cache_dir: PathBuf,

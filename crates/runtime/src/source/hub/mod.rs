@@ -60,12 +60,13 @@ impl Hub<'_> {
         }
     }
 
-    /// Fetches what a reference means, or finds it in the cache: without asking when the revision is a commit or the network
-    /// is off, and as a last resort when the hub cannot be reached.
+    /// Fetches what a reference means, or finds it in the cache: without asking when a file of a commit is wanted or the
+    /// network is off, and as a last resort when the hub cannot be reached.
     pub(crate) fn resolve(&self, hub: &HubRef, report: &mut Reporter<'_>) -> Result<Found> {
         let cache = RepoCache::new(&self.options.hub.cache_dir, &hub.repo);
         let cached = cache.commit(&hub.revision);
-        let fixed = cache.is_commit(&hub.revision);
+        // A snapshot does not say whether it is complete, so only a file can be known to be all that is wanted.
+        let fixed = cache.is_commit(&hub.revision) && hub.file.is_some();
         if fixed && let Some(found) = self.in_cache(&cache, cached.as_deref(), hub) {
             return Ok(found);
         }
@@ -246,22 +247,26 @@ impl Hub<'_> {
             self.options
                 .check_space(&cache.blobs(), needed.saturating_add(later_bytes))?;
         }
-        let mut paths = Vec::new();
-        for (cached, job) in jobs {
-            let snapshot = cache.snapshot(commit, &job.file);
-            if cached != Cached::Snapshot {
+        // Small files first: a snapshot with its weights is then a complete one.
+        let mut order = jobs.iter().collect::<Vec<_>>();
+        order.sort_by_key(|(_, job)| job.size);
+        for (cached, job) in order {
+            if *cached != Cached::Snapshot {
                 let lock = cache.lock(&job.identity);
                 let _lock = Lock::take(&lock, self.cancel, || {
                     report.at(Phase::Waiting, &job.file, 0);
                 })?;
-                if cache.has(commit, &job) == Cached::No {
-                    cache.adopt(&job)?;
-                    fetch::fetch(self.client, self.options, &job, report, self.cancel)?;
+                if cache.has(commit, job) == Cached::No {
+                    cache.adopt(job)?;
+                    fetch::fetch(self.client, self.options, job, report, self.cancel)?;
                 }
                 cache.link(commit, &job.file, &job.dest)?;
             }
-            paths.push((snapshot, job.sha256));
         }
-        Ok(paths)
+        let path = |job: &Job| cache.snapshot(commit, &job.file);
+        Ok(jobs
+            .into_iter()
+            .map(|(_, job)| (path(&job), job.sha256))
+            .collect())
     }
 }

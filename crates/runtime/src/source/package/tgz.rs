@@ -198,6 +198,7 @@ fn pax<'a>(mut records: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
     use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
     use std::io::Write;
 
     fn entry(name: &[u8], kind: u8, size_field: &str, content: &[u8]) -> Vec<u8> {
@@ -290,5 +291,43 @@ mod tests {
         let link = entry(b"a", b'2', "00000000000", b"");
         assert_eq!(read(&[link, end].concat(), "a").unwrap(), None);
         assert!(read(b"", "a").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            flips in prop::collection::vec((0usize..2560, any::<u8>()), 0..12),
+            cut in 0usize..2560,
+            fix_sums: bool,
+        ) {
+            let long = entry(b"x", b'L', "00000000004", b"long");
+            let mut tar = [long, file("f", &[7; 600]), vec![0; 1024]].concat();
+            for (at, value) in flips {
+                if let Some(b) = tar.get_mut(at) {
+                    *b = value;
+                }
+            }
+            tar.truncate(tar.len().saturating_sub(cut % 700));
+            if fix_sums {
+                for at in [0, 1024] {
+                    let sum = tar.get(at..at + 512).map(|h| {
+                        let all = h.iter().map(|b| u32::from(*b)).sum::<u32>();
+                        all + 8 * 32 - h[148..156].iter().map(|b| u32::from(*b)).sum::<u32>()
+                    });
+                    if let Some(sum) = sum {
+                        tar[at + 148..at + 155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+                    }
+                }
+            }
+            let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
+            gz.write_all(&tar).unwrap();
+            let gz = gz.finish().unwrap();
+            let mut reader = Reader::new(gz.as_slice(), CancelToken::new());
+            if let Ok(Some(size)) = reader.find("long") {
+                let mut content = Vec::new();
+                let _ = reader.content().read_to_end(&mut content);
+                prop_assert!(content.len() as u64 <= size);
+            }
+        }
     }
 }
