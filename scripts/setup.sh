@@ -11,8 +11,10 @@ command -v c++ >/dev/null || packages+=(g++)
 command -v python3 >/dev/null || packages+=(python3)
 ldconfig=$(command -v ldconfig || echo /sbin/ldconfig)
 "$ldconfig" -p | grep 'libvulkan\.so\.1' >/dev/null || packages+=(libvulkan1)
-compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null || compgen -G '/etc/vulkan/icd.d/*.json' >/dev/null ||
-  packages+=(mesa-vulkan-drivers)
+# Any driver will do where there is a GPU; without one it has to be lavapipe.
+drivers() { compgen -G "/usr/share/vulkan/icd.d/$1" || compgen -G "/etc/vulkan/icd.d/$1"; } >/dev/null
+gpu() { compgen -G '/dev/dri/renderD*' >/dev/null || [ -e /dev/nvidia0 ] || [ -e /dev/dxg ]; }
+drivers 'lvp_icd*.json' || { gpu && drivers '*.json'; } || packages+=(mesa-vulkan-drivers)
 [ -e /usr/lib/chromium/vk_swiftshader_icd.json ] || packages+=(chromium)
 
 if [ ${#packages[@]} -eq 0 ]; then
