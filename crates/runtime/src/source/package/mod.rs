@@ -171,11 +171,20 @@ impl Packages<'_> {
             report.finish(Phase::Downloading, label, member.download_size);
             return Ok(archive);
         }
-        let fresh = append(&folder, ".new");
-        let temporary = self.work.join("tmp");
+        // Names of this process: the client of a killed run may still be writing to its own.
+        let unfinished = format!(".unfinished-{}", std::process::id());
+        let fresh = append(&folder, &unfinished);
+        let temporary = self.work.join(format!("tmp{unfinished}"));
         remove_dir(&folder)?;
-        remove_dir(&fresh)?;
-        remove_dir(&temporary)?;
+        for entry in std::fs::read_dir(&self.work)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if entry.file_name().to_string_lossy().contains(".unfinished-") {
+                remove_dir(&entry.path())?;
+            }
+        }
         create_dir(&fresh)?;
         create_dir(&temporary)?;
         let result = client::download(
