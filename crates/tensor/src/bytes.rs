@@ -24,14 +24,10 @@ impl AlignedBuf {
     /// A buffer of `len` zero bytes.
     ///
     /// # Errors
-    /// `Limit` if the memory is not to be had.
+    /// `OutOfMemory`.
     pub fn zeroed(len: usize) -> Result<Self> {
-        let lines =
-            bytemuck::allocation::try_zeroed_vec(len.div_ceil(64)).map_err(|()| Error::Limit {
-                what: "bytes of one buffer (out of memory)",
-                max: 0,
-                got: len as u64,
-            })?;
+        let lines = bytemuck::allocation::try_zeroed_vec(len.div_ceil(64))
+            .map_err(|()| Error::OutOfMemory { bytes: len as u64 })?;
         Ok(AlignedBuf { lines, len })
     }
 }
@@ -203,7 +199,7 @@ mod tests {
     fn an_impossible_size_is_an_error() {
         assert!(matches!(
             AlignedBuf::zeroed(usize::MAX - 64),
-            Err(Error::Limit { .. })
+            Err(Error::OutOfMemory { .. })
         ));
     }
 }

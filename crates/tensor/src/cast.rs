@@ -30,7 +30,7 @@ pub(crate) fn cast(
     if let (true, Some(values)) = (integer_size(to).is_some(), integers(from, bytes)) {
         return put_integers(to, values.into_iter().map(Some), out);
     }
-    let mut values = vec![0.0; elements];
+    let mut values = crate::tensor::zeroed_f32(elements)?;
     to_f32(from, bytes, &mut values)?;
     match to {
         DType::F32 => {

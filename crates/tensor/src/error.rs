@@ -30,6 +30,12 @@ pub enum Error {
         /// The value found.
         got: u64,
     },
+    /// Memory of this size is not to be had.
+    #[error("out of memory: {bytes} bytes could not be allocated")]
+    OutOfMemory {
+        /// The bytes asked for.
+        bytes: u64,
+    },
     /// The operating system refused.
     #[error("{path}: {source}")]
     Io {

@@ -50,6 +50,18 @@ pub enum HeaderStep<H> {
     Done(H),
 }
 
+/// What a reader refuses is not written either.
+pub(crate) fn check_rank(shape: &[usize]) -> Result<()> {
+    match shape.len() as u64 {
+        rank if rank > MAX_RANK => Err(Error::Limit {
+            what: "dimensions of a tensor",
+            max: MAX_RANK,
+            got: rank,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Drives an incremental header parser over a source: mapped bytes in place, others by growing reads.
 pub(crate) fn read_header<H>(
     source: &dyn ByteSource,

@@ -47,7 +47,7 @@ impl Tensor {
     /// A tensor of zeros; of a block-quantised type, blocks of zero bytes, which mean zeros in every format.
     ///
     /// # Errors
-    /// As [`Tensor::new`]; `Limit` if the memory is not to be had.
+    /// As [`Tensor::new`]; `OutOfMemory`.
     pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Self> {
         let bytes = AlignedBuf::zeroed(checked_bytes(dtype, &Shape::new(shape)?)?)?;
         Self::new(dtype, shape, bytes)
@@ -88,14 +88,10 @@ impl Tensor {
     /// The values as f32: dequantised, widened, or (integers) rounded to the nearest; bools as 0 and 1.
     ///
     /// # Errors
-    /// `Limit` if the memory is not to be had.
+    /// `OutOfMemory`.
     pub fn to_f32_vec(&self) -> Result<Vec<f32>> {
         let n = self.elements();
-        let mut out = bytemuck::allocation::try_zeroed_vec(n).map_err(|()| Error::Limit {
-            what: "f32 values of one tensor (out of memory)",
-            max: 0,
-            got: n as u64,
-        })?;
+        let mut out = zeroed_f32(n)?;
         cast::to_f32(self.dtype, &self.bytes, &mut out)?;
         Ok(out)
     }
@@ -208,4 +204,11 @@ pub(crate) fn checked_bytes(dtype: DType, shape: &Shape) -> Result<usize> {
         )));
     }
     dtype.bytes_for(shape.elements())
+}
+
+/// `n` zeros.
+pub(crate) fn zeroed_f32(n: usize) -> Result<Vec<f32>> {
+    bytemuck::allocation::try_zeroed_vec(n).map_err(|()| Error::OutOfMemory {
+        bytes: (n as u64).saturating_mul(4),
+    })
 }

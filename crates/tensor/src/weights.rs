@@ -22,7 +22,7 @@ enum Origin {
 
 impl Weights {
     /// Opens a `.gguf` file (of a split set any part), a `.safetensors` file, an index of shards (`.json`), or a folder
-    /// with `model.safetensors`, `model.safetensors.index.json` or exactly one `.gguf` file or set.
+    /// with `model.safetensors`, `model.safetensors.index.json`, one `.gguf` file or set, or one `.safetensors` file.
     ///
     /// # Errors
     /// `InvalidInput` if the path is none of these; otherwise as [`Gguf::open_path`] and [`SafeTensors::open`].
@@ -153,7 +153,7 @@ fn weights_in_folder(dir: &std::path::Path) -> Result<std::path::PathBuf> {
         }
     }
     let here = dir.display().to_string();
-    let mut found = Vec::new();
+    let (mut gguf, mut safetensors) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(dir).map_err(|e| crate::Error::io(&here, e))? {
         let path = entry.map_err(|e| crate::Error::io(&here, e))?.path();
         let name = path
@@ -161,16 +161,20 @@ fn weights_in_folder(dir: &std::path::Path) -> Result<std::path::PathBuf> {
             .and_then(|n| n.to_str())
             .unwrap_or_default();
         // Of a split set the first part stands for all.
-        let first = crate::gguf::split_name(name).is_none_or(|(_, no, _)| no == 1);
-        if name.ends_with(".gguf") && first {
-            found.push(path);
+        let later_part = crate::gguf::split_name(name).is_some_and(|(_, no, _)| no > 1);
+        if name.ends_with(".gguf") && !later_part {
+            gguf.push(path);
+        } else if name.ends_with(".safetensors") {
+            safetensors.push(path);
         }
     }
-    match <[_; 1]>::try_from(found) {
-        Ok([path]) => Ok(path),
-        Err(found) => Err(crate::Error::invalid(format!(
-            "{here}: expected model.safetensors, model.safetensors.index.json or one .gguf file, found {} .gguf files",
-            found.len()
+    let counts = (gguf.len(), safetensors.len());
+    match (counts, gguf.pop(), safetensors.pop()) {
+        ((1, _), Some(path), _) | ((0, 1), _, Some(path)) => Ok(path),
+        _ => Err(crate::Error::invalid(format!(
+            "{here}: expected model.safetensors, model.safetensors.index.json, one .gguf or one .safetensors file, \
+             found {} .gguf and {} .safetensors files: name the one to open",
+            counts.0, counts.1
         ))),
     }
 }

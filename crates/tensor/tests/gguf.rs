@@ -252,6 +252,7 @@ fn the_writer_refuses_what_the_reader_would() {
     assert!(w.tensor("bool", DType::Bool, &[2]).is_err());
     assert!(w.tensor("q", DType::Q8_0, &[3, 16]).is_err());
     assert!(w.tensor("huge", DType::F32, &[usize::MAX, 2]).is_err());
+    assert!(w.tensor("deep", DType::F32, &[1; 9]).is_err());
     let mut data = w.start(Vec::new()).unwrap();
     assert!(data.write("other", &[0; 8]).is_err());
     assert!(data.write("t", &[0; 7]).is_err());
@@ -270,6 +271,12 @@ fn the_header_is_read_in_steps() {
         let header = step_by_step(file, parse_header).unwrap();
         assert_eq!(header.tensors, whole.tensors());
         assert_eq!(&header.metadata, whole.metadata());
+        // Joined with a source, such a header is the open file.
+        let joined = Gguf::from_headers(vec![(header.clone(), lending(file))]).unwrap();
+        for t in whole.tensors() {
+            let (a, b) = (joined.read(&t.name).unwrap(), whole.read(&t.name).unwrap());
+            assert_eq!(a.bytes(), b.bytes());
+        }
         // Any prefix of the header asks for more; any from its end on is enough.
         let end = (0..=file.len())
             .find(|&n| {

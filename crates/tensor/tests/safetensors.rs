@@ -268,6 +268,11 @@ fn the_writer_refuses_what_the_reader_would() {
         write_to_vec(&BTreeMap::new(), [("q", &q)]),
         Err(Error::Unsupported(_))
     ));
+    let deep = Tensor::from_f32(&[1.0], &[1; 9]).unwrap();
+    assert!(matches!(
+        write_to_vec(&BTreeMap::new(), [("d", &deep)]),
+        Err(Error::Limit { .. })
+    ));
     let empty = write_to_vec(&BTreeMap::new(), []).unwrap();
     assert!(
         SafeTensors::open(lending(&empty))
@@ -341,6 +346,15 @@ fn folders_and_files_that_are_not_weights() {
     assert!(error.contains("model.safetensors"), "{error}");
     let error = Weights::open_path(dir.path().join("x.gguf")).err().unwrap();
     assert!(matches!(error, Error::Io { .. }), "{error}");
+    let (a, b) = (
+        dir.path().join("a.safetensors"),
+        dir.path().join("b.safetensors"),
+    );
+    std::fs::write(&a, sample()).unwrap();
+    assert_eq!(Weights::open_path(dir.path()).unwrap().names().len(), 3);
+    std::fs::write(&b, sample()).unwrap();
+    let error = Weights::open_path(dir.path()).err().unwrap().to_string();
+    assert!(error.contains("0 .gguf and 2 .safetensors"), "{error}");
     std::fs::write(dir.path().join("model.safetensors"), sample()).unwrap();
     let weights = Weights::open_path(dir.path()).unwrap();
     assert_eq!(

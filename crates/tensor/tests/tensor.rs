@@ -19,7 +19,7 @@ fn sizes_are_checked() {
     ));
     assert!(matches!(
         Tensor::zeros(DType::F32, &[1 << 60]),
-        Err(Error::Limit { .. })
+        Err(Error::OutOfMemory { .. })
     ));
     assert_eq!(Tensor::zeros(DType::I8, &[0, 3]).unwrap().elements(), 0);
     let scalar = Tensor::from_f32(&[4.0], &[]).unwrap();

@@ -73,7 +73,8 @@ fn header(c: &mut Cursor<'_>) -> Result<Header, Stop> {
     let tensor_count = count(c, "tensors", MAX_TENSORS, 24)?;
     let metadata_count = count(c, "metadata entries", MAX_METADATA, 13)?;
     let metadata = metadata(c, metadata_count)?;
-    let alignment = match metadata.get_u64("general.alignment")? {
+    let alignment = metadata.get_u64("general.alignment");
+    let alignment = match alignment.map_err(|e| c.fault(e.to_string()))? {
         None => DEFAULT_ALIGNMENT,
         Some(a) if a.is_power_of_two() => a,
         Some(a) => {

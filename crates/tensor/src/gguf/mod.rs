@@ -67,11 +67,22 @@ impl Gguf {
     /// # Errors
     /// As [`Gguf::open`]; `InvalidInput` if the parts are not the whole set in order.
     pub fn open_parts(sources: Vec<Arc<dyn ByteSource>>) -> Result<Self> {
+        let parse = |source: Arc<dyn ByteSource>| {
+            Ok((read_header(&*source, 1 << 20, parse_header)?, source))
+        };
+        Self::from_headers(sources.into_iter().map(parse).collect::<Result<_>>()?)
+    }
+
+    /// Joins headers that were parsed before (by [`parse_header`], from a download perhaps) with the sources to read
+    /// tensors from.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the parts are not the whole set in order, `Malformed` if two hold the same tensor.
+    pub fn from_headers(parts: Vec<(Header, Arc<dyn ByteSource>)>) -> Result<Self> {
         let mut set = TensorSet::default();
         let mut first = None;
-        let count = sources.len();
-        for (no, source) in sources.into_iter().enumerate() {
-            let header = read_header(&*source, 1 << 20, parse_header)?;
+        let count = parts.len();
+        for (no, (header, source)) in parts.into_iter().enumerate() {
             split::check_part(&header.metadata, no, count, source.name())?;
             set.add(FORMAT, source, header.tensors, header.unsupported)?;
             if first.is_none() {

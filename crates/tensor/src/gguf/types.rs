@@ -50,13 +50,15 @@ impl GgmlType {
             34 => Named("TQ1_0", 256, 54),
             35 => Named("TQ2_0", 256, 66),
             39 => Named("MXFP4", 32, 17),
+            40 => Named("NVFP4", 64, 36),
+            41 => Named("Q1_0", 128, 18),
             _ => Unknown(id),
         }
     }
 
     /// The number of a type, or `None` for u8, u32 and bool, which the format lacks.
     pub(super) fn id_of(dtype: DType) -> Option<u32> {
-        (0..=39).find(|&id| Self::from_id(id) == GgmlType::Known(dtype))
+        (0..=41).find(|&id| Self::from_id(id) == GgmlType::Known(dtype))
     }
 
     pub(super) fn name(self) -> String {

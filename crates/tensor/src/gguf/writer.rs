@@ -68,6 +68,7 @@ impl Writer {
     /// format lacks.
     pub fn tensor(&mut self, name: &str, dtype: DType, shape: &[usize]) -> Result<&mut Self> {
         let shape = Shape::new(shape)?;
+        crate::header::check_rank(&shape)?;
         let nbytes = crate::tensor::checked_bytes(dtype, &shape)?;
         if GgmlType::id_of(dtype).is_none() {
             return Err(Error::Unsupported(format!(

@@ -35,6 +35,15 @@ impl SafeTensors {
     /// `Malformed` or `Limit` if the header is not what the format says, `Io` if reading fails.
     pub fn open(source: Arc<dyn ByteSource>) -> Result<Self> {
         let header = read_header(&*source, 1 << 16, parse_header)?;
+        Self::from_header(header, source)
+    }
+
+    /// Joins a header that was parsed before (by [`parse_header`], from a download perhaps) with the source to read
+    /// tensors from.
+    ///
+    /// # Errors
+    /// None with a header of [`parse_header`].
+    pub fn from_header(header: Header, source: Arc<dyn ByteSource>) -> Result<Self> {
         let mut set = TensorSet::default();
         set.add(FORMAT, source, header.tensors, header.unsupported)?;
         Ok(SafeTensors {

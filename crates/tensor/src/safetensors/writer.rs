@@ -55,6 +55,7 @@ fn header(metadata: &BTreeMap<String, String>, tensors: &[(&str, &Tensor)]) -> R
         if !names.insert(name) {
             return Err(Error::invalid(format!("tensor name `{name}` is taken")));
         }
+        crate::header::check_rank(tensor.shape())?;
         let dtype = dtype_name(tensor.dtype()).ok_or_else(|| {
             Error::Unsupported(format!(
                 "tensor `{name}`: safetensors has no type for {}; write GGUF or cast to f16 first",
