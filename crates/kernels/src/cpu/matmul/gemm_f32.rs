@@ -5,7 +5,7 @@ use super::prepare::Buffer;
 use super::simd::{Kernel, Simd};
 use super::unpack::{CHUNK, Chunk, Format, bhalf_to_f32, half_to_f32, halves};
 use super::vec::dequantize;
-use super::{MatmulArgs, SharedOut};
+use super::{Columns, MatmulArgs};
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -62,7 +62,7 @@ float_source! {
 pub(super) struct Panels<'a, W> {
     pub(super) args: &'a MatmulArgs<'a>,
     pub(super) rows: Range<usize>,
-    pub(super) out: &'a SharedOut<'a>,
+    pub(super) out: &'a Columns<'a>,
     pub(super) source: PhantomData<W>,
 }
 
@@ -79,7 +79,14 @@ impl<W: Source> Kernel for Panels<'_, W> {
                     let depth = DEPTH.min(self.args.k - start);
                     self.pack::<S>(rows.clone(), start, depth, packed);
                     let (args, out) = (self.args, self.out);
-                    simd.tiles(&Tiles { args, out, rows: rows.clone(), start, depth, packed });
+                    simd.tiles(&Tiles {
+                        args,
+                        out,
+                        rows: rows.clone(),
+                        start,
+                        depth,
+                        packed,
+                    });
                 }
             }
         });
@@ -97,7 +104,10 @@ impl<W: Source> Panels<'_, W> {
         }
         for (r, row) in rows.enumerate() {
             let row = self.args.row(row);
-            for (i, packed) in packed[..depth * PANEL].chunks_mut(CHUNK * PANEL).enumerate() {
+            for (i, packed) in packed[..depth * PANEL]
+                .chunks_mut(CHUNK * PANEL)
+                .enumerate()
+            {
                 W::chunk::<S>(row, start / CHUNK + i, &mut scratch, &mut weights);
                 for (packed, w) in packed.as_chunks_mut::<PANEL>().0.iter_mut().zip(&weights) {
                     packed[r] = *w;
@@ -110,7 +120,7 @@ impl<W: Source> Panels<'_, W> {
 /// One packed panel times all tokens.
 pub(crate) struct Tiles<'a> {
     args: &'a MatmulArgs<'a>,
-    out: &'a SharedOut<'a>,
+    out: &'a Columns<'a>,
     rows: Range<usize>,
     start: usize,
     depth: usize,
@@ -165,10 +175,9 @@ impl Tiles<'_> {
                     // SAFETY: VECS · LANES <= PANEL.
                     unsafe { simd.store(sums.as_mut_ptr().add(v * S::LANES), *acc) };
                 }
-                // SAFETY: `run_rows`'s caller gave these rows to this call alone; the last row < n, token < t.
+                // SAFETY: `rows`'s caller gave these rows to this call alone.
                 unsafe { self.out.put(token + t, row, &sums[..valid], self.start > 0) };
             }
         }
     }
 }
-

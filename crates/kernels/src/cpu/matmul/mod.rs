@@ -21,50 +21,50 @@
 //! number of threads gives identical bits.
 //!
 //! One of the crate's listed `unsafe` modules: vector instructions ([`simd`]) and disjoint writes of several threads to one
-//! output ([`SharedOut`]).
+//! output ([`SharedOut`], [`Columns`]).
 #![allow(unsafe_code)]
 
 mod gemm_f32;
 mod isa;
 mod prepare;
-pub(crate) mod simd;
+pub(super) mod simd;
 #[cfg(test)]
 mod tests;
 mod unpack;
 mod vec;
 
 pub use isa::{Isa, Level};
-pub(crate) use prepare::{Form, Prepared};
 
+use crate::cpu::{SharedOut, ThreadPool};
 use firelight_tensor::DType;
+use prepare::{Form, Prepared};
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The operands of a product.
 #[derive(Clone, Copy)]
-pub(crate) struct MatmulArgs<'a> {
+pub struct MatmulArgs<'a> {
     /// Type of the weights: a float or a block format.
-    pub(crate) dtype: DType,
+    pub dtype: DType,
     /// `[n, k]` row-major, `n · k / block_len · block_bytes` bytes.
-    pub(crate) weight: &'a [u8],
+    pub weight: &'a [u8],
     /// Outputs.
-    pub(crate) n: usize,
+    pub n: usize,
     /// Inputs; a multiple of the type's block length.
-    pub(crate) k: usize,
+    pub k: usize,
     /// `[t, k]`.
-    pub(crate) x: &'a [f32],
+    pub x: &'a [f32],
     /// Tokens.
-    pub(crate) t: usize,
+    pub t: usize,
     /// Keep f32 activations.
-    pub(crate) exact: bool,
+    pub exact: bool,
     /// The instructions to use.
-    pub(crate) isa: Isa,
+    pub isa: Isa,
 }
 
 impl<'a> MatmulArgs<'a> {
     /// The form in which these operands' activations are prepared.
-    pub(crate) fn form(&self) -> Form {
+    fn form(&self) -> Form {
         if self.exact || !self.dtype.is_quantized() || (self.many() && !gemm_i8_serves(self)) {
             return Form::Float;
         }
@@ -76,12 +76,12 @@ impl<'a> MatmulArgs<'a> {
     }
 
     /// Rows that a task should have a multiple of, so that no work is done twice at its borders.
-    pub(crate) fn row_granularity(&self) -> usize {
+    fn row_granularity(&self) -> usize {
         if self.many() { gemm_f32::PANEL } else { 8 }
     }
 
     /// A good number of tasks for `threads` threads: enough to even out, none too small to be worth handing over.
-    pub(crate) fn tasks(&self, threads: usize) -> usize {
+    fn tasks(&self, threads: usize) -> usize {
         let work = self.n.saturating_mul(self.k).saturating_mul(self.t);
         let by_work = (work / MIN_TASK_WORK).clamp(1, 4 * threads);
         if threads == 1 { 1 } else { by_work.min(self.n.div_ceil(self.row_granularity())).max(1) }
@@ -129,58 +129,53 @@ fn gemm_i8_serves(_: &MatmulArgs<'_>) -> bool {
     false
 }
 
-/// `y = x · Wᵀ`, all rows, in `tasks` tasks of whole granules.
-///
-/// `parallel(tasks, task)` calls `task` `tasks` times, from any threads, and returns when all calls have (a thread pool's
-/// `run`, or a loop).
+/// Buffers that products reuse: keep one per thread of callers.
+#[derive(Default)]
+pub struct Scratch {
+    prepared: Prepared,
+}
+
+/// `y = x · Wᵀ`, rows split over the pool: output `row` of `token` goes to `y[token · ldy + col0 + row]`.
 ///
 /// # Panics
-/// If the operands' lengths do not fit the shapes (callers check shapes when they plan), or `parallel` made too few calls.
-pub(crate) fn matmul(
+/// If the lengths do not fit the shapes; callers check shapes when they plan.
+pub fn run(
+    pool: &ThreadPool,
     args: &MatmulArgs<'_>,
-    prepared: &Prepared,
+    scratch: &mut Scratch,
     y: &mut [f32],
-    tasks: usize,
-    parallel: impl FnOnce(usize, &(dyn Fn(usize) + Sync)),
+    ldy: usize,
+    col0: usize,
 ) {
-    let granules = args.n.div_ceil(args.row_granularity());
-    let tasks = tasks.clamp(1, granules.max(1));
-    let out = SharedOut::new(y, args.t, args.n);
-    // Each task takes the next range, whatever index it was called with: the ranges are disjoint even if `parallel` is wrong.
-    let next = AtomicUsize::new(0);
-    parallel(tasks, &|_| {
-        let task = next.fetch_add(1, Ordering::Relaxed);
-        if task < tasks {
-            let border = |i: usize| (granules * i / tasks * args.row_granularity()).min(args.n);
-            // SAFETY: the borders do not decrease with the task and no two calls get the same one.
-            unsafe { run_rows(args, prepared, border(task)..border(task + 1), &out) };
-        }
+    args.validate();
+    let prepared = &mut scratch.prepared;
+    prepared.update(pool, args);
+    let out = Columns { y: SharedOut::new(y), stride: ldy, first: col0 };
+    assert!(args.t < 2 || col0 + args.n <= ldy, "matmul: {} columns in rows of {ldy}", args.n);
+    let granule = args.row_granularity();
+    let granules = args.n.div_ceil(granule);
+    let tasks = args.tasks(pool.threads());
+    pool.run(tasks, |task| {
+        let border = |i: usize| (granules * i / tasks * granule).min(args.n);
+        // SAFETY: the borders do not decrease, so the tasks' ranges are disjoint, and `y` is borrowed mutably by this call.
+        unsafe { rows(args, prepared, border(task)..border(task + 1), &out) };
     });
-    assert!(next.into_inner() >= tasks, "matmul: not every task was run");
 }
 
 /// Computes `rows` of the outputs, for all tokens.
 ///
-/// # Panics
-/// If the operands' lengths do not fit the shapes, or `prepared` was made for others.
-///
 /// # Safety
 /// While this runs no other call computes any of the same rows of the same `out`.
-pub(crate) unsafe fn run_rows(
+unsafe fn rows(
     args: &MatmulArgs<'_>,
     prepared: &Prepared,
     rows: Range<usize>,
-    out: &SharedOut<'_>,
+    out: &Columns<'_>,
 ) {
-    args.validate();
-    assert!(rows.end <= args.n && (out.t, out.n) == (args.t, args.n), "matmul: rows outside y");
-    assert!(prepared.serves(args), "matmul: activations prepared for other operands");
     if args.k == 0 {
         for t in 0..args.t {
-            for row in rows.clone() {
-                // SAFETY: the caller's promise; row < n, t < args.t.
-                unsafe { out.write(t, row, 0.0) };
-            }
+            // SAFETY: the caller's promise.
+            unsafe { out.range(t, rows.start, rows.len()) }.fill(0.0);
         }
         return;
     }
@@ -201,7 +196,7 @@ fn quantized<F: unpack::Format>(
     args: &MatmulArgs<'_>,
     prepared: &Prepared,
     rows: Range<usize>,
-    out: &SharedOut<'_>,
+    out: &Columns<'_>,
 ) {
     let format = PhantomData::<F>;
     match prepared.form() {
@@ -216,7 +211,7 @@ fn quantized<F: unpack::Format>(
     }
 }
 
-fn float<W: gemm_f32::Source>(args: &MatmulArgs<'_>, rows: Range<usize>, out: &SharedOut<'_>) {
+fn float<W: gemm_f32::Source>(args: &MatmulArgs<'_>, rows: Range<usize>, out: &Columns<'_>) {
     if args.many() {
         let source = PhantomData::<W>;
         simd::dispatch(args.isa, gemm_f32::Panels { args, rows, out, source });
@@ -225,48 +220,44 @@ fn float<W: gemm_f32::Source>(args: &MatmulArgs<'_>, rows: Range<usize>, out: &S
     }
 }
 
-/// `y[T,N]` that several threads write to, each its own rows of the weights (columns of `y`).
-pub(crate) struct SharedOut<'a> {
-    y: *mut f32,
-    t: usize,
-    n: usize,
-    borrow: PhantomData<&'a mut [f32]>,
+/// The columns of a larger row-major output that the product's rows go to; several threads write, each its own columns.
+struct Columns<'a> {
+    y: SharedOut<'a, f32>,
+    stride: usize,
+    first: usize,
 }
 
-// SAFETY: the pointer is to a slice borrowed mutably for 'a, and writes through it are `unsafe` with the promise that no two
-// threads write the same element; nothing is read while they may be written by another thread.
-unsafe impl Sync for SharedOut<'_> {}
-
-impl<'a> SharedOut<'a> {
-    /// The output `[t, n]`.
+impl Columns<'_> {
+    /// Outputs `row .. row + len` of `token`.
     ///
-    /// # Panics
-    /// If `y` has another length than t · n.
-    pub(crate) fn new(y: &'a mut [f32], t: usize, n: usize) -> Self {
-        assert_eq!(y.len(), t * n, "matmul: elements of y [{t}, {n}]");
-        SharedOut { y: y.as_mut_ptr(), t, n, borrow: PhantomData }
+    /// # Safety
+    /// While the slice lives nobody else asks for any of these rows.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn range(&self, token: usize, row: usize, len: usize) -> &mut [f32] {
+        // SAFETY: different tokens or rows are different elements (a row of the output holds all columns), and nobody else
+        // has these by the caller's promise.
+        unsafe { self.y.range(token * self.stride + self.first + row, len) }
     }
 
     /// `y[token, row] = value`.
     ///
     /// # Safety
-    /// `token < t`, `row < n`, and no other thread uses this row.
+    /// Nobody else uses this row meanwhile.
     #[inline(always)]
     unsafe fn write(&self, token: usize, row: usize, value: f32) {
-        // SAFETY: inside the slice, and nobody else's, by the caller's promise.
-        unsafe { *self.y.add(token * self.n + row) = value };
+        // SAFETY: the caller's promise; the slice is gone before the next call.
+        unsafe { self.range(token, row, 1) }.fill(value);
     }
 
     /// Writes `values` to `y[token, row..]`, or adds them.
     ///
     /// # Safety
-    /// `token < t`, `row + values.len() <= n`, and no other thread uses these rows.
+    /// Nobody else uses these rows meanwhile.
     #[inline(always)]
     unsafe fn put(&self, token: usize, row: usize, values: &[f32], add: bool) {
-        // SAFETY: inside the slice, and nobody else's, by the caller's promise.
-        let y = unsafe {
-            std::slice::from_raw_parts_mut(self.y.add(token * self.n + row), values.len())
-        };
+        // SAFETY: the caller's promise; the slice is gone before the next call.
+        let y = unsafe { self.range(token, row, values.len()) };
         if add {
             for (y, value) in y.iter_mut().zip(values) {
                 *y += value;

@@ -3,10 +3,11 @@
 use super::simd::{Kernel, Simd};
 use super::unpack::CHUNK;
 use super::{MatmulArgs, simd};
+use crate::cpu::{SharedOut, ThreadPool};
 
 /// What a product does with its activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Form {
+pub(super) enum Form {
     /// They are used as they are.
     Float,
     /// Rounded to 8-bit integers, one scale per 32 elements: `x ≈ scale · q`, with the sums over groups of `group` elements
@@ -16,6 +17,9 @@ pub(crate) enum Form {
         group: usize,
     },
 }
+
+/// Tokens prepared by one task.
+const TOKENS: usize = 16;
 
 /// One cache line: what the buffers are aligned to.
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
@@ -43,7 +47,7 @@ impl Buffer {
 }
 
 /// Prepared activations; keep one and [`Prepared::update`] it, its buffers are reused.
-pub(crate) struct Prepared {
+pub(super) struct Prepared {
     form: Form,
     /// Elements of a row, a multiple of [`CHUNK`]; those beyond K are 0.
     stride: usize,
@@ -60,7 +64,6 @@ impl Default for Prepared {
             form: Form::Float,
             stride: 0,
             groups: 0,
-            shape: (0, 0),
             q: Buffer::default(),
             scale: Buffer::default(),
             sum: Buffer::default(),
@@ -74,33 +77,46 @@ impl Prepared {
         self.form
     }
 
-    /// The activations are in the form and shape that `args` needs.
-    pub(super) fn serves(&self, args: &MatmulArgs<'_>) -> bool {
-        self.form == args.form() && self.shape == (args.t, args.k)
-    }
-
-    /// Prepares the activations of `args`. Products with the same `x`, `t`, `k` and [`MatmulArgs::form`] (say the query, key
-    /// and value projections of a layer) can share one preparation.
-    pub(crate) fn update(&mut self, args: &MatmulArgs<'_>) {
-        args.validate();
+    /// Prepares the activations of `args`.
+    pub(super) fn update(&mut self, pool: &ThreadPool, args: &MatmulArgs<'_>) {
         self.form = args.form();
-        self.shape = (args.t, args.k);
-        let Form::Int8 { group } = self.form else { return };
+        let Form::Int8 { group } = self.form else {
+            return;
+        };
         if args.k == 0 {
             return;
         }
         self.stride = args.k.next_multiple_of(CHUNK);
         self.groups = self.stride / group;
-        let quantize = Quantize {
-            x: args.x,
-            k: args.k,
-            group,
-            stride: self.stride,
-            q: self.q.resize(args.t * self.stride),
-            scale: self.scale.resize(args.t * self.groups),
-            sum: self.sum.resize(args.t * self.groups),
-        };
-        simd::dispatch(args.isa, quantize);
+        let (stride, groups) = (self.stride, self.groups);
+        let q = SharedOut::new(self.q.resize(args.t * stride));
+        let scale = SharedOut::new(self.scale.resize(args.t * groups));
+        let sum = SharedOut::new(self.sum.resize(args.t * groups));
+        pool.run(args.t.div_ceil(TOKENS), |task| {
+            let first = task * TOKENS;
+            let tokens = TOKENS.min(args.t - first);
+            // SAFETY: these tokens' rows are this task's alone.
+            let (q, scale, sum) = unsafe {
+                (
+                    q.range(first * stride, tokens * stride),
+                    scale.range(first * groups, tokens * groups),
+                    sum.range(first * groups, tokens * groups),
+                )
+            };
+            let x = &args.x[first * args.k..][..tokens * args.k];
+            simd::dispatch(
+                args.isa,
+                Quantize {
+                    x,
+                    k: args.k,
+                    group,
+                    stride,
+                    q,
+                    scale,
+                    sum,
+                },
+            );
+        });
     }
 
     /// The integers of token `t`: [`Prepared::stride`] of them.
@@ -148,7 +164,9 @@ impl Kernel for Quantize<'_> {
             scale[groups..].fill(0.0);
             sum[groups..].fill(0.0);
             let blocks = x.as_chunks::<32>().0.iter().zip(q.as_chunks_mut::<32>().0);
-            let groups = scale.chunks_exact_mut(per_block).zip(sum.chunks_exact_mut(per_block));
+            let groups = scale
+                .chunks_exact_mut(per_block)
+                .zip(sum.chunks_exact_mut(per_block));
             for ((x, q), (scale, sum)) in blocks.zip(groups) {
                 let (d, sums) = block(x, q);
                 scale.fill(d);
@@ -175,19 +193,34 @@ fn block(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
     let mut poison = [0f32; 16];
     for half in x.as_chunks::<16>().0 {
         for ((x, largest), poison) in half.iter().zip(&mut largest).zip(&mut poison) {
-            *largest = if x.abs() > *largest { x.abs() } else { *largest };
+            *largest = if x.abs() > *largest {
+                x.abs()
+            } else {
+                *largest
+            };
             *poison += x * 0.0;
         }
     }
     let largest = fold(largest, |a, b| if a > b { a } else { b });
     let poison = fold(poison, |a, b| a + b);
     // Below this the reciprocal overflows; such a block is 0 in the result of any product.
-    let (scale, inverse) =
-        if largest > 1e-30 { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
+    let (scale, inverse) = if largest > 1e-30 {
+        (largest / 127.0, 127.0 / largest)
+    } else {
+        (0.0, 0.0)
+    };
     let mut sums = [0i32; 2];
-    for ((x, q), sum) in x.as_chunks::<16>().0.iter().zip(q.as_chunks_mut::<16>().0).zip(&mut sums) {
+    for ((x, q), sum) in x
+        .as_chunks::<16>()
+        .0
+        .iter()
+        .zip(q.as_chunks_mut::<16>().0)
+        .zip(&mut sums)
+    {
         for (x, q) in x.iter().zip(q) {
-            let rounded = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+            let rounded = (x * inverse + ROUND)
+                .to_bits()
+                .wrapping_sub(ROUND.to_bits()) as i32;
             *q = rounded as i8;
             *sum += rounded;
         }

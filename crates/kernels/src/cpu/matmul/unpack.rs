@@ -24,7 +24,11 @@ pub(super) struct Chunk {
 
 impl Chunk {
     pub(super) const fn zeroed() -> Self {
-        Chunk { q: [0; CHUNK], scale: [0.0; GROUPS], min: [0.0; GROUPS] }
+        Chunk {
+            q: [0; CHUNK],
+            scale: [0.0; GROUPS],
+            min: [0.0; GROUPS],
+        }
     }
 }
 
@@ -160,7 +164,9 @@ impl Format for Q2K {
 
     #[inline(always)]
     fn unpack(bytes: &[u8], out: &mut Chunk) {
-        let Some(b) = bytes.first_chunk::<84>() else { return };
+        let Some(b) = bytes.first_chunk::<84>() else {
+            return;
+        };
         two_bits(&b[16..80], &mut out.q);
         let (d, dmin) = (half_at(b, 80), half_at(b, 82));
         for g in 0..16 {
@@ -180,7 +186,9 @@ impl Format for Q3K {
 
     #[inline(always)]
     fn unpack(bytes: &[u8], out: &mut Chunk) {
-        let Some(b) = bytes.first_chunk::<110>() else { return };
+        let Some(b) = bytes.first_chunk::<110>() else {
+            return;
+        };
         two_bits(&b[32..96], &mut out.q);
         for (j, q) in out.q.as_chunks_mut::<32>().0.iter_mut().enumerate() {
             for (q, high) in q.iter_mut().zip(&b[..32]) {
@@ -189,7 +197,11 @@ impl Format for Q3K {
         }
         let d = half_at(b, 108);
         for g in 0..16 {
-            let low = if g < 8 { b[96 + g] & 15 } else { b[96 + g - 8] >> 4 };
+            let low = if g < 8 {
+                b[96 + g] & 15
+            } else {
+                b[96 + g - 8] >> 4
+            };
             let high = b[104 + g % 4] >> (2 * (g / 4)) & 3;
             out.scale[g] = d * f32::from((low | high << 4) as i8 - 32);
             out.min[g] = -4.0 * out.scale[g];
@@ -200,7 +212,12 @@ impl Format for Q3K {
 /// 2-bit quants: bits `2i..2i+2` of a half's 32 bytes are its `i`-th run of 32 weights.
 #[inline(always)]
 fn two_bits(qs: &[u8], q: &mut [u8; CHUNK]) {
-    for (qs, q) in qs.as_chunks::<32>().0.iter().zip(q.as_chunks_mut::<128>().0) {
+    for (qs, q) in qs
+        .as_chunks::<32>()
+        .0
+        .iter()
+        .zip(q.as_chunks_mut::<128>().0)
+    {
         for (i, q) in q.as_chunks_mut::<32>().0.iter_mut().enumerate() {
             for (q, byte) in q.iter_mut().zip(qs) {
                 *q = byte >> (2 * i) & 3;
@@ -242,7 +259,9 @@ impl Format for Q4K {
 
     #[inline(always)]
     fn unpack(bytes: &[u8], out: &mut Chunk) {
-        let Some(b) = bytes.first_chunk::<144>() else { return };
+        let Some(b) = bytes.first_chunk::<144>() else {
+            return;
+        };
         nibble_runs(&b[16..], &mut out.q);
         six_bit_pairs(half_at(b, 0), half_at(b, 2), &b[4..16], out);
     }
@@ -258,7 +277,9 @@ impl Format for Q5K {
 
     #[inline(always)]
     fn unpack(bytes: &[u8], out: &mut Chunk) {
-        let Some(b) = bytes.first_chunk::<176>() else { return };
+        let Some(b) = bytes.first_chunk::<176>() else {
+            return;
+        };
         nibble_runs(&b[48..], &mut out.q);
         for (j, q) in out.q.as_chunks_mut::<32>().0.iter_mut().enumerate() {
             for (q, high) in q.iter_mut().zip(&b[16..48]) {
@@ -279,8 +300,14 @@ impl Format for Q6K {
 
     #[inline(always)]
     fn unpack(bytes: &[u8], out: &mut Chunk) {
-        let Some(b) = bytes.first_chunk::<210>() else { return };
-        let halves = b.as_chunks::<64>().0.iter().zip(b[128..192].as_chunks::<32>().0);
+        let Some(b) = bytes.first_chunk::<210>() else {
+            return;
+        };
+        let halves = b
+            .as_chunks::<64>()
+            .0
+            .iter()
+            .zip(b[128..192].as_chunks::<32>().0);
         for ((low, high), q) in halves.zip(out.q.as_chunks_mut::<128>().0) {
             for j in 0..32 {
                 q[j] = low[j] & 15 | (high[j] & 3) << 4;
@@ -300,6 +327,9 @@ impl Format for Q6K {
 /// Reads little-endian 16-bit words.
 #[inline(always)]
 pub(super) fn halves(bytes: &[u8]) -> impl ExactSizeIterator<Item = u16> + '_ {
-    bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b))
+    bytes
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|b| u16::from_le_bytes(*b))
 }
-

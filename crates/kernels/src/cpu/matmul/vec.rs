@@ -3,7 +3,7 @@
 use super::prepare::Prepared;
 use super::simd::{Kernel, Simd};
 use super::unpack::{CHUNK, Chunk, Format, GROUPS};
-use super::{MatmulArgs, SharedOut};
+use super::{Columns, MatmulArgs};
 use firelight_tensor::DType;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -16,7 +16,7 @@ pub(super) struct Int8Rows<'a, F> {
     pub(super) args: &'a MatmulArgs<'a>,
     pub(super) prepared: &'a Prepared,
     pub(super) rows: Range<usize>,
-    pub(super) out: &'a SharedOut<'a>,
+    pub(super) out: &'a Columns<'a>,
     pub(super) format: PhantomData<F>,
 }
 
@@ -53,8 +53,10 @@ impl<F: Format> Int8Rows<'_, F> {
                 let p = self.prepared;
                 let (Some(x), Some(scale), Some(sum)) = (
                     p.q(first + t)[i * CHUNK..].first_chunk::<CHUNK>(),
-                    p.scale(first + t).get(i * CHUNK / F::GROUP..(i + 1) * CHUNK / F::GROUP),
-                    p.sum(first + t).get(i * CHUNK / F::GROUP..(i + 1) * CHUNK / F::GROUP),
+                    p.scale(first + t)
+                        .get(i * CHUNK / F::GROUP..(i + 1) * CHUNK / F::GROUP),
+                    p.sum(first + t)
+                        .get(i * CHUNK / F::GROUP..(i + 1) * CHUNK / F::GROUP),
                 ) else {
                     return;
                 };
@@ -69,7 +71,7 @@ impl<F: Format> Int8Rows<'_, F> {
             }
         }
         for (t, acc) in acc.iter().enumerate().take(n) {
-            // SAFETY: `run_rows`'s caller gave these rows to this call alone; row < n, token < t.
+            // SAFETY: `rows`'s caller gave these rows to this call alone.
             unsafe { self.out.write(first + t, row, pairwise(*acc)) };
         }
     }
@@ -102,7 +104,7 @@ fn pairwise(mut v: [f32; GROUPS]) -> f32 {
 pub(super) struct ExactRows<'a, F> {
     pub(super) args: &'a MatmulArgs<'a>,
     pub(super) rows: Range<usize>,
-    pub(super) out: &'a SharedOut<'a>,
+    pub(super) out: &'a Columns<'a>,
     pub(super) format: PhantomData<F>,
 }
 
@@ -137,7 +139,7 @@ impl<F: Format> Kernel for ExactRows<'_, F> {
                 }
                 for (t, acc) in acc.iter().enumerate().take(tokens) {
                     let y = simd.sum(simd.add(acc[0], acc[1]));
-                    // SAFETY: `run_rows`'s caller gave these rows to this call alone; row < n, token < t.
+                    // SAFETY: `rows`'s caller gave these rows to this call alone.
                     unsafe { self.out.write(first + t, row, y) };
                 }
             }
@@ -157,12 +159,18 @@ pub(super) fn dequantize<S: Simd, F: Format>(
     } else {
         F::unpack_rest(bytes, chunk);
     }
-    let groups = weights.chunks_exact_mut(F::GROUP).zip(chunk.q.chunks_exact(F::GROUP));
+    let groups = weights
+        .chunks_exact_mut(F::GROUP)
+        .zip(chunk.q.chunks_exact(F::GROUP));
     for ((w, q), (scale, min)) in groups.zip(chunk.scale.iter().zip(&chunk.min)) {
         for (w, q) in w.iter_mut().zip(q) {
             *w = if F::HAS_MIN {
                 let u = f32::from(*q);
-                if S::FMA { u.mul_add(*scale, *min) } else { u * scale + min }
+                if S::FMA {
+                    u.mul_add(*scale, *min)
+                } else {
+                    u * scale + min
+                }
             } else {
                 (i32::from(*q) - F::ZERO) as f32 * scale
             };
@@ -174,7 +182,7 @@ pub(super) fn dequantize<S: Simd, F: Format>(
 pub(super) struct FloatRows<'a> {
     pub(super) args: &'a MatmulArgs<'a>,
     pub(super) rows: Range<usize>,
-    pub(super) out: &'a SharedOut<'a>,
+    pub(super) out: &'a Columns<'a>,
 }
 
 impl Kernel for FloatRows<'_> {
@@ -191,7 +199,7 @@ impl Kernel for FloatRows<'_> {
                     DType::BF16 => dot::<S, 2>(simd, w, x),
                     _ => dot::<S, 0>(simd, w, x),
                 };
-                // SAFETY: `run_rows`'s caller gave these rows to this call alone; row < n, token < t.
+                // SAFETY: `rows`'s caller gave these rows to this call alone.
                 unsafe { self.out.write(t, row, y) };
             }
         }

@@ -54,9 +54,15 @@ pub(super) unsafe fn group_dots<const GROUP: usize, const WIDE: bool>(
             let cd = _mm256_hadd_epi32(v(2), v(3));
             // Per 128-bit half: the sums of groups of 16, [a b c d] for the first and [a' b' c' d'] for the second 16.
             let abcd = _mm256_hadd_epi32(ab, cd);
-            let (low, high) = (_mm256_castsi256_si128(abcd), _mm256_extracti128_si256::<1>(abcd));
+            let (low, high) = (
+                _mm256_castsi256_si128(abcd),
+                _mm256_extracti128_si256::<1>(abcd),
+            );
             if GROUP == 32 {
-                _mm_storeu_si128(out.as_mut_ptr().add(4 * half).cast(), _mm_add_epi32(low, high));
+                _mm_storeu_si128(
+                    out.as_mut_ptr().add(4 * half).cast(),
+                    _mm_add_epi32(low, high),
+                );
             } else {
                 let to = out.as_mut_ptr().add(8 * half);
                 _mm_storeu_si128(to.cast(), _mm_unpacklo_epi32(low, high));

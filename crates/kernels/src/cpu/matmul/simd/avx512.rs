@@ -21,9 +21,7 @@ pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
 
 /// # Safety
 /// As [`run`], and VNNI and VBMI.
-#[target_feature(
-    enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi"
-)]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
 pub(super) unsafe fn run_vnni<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Vnni(()))
 }
@@ -118,9 +116,8 @@ impl Simd for Vnni {
                 let x = _mm512_loadu_si512(x.as_ptr().add(64 * i).cast());
                 _mm512_dpbusd_epi32(_mm512_setzero_si512(), q, x)
             };
-            let pairs = |a, b| {
-                _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b))
-            };
+            let pairs =
+                |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
             // 128-bit part p of `quads` holds group p of each of the four vectors.
             let (ab, cd) = (pairs(v(0), v(1)), pairs(v(2), v(3)));
             let quads =

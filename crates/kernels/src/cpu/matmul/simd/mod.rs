@@ -103,5 +103,3 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-pub(super) use avx512::Vnni;

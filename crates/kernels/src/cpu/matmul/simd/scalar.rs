@@ -1,7 +1,7 @@
 //! The level without instructions of its own: arrays that the compiler may vectorise with what every CPU of the target has.
 
-use super::super::unpack::{bhalf_to_f32, half_to_f32};
 use super::super::gemm_f32::Tiles;
+use super::super::unpack::{bhalf_to_f32, half_to_f32};
 use super::{CHUNK, GROUPS, Simd};
 
 #[derive(Clone, Copy)]
@@ -63,7 +63,11 @@ impl Simd for Scalar {
         let mut out = [0; GROUPS];
         let groups = q.chunks_exact(GROUP).zip(x.chunks_exact(GROUP));
         for (out, (q, x)) in out.iter_mut().zip(groups) {
-            *out = q.iter().zip(x).map(|(&q, &x)| i32::from(q) * i32::from(x)).sum();
+            *out = q
+                .iter()
+                .zip(x)
+                .map(|(&q, &x)| i32::from(q) * i32::from(x))
+                .sum();
         }
         out
     }
