@@ -1,1 +1,10 @@
-//! placeholder head, replaced as the crate is written
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod error;
+mod image;
+pub mod resize;
+
+pub use error::{Error, Result};
+pub use image::Image;
+pub use resize::{Filter, Reference, resize};
