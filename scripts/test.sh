@@ -68,7 +68,7 @@ step_test() { cargo test --workspace --no-fail-fast; }
 # features of shared dependencies depend on what else is selected.
 gpu_tests_on() {
   local icd=$1 bins rc=0 dir exe
-  bins=$(cargo test --workspace --no-run --message-format=json 2>/dev/null | scripts/test_binaries.py "${gpu_packages[@]}")
+  bins=$(cargo test --workspace --no-run --message-format=json-render-diagnostics | scripts/test_binaries.py "${gpu_packages[@]}")
   [ -n "$bins" ] || { echo "no test binaries of ${gpu_packages[*]}: do they compile?" >&2; return 1; }
   while IFS=$'\t' read -r dir exe; do
     echo "     Running $exe"

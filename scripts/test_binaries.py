@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reads `cargo test --no-run --message-format=json` and prints `package folder<TAB>executable` of the packages named."""
+"""Reads `cargo test --no-run --message-format=json-render-diagnostics` and prints `package folder<TAB>executable` of the packages named."""
 import json
 import os
 import sys
