@@ -3,6 +3,7 @@
 use crate::bytes::AlignedBuf;
 use crate::{ByteSource, Bytes, DType, Error, Result, Shape, Tensor};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// The most tensors one file may list.
@@ -204,6 +205,22 @@ impl TensorSet {
         Tensor::new(info.dtype, info.shape.dims(), bytes)
     }
 
+    pub(crate) fn read_part(&self, name: &str, start: usize, buf: &mut [u8]) -> Result<()> {
+        let info = self.require(name)?;
+        if start
+            .checked_add(buf.len())
+            .is_none_or(|end| end > info.nbytes)
+        {
+            return Err(Error::invalid(format!(
+                "tensor `{name}` has {} bytes, asked for {} from {start}",
+                info.nbytes,
+                buf.len()
+            )));
+        }
+        self.source_of(info)?
+            .read_at(info.offset + start as u64, buf)
+    }
+
     pub(crate) fn read_into(&self, name: &str, buf: &mut [u8]) -> Result<()> {
         let info = self.require(name)?;
         if buf.len() != info.nbytes {
@@ -214,6 +231,18 @@ impl TensorSet {
             )));
         }
         self.source_of(info)?.read_at(info.offset, buf)
+    }
+}
+
+impl fmt::Debug for TensorSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.sources.iter().map(|s| s.name()).collect();
+        write!(
+            f,
+            "{} tensors and {} unsupported of {names:?}",
+            self.tensors.len(),
+            self.unsupported.len()
+        )
     }
 }
 

@@ -163,8 +163,9 @@ impl Layout {
         }
         let mut dims = self.shape.to_vec();
         dims[axis] = range.len();
-        // An empty slice at the end would point one past the last element: keep its offset inside.
-        let skip = if range.is_empty() {
+        // An empty view points at nothing: keep its offset, which may not move past the last element.
+        let empty = range.is_empty() || self.shape.elements() == 0;
+        let skip = if empty {
             0
         } else {
             range.start * self.strides[axis]

@@ -5,6 +5,7 @@ use crate::header::TensorSet;
 use crate::safetensors::SafeTensors;
 use crate::{ByteSource, Result, Tensor, TensorInfo, UnsupportedTensor};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// The tensors of a model, whatever file format they are in.
@@ -99,6 +100,14 @@ impl Weights {
         self.set.read_into(name, buf)
     }
 
+    /// Reads a part of one tensor's bytes, from byte `start` of it on: some rows of a table, a piece of an upload.
+    ///
+    /// # Errors
+    /// As [`Weights::read`]; `InvalidInput` if the part is not inside the tensor.
+    pub fn read_part(&self, name: &str, start: usize, buf: &mut [u8]) -> Result<()> {
+        self.set.read_part(name, start, buf)
+    }
+
     /// The bytes of all tensors that can be read.
     pub fn total_bytes(&self) -> u64 {
         self.set.tensors().iter().map(|t| t.nbytes as u64).sum()
@@ -123,6 +132,12 @@ impl Weights {
             Origin::SafeTensors(metadata) => Some(metadata),
             Origin::Gguf(_) => None,
         }
+    }
+}
+
+impl fmt::Debug for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Weights({:?})", self.set)
     }
 }
 

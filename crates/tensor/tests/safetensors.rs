@@ -366,6 +366,16 @@ fn folders_and_files_that_are_not_weights() {
     weights.read_into("a", &mut buf).unwrap();
     assert_eq!(buf[..4], 1f32.to_le_bytes());
     assert!(weights.read_into("a", &mut [0; 11]).is_err());
+    let mut part = [0; 5];
+    weights.read_part("a", 7, &mut part).unwrap();
+    assert_eq!(part, buf[7..]);
+    for start in [8, 12, usize::MAX] {
+        assert!(matches!(
+            weights.read_part("a", start, &mut part),
+            Err(Error::InvalidInput(_))
+        ));
+    }
+    assert!(format!("{weights:?}").contains("3 tensors"), "{weights:?}");
 }
 
 proptest! {

@@ -208,6 +208,8 @@ fn views() {
     assert!(Layout::new(shape(&[2, 2]), vec![1], 0).is_err());
     assert!(Layout::new(shape(&[2, 2]), vec![usize::MAX, 1], 0).is_err());
     assert!(Layout::new(shape(&[2]), vec![1], usize::MAX).is_err());
+    let empty = Layout::new(shape(&[0, 5]), vec![usize::MAX, usize::MAX], usize::MAX).unwrap();
+    assert_eq!(empty.slice(1, 2..4).unwrap().offsets().count(), 0);
     // A view may not reach beyond the tensor it is used on.
     assert!(
         t.gather(&Layout::new(shape(&[2]), vec![5], 1).unwrap())

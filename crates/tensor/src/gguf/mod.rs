@@ -24,6 +24,7 @@ use crate::{ByteSource, Error, Result, Tensor, TensorInfo, UnsupportedTensor};
 pub use header::{Header, parse_header};
 pub use metadata::{FromValue, Metadata};
 pub use split::{part_name, split_name};
+use std::fmt;
 use std::sync::Arc;
 pub use value::{Array, StrArray, Value};
 pub use writer::{DataWriter, Writer};
@@ -158,5 +159,11 @@ impl Gguf {
     /// `InvalidInput` if there is none of this name, `Unsupported` if its type is not read, `Io`.
     pub fn read(&self, name: &str) -> Result<Tensor> {
         self.set.read(name)
+    }
+}
+
+impl fmt::Debug for Gguf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gguf({:?})", self.set)
     }
 }

@@ -17,6 +17,7 @@ use crate::{ByteSource, Result, Tensor, TensorInfo, UnsupportedTensor};
 pub use header::{Header, MAX_HEADER, parse_header};
 pub use index::{ShardIndex, parse_index};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 pub use writer::{write, write_to_vec};
 
@@ -135,5 +136,11 @@ impl SafeTensors {
     /// `InvalidInput` if there is none of this name, `Unsupported` if its type is not read, `Io`.
     pub fn read(&self, name: &str) -> Result<Tensor> {
         self.set.read(name)
+    }
+}
+
+impl fmt::Debug for SafeTensors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SafeTensors({:?})", self.set)
     }
 }
