@@ -21,7 +21,9 @@ pub enum Error {
         what: String,
     },
     /// A stated bound was exceeded.
-    #[error("limit: {what} is at most {max}, got {got}; raise the limit if the picture is to be trusted")]
+    #[error(
+        "limit: {what} is at most {max}, got {got}; raise the limit if the picture is to be trusted"
+    )]
     Limit {
         /// The bounded quantity.
         what: &'static str,

@@ -40,7 +40,9 @@ impl Image {
     /// # Errors
     /// `InvalidInput` if a side is zero or the size does not fit in memory.
     pub fn filled(width: usize, height: usize, colour: [u8; 3]) -> Result<Self> {
-        let pixels = width.checked_mul(height).filter(|n| n.checked_mul(3).is_some());
+        let pixels = width
+            .checked_mul(height)
+            .filter(|n| n.checked_mul(3).is_some());
         let pixels = pixels.ok_or_else(|| {
             Error::invalid(format!("a {width}×{height} picture does not fit in memory"))
         })?;
@@ -115,7 +117,12 @@ impl Image {
             height.saturating_sub(self.height) / 2,
         );
         if width <= self.width && height <= self.height {
-            return self.crop((self.width - width) / 2, (self.height - height) / 2, width, height);
+            return self.crop(
+                (self.width - width) / 2,
+                (self.height - height) / 2,
+                width,
+                height,
+            );
         }
         let (full_w, full_h) = (width.max(self.width), height.max(self.height));
         let padded = self.pad(left, top, full_w, full_h, [0; 3])?;

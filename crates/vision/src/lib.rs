@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod decode;
 mod error;
 mod image;
-pub mod resize;
+mod resize;
 
+pub use decode::{Alpha, DecodeOptions, Format, decode, decode_with};
 pub use error::{Error, Result};
 pub use image::Image;
 pub use resize::{Filter, Reference, resize};

@@ -67,7 +67,144 @@ def resize_cases():
     return len(lines) - 1
 
 
+# ---------------------------------------------------------------- decode
+def reference_rgb(data):
+    from transformers.image_transforms import convert_to_rgb
+    im = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    return np.asarray(convert_to_rgb(im, return_numpy=True))
+
+
+def exif(orientation):
+    return b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+
+
+ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+
+
+def png(samples, depth, colour, interlace=False, plte=None, trns=None, exif_block=None):
+    """A PNG of [h, w, c] integer samples, every row with another filter's number 0 (none) or 1 (sub)."""
+    h, w, c = samples.shape
+
+    def rows(s):
+        out = bytearray()
+        for y, row in enumerate(s):
+            if depth == 16:
+                line = row.astype(">u2").tobytes()
+            elif depth == 8:
+                line = row.astype(np.uint8).tobytes()
+            else:
+                bits = "".join(f"{int(v):0{depth}b}" for v in row.ravel())
+                line = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+            bpp = max(1, c * depth // 8)
+            if y % 2:
+                line = bytes((v - (line[i - bpp] if i >= bpp else 0)) & 255 for i, v in enumerate(line))
+            out += bytes([y % 2]) + line
+        return bytes(out)
+
+    passes = [s for x, y, dx, dy in ADAM7 if (s := samples[y::dy, x::dx]).size] if interlace else [samples]
+
+    def chunk(tag, body):
+        return struct.pack(">I", len(body)) + tag + body + struct.pack(">I", zlib.crc32(tag + body))
+
+    out = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, depth, colour, 0, 0, int(interlace)))
+    for tag, body in ((b"eXIf", exif_block), (b"PLTE", plte), (b"tRNS", trns)):
+        out += chunk(tag, body) if body else b""
+    return out + chunk(b"IDAT", zlib.compress(b"".join(map(rows, passes)))) + chunk(b"IEND", b"")
+
+
+def bmp(samples, bits, masks=None, palette=None, top_down=False, old=False):
+    """A BMP of [h, w] pixel values."""
+    h, w = samples.shape
+    rows = []
+    for row in samples if top_down else samples[::-1]:
+        if bits < 8:
+            s = "".join(f"{int(v):0{bits}b}" for v in row)
+            line = int(s.ljust(-(-len(s) // 8) * 8, "0"), 2).to_bytes(-(-len(s) // 8), "big")
+        else:
+            line = b"".join(int(v).to_bytes(bits // 8, "little") for v in row)
+        rows.append(line + b"\0" * (-len(line) % 4))
+    pal = b"".join(bytes(c[::-1]) + (b"" if old else b"\0") for c in palette or [])
+    mask = b"".join(struct.pack("<I", m) for m in masks or [])
+    if old:
+        info = struct.pack("<IHHHH", 12, w, h, 1, bits)
+    else:
+        size = 56 if masks and len(masks) == 4 else 40
+        info = struct.pack("<IiiHHIIiiII", size, w, -h if top_down else h, 1, bits, 3 if masks else 0, 0, 2835, 2835, len(palette or []), 0)
+    at = 14 + len(info) + len(mask) + len(pal)
+    body = b"".join(rows)
+    return b"BM" + struct.pack("<IHHI", at + len(body), 0, 0, at) + info + mask + pal + body
+
+
+def saved(im, kind, **kw):
+    out = io.BytesIO()
+    im.save(out, kind, **kw)
+    return out.getvalue()
+
+
+def decode_cases():
+    folder = DATA / "decode"
+    folder.mkdir(exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    w, h = 19, 13
+    rgb = picture(w, h, 5).astype(np.uint32)
+    more = picture(w, h, 6).astype(np.uint32)
+    grey, alpha = rgb[..., :1], more[..., :1]
+    wide = lambda a: a * 256 + picture(w, h, 7)[..., : a.shape[2]]
+    grey16 = (wide(grey) >> 8).astype(np.uint8).repeat(3, 2)
+    pal = picture(16, 16, 8)
+    plte = pal.tobytes()
+    rgba, la = np.concatenate([rgb, alpha], 2), np.concatenate([grey, alpha], 2)
+    files = {
+        "rgb8.png": png(rgb, 8, 2), "rgba8.png": png(rgba, 8, 6), "l8.png": png(grey, 8, 0), "la8.png": png(la, 8, 4),
+        "rgb16.png": png(wide(rgb), 16, 2), "rgba16.png": png(np.concatenate([wide(rgb), wide(alpha)], 2), 16, 6),
+        "l16.png": png(wide(grey), 16, 0), "la16.png": png(np.concatenate([wide(grey), wide(alpha)], 2), 16, 4),
+        **{f"l{d}.png": png(grey >> (8 - d), d, 0) for d in (1, 2, 4)},
+        **{f"p{d}.png": png(grey >> (8 - d), d, 3, plte=plte[: 3 << d]) for d in (1, 2, 4, 8)},
+        "p8_alpha.png": png(grey, 8, 3, plte=plte, trns=bytes((i * 7) & 255 for i in range(256))),
+        "p4_alpha_short.png": png(grey >> 4, 4, 3, plte=plte[:48], trns=bytes([0, 128, 255])),
+        "rgb8_key.png": png(rgb, 8, 2, trns=struct.pack(">3H", *rgb[4, 4])), "l8_key.png": png(grey, 8, 0, trns=struct.pack(">H", int(grey[2, 3, 0]))),
+        "rgb8_interlaced.png": png(rgb, 8, 2, True), "l4_interlaced.png": png(grey >> 4, 4, 0, True), "rgba16_interlaced.png": png(np.concatenate([wide(rgb), wide(alpha)], 2), 16, 6, True),
+        "one_interlaced.png": png(rgb[:1, :1], 8, 2, True),
+        **{f"orient{o}.png": png(rgb[:3, :5], 8, 2, exif_block=exif(o)) for o in range(1, 9)},
+    }
+    big = Image.fromarray(picture(45, 38, 9)).resize((90, 76), 3)
+    small = big.crop((0, 0, 45, 38))
+    files |= {
+        "444.jpg": saved(small, "JPEG", quality=90, subsampling=0), "422.jpg": saved(small, "JPEG", quality=90, subsampling=1),
+        "420.jpg": saved(small, "JPEG", quality=75, subsampling=2), "420_progressive.jpg": saved(small, "JPEG", quality=80, progressive=True),
+        "grey.jpg": saved(small.convert("L"), "JPEG", quality=85), "cmyk.jpg": saved(small.convert("CMYK"), "JPEG", quality=90),
+        "orient6.jpg": saved(small, "JPEG", quality=90, exif=b"Exif\0\0" + exif(6)), "restart.jpg": saved(small, "JPEG", quality=80, restart_marker_blocks=2),
+        "one.jpg": saved(small.crop((0, 0, 1, 1)), "JPEG", quality=90),
+        "lossless.webp": saved(small, "WEBP", lossless=True), "lossy.webp": saved(small, "WEBP", quality=70),
+        "lossless_alpha.webp": saved(Image.fromarray(rgba.astype(np.uint8)), "WEBP", lossless=True, exact=True),
+        "lossy_alpha.webp": saved(Image.fromarray(rgba.astype(np.uint8)), "WEBP", quality=80), "orient8.webp": saved(small, "WEBP", lossless=True, exif=b"Exif\0\0" + exif(8)),
+        "animated.webp": saved(small, "WEBP", lossless=True, save_all=True, append_images=[small.rotate(180)]),
+        "palette.gif": saved(small.quantize(64), "GIF"), "interlaced.gif": saved(small.quantize(16), "GIF", interlace=1),
+        "transparent.gif": saved(small.quantize(32), "GIF", transparency=3), "animated.gif": saved(small.quantize(8), "GIF", save_all=True, append_images=[small.rotate(180).quantize(8)]),
+    }
+    value = lambda a, bits: sum((a[..., c].astype(int) >> (8 - b)) << s for c, (b, s) in enumerate(bits))
+    pal3 = [tuple(int(v) for v in c) for c in pal.reshape(-1, 3)]
+    files |= {
+        "24.bmp": bmp(value(rgb, [(8, 16), (8, 8), (8, 0)]), 24), "24_top_down.bmp": bmp(value(rgb, [(8, 16), (8, 8), (8, 0)]), 24, top_down=True),
+        "24_os2.bmp": bmp(value(rgb, [(8, 16), (8, 8), (8, 0)]), 24, old=True), "32.bmp": bmp(value(rgba, [(8, 16), (8, 8), (8, 0), (8, 24)]), 32),
+        "32_alpha.bmp": bmp(value(rgba, [(8, 16), (8, 8), (8, 0), (8, 24)]), 32, masks=[0xFF0000, 0xFF00, 0xFF, 0xFF000000]),
+        "16_555.bmp": bmp(value(rgb, [(5, 10), (5, 5), (5, 0)]), 16), "16_565.bmp": bmp(value(rgb, [(5, 11), (6, 5), (5, 0)]), 16, masks=[0xF800, 0x7E0, 0x1F]),
+        **{f"{d}.bmp": bmp(grey[..., 0].astype(int) >> (8 - d), d, palette=pal3[: 1 << d]) for d in (1, 4, 8)},
+    }
+    lines = ["# file width height crc32(rgb) | lossy formats: crc32 of Pillow's pixels, which lie beside it as .png"]
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+        # Pillow turns everything above 255 of a 16-bit grey picture white; we keep the high byte as everywhere else.
+        want = grey16 if name == "l16.png" else reference_rgb(data)
+        lines.append(f"{name} {want.shape[1]} {want.shape[0]} {crc(want)}")
+        if name.endswith(".jpg") or name.startswith("lossy"):
+            (folder / f"{name}.png").write_bytes(png(want.astype(np.uint32), 8, 2))
+    (DATA / "decode.txt").write_text("\n".join(lines) + "\n")
+    return len(files)
+
+
 if __name__ == "__main__":
     DATA.mkdir(exist_ok=True)
-    for part in sys.argv[1:] or ["resize"]:
+    for part in sys.argv[1:] or ["resize", "decode"]:
         print(part, globals()[part + "_cases"]())

@@ -19,7 +19,9 @@ fn filter(name: &str) -> Filter {
 
 /// The golden lines that do not come out, and how many there are in all.
 fn mismatches(change: impl Fn(&mut Image)) -> (Vec<String>, usize) {
-    let lines = include_str!("data/resize.txt").lines().filter(|l| !l.starts_with('#'));
+    let lines = include_str!("data/resize.txt")
+        .lines()
+        .filter(|l| !l.starts_with('#'));
     let (mut wrong, mut count) = (Vec::new(), 0);
     for line in lines {
         count += 1;
@@ -44,5 +46,10 @@ fn mismatches(change: impl Fn(&mut Image)) -> (Vec<String>, usize) {
 fn equals_the_references_to_the_bit() {
     let (wrong, count) = mismatches(|_| ());
     assert!(count >= 500, "only {count} cases");
-    assert!(wrong.is_empty(), "{} of {count} differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {count} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

@@ -51,7 +51,9 @@ pub fn resize(
         )));
     }
     let rows = image.height().max(height) as u64;
-    let bytes = (width as u64).saturating_mul(3).saturating_mul(rows.saturating_add(height as u64));
+    let bytes = (width as u64)
+        .saturating_mul(3)
+        .saturating_mul(rows.saturating_add(height as u64));
     if bytes > MAX_BYTES {
         return Err(Error::Limit {
             what: "bytes held by a resize",
@@ -140,7 +142,9 @@ fn nearest_indices(from: usize, to: usize, reference: Reference) -> Vec<usize> {
     match reference {
         Reference::Torchvision => {
             let scale = from as f32 / to as f32;
-            (0..to).map(|i| ((i as f32 * scale) as usize).min(from - 1)).collect()
+            (0..to)
+                .map(|i| ((i as f32 * scale) as usize).min(from - 1))
+                .collect()
         }
         Reference::Pillow => {
             let step = from as f64 / to as f64;

@@ -42,9 +42,7 @@ impl Axis {
             let start = (centre - reach + 0.5) as usize;
             let end = ((centre + reach + 0.5) as usize).min(from);
             let at = exact.len();
-            exact.extend((start..end).map(|j| {
-                filter.weight((j as f64 - centre + 0.5) * inverse)
-            }));
+            exact.extend((start..end).map(|j| filter.weight((j as f64 - centre + 0.5) * inverse)));
             let sum: f64 = exact[at..].iter().sum();
             if sum != 0.0 {
                 exact[at..].iter_mut().for_each(|w| *w /= sum);
@@ -63,7 +61,10 @@ impl Axis {
                 .unwrap_or(22),
         };
         let one = f64::from(1u32 << shift);
-        let weights = exact.iter().map(|w| (w * one + 0.5f64.copysign(*w)) as i32).collect();
+        let weights = exact
+            .iter()
+            .map(|w| (w * one + 0.5f64.copysign(*w)) as i32)
+            .collect();
         Axis {
             taps,
             weights,

@@ -9,7 +9,9 @@ pub fn picture(width: usize, height: usize, seed: u32) -> Image {
     for y in 0..height as u32 {
         for x in 0..width as u32 {
             for c in 0..3u32 {
-                let salt = c.wrapping_mul(83492791).wrapping_add(seed.wrapping_mul(2654435761));
+                let salt = c
+                    .wrapping_mul(83492791)
+                    .wrapping_add(seed.wrapping_mul(2654435761));
                 let mut v = x.wrapping_mul(73856093) ^ y.wrapping_mul(19349663) ^ salt;
                 v = (v ^ (v >> 15)).wrapping_mul(0x2c1b3c6d);
                 v = (v ^ (v >> 12)).wrapping_mul(0x297a2d39);
@@ -29,6 +31,8 @@ pub fn picture(width: usize, height: usize, seed: u32) -> Image {
 /// CRC-32 (IEEE), bit by bit.
 pub fn crc32(bytes: impl IntoIterator<Item = u8>) -> u32 {
     !bytes.into_iter().fold(!0, |crc, b| {
-        (0..8).fold(crc ^ u32::from(b), |c, _| (c >> 1) ^ (0xedb88320 & (c & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(b), |c, _| {
+            (c >> 1) ^ (0xedb88320 & (c & 1).wrapping_neg())
+        })
     })
 }

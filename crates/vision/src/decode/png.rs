@@ -1,0 +1,88 @@
+//! PNG, through crate `png`: rows come one at a time, so that beside the result only a row is held.
+
+use super::{DecodeOptions, exif, pixels};
+use crate::{Error, Image, Result};
+use ::png::{Decoder, DecodingError, Limits, Transformations};
+use std::io::Cursor;
+
+const FORMAT: &str = "PNG";
+
+/// The picture and its EXIF orientation.
+pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(Image, u8)> {
+    let mut cursor = Cursor::new(bytes);
+    let result = read(&mut cursor, options);
+    let offset = cursor.position();
+    result.map_err(|e| match e {
+        Fault::Ours(e) => e,
+        Fault::Theirs(DecodingError::LimitsExceeded) => Error::Limit {
+            what: "bytes held while decoding",
+            max: options.max_bytes,
+            got: options.max_bytes.saturating_add(1),
+        },
+        Fault::Theirs(e) => Error::malformed(FORMAT, offset, e.to_string()),
+    })
+}
+
+enum Fault {
+    Ours(Error),
+    Theirs(DecodingError),
+}
+
+impl From<Error> for Fault {
+    fn from(e: Error) -> Self {
+        Fault::Ours(e)
+    }
+}
+
+impl From<DecodingError> for Fault {
+    fn from(e: DecodingError) -> Self {
+        Fault::Theirs(e)
+    }
+}
+
+fn read(cursor: &mut Cursor<&[u8]>, options: &DecodeOptions) -> Result<(Image, u8), Fault> {
+    let bytes = usize::try_from(options.max_bytes).unwrap_or(usize::MAX);
+    let mut decoder = Decoder::new_with_limits(cursor, Limits { bytes });
+    // Text and colour profiles are of no use here, and a way to make a small file large.
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
+    decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
+    let header = decoder.read_header_info()?;
+    let (width, height) = (header.width, header.height);
+    // An interlaced picture is held whole in its own channels (at most 4) beside the result.
+    let per_pixel = if header.interlaced { 3 + 4 } else { 3 };
+    options.check(FORMAT, width.into(), height.into(), per_pixel)?;
+
+    let mut reader = decoder.read_info()?;
+    let channels = reader.output_color_type().0.samples();
+    let (width, height) = (width as usize, height as usize);
+    let mut rgb = Vec::with_capacity(width * height * 3);
+    if reader.info().interlaced {
+        let size = reader
+            .output_buffer_size()
+            .ok_or(DecodingError::LimitsExceeded)?;
+        let mut whole = vec![0; size];
+        let size = reader.next_frame(&mut whole)?.buffer_size();
+        pixels::push_rgb(
+            &mut rgb,
+            &whole[..size.min(whole.len())],
+            channels,
+            options.alpha,
+        );
+    } else {
+        while let Some(row) = reader.next_row()? {
+            pixels::push_rgb(&mut rgb, row.data(), channels, options.alpha);
+            if rgb.len() >= width * height * 3 {
+                break;
+            }
+        }
+    }
+    // EXIF may also follow the pixels; a file cut off there still has its picture.
+    let _ = reader.finish();
+    let orientation = reader
+        .info()
+        .exif_metadata
+        .as_deref()
+        .map_or(1, exif::orientation);
+    Ok((Image::new(width, height, rgb)?, orientation))
+}
