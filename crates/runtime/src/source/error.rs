@@ -53,7 +53,7 @@ pub enum Error {
     },
     /// The host cannot be reached (name lookup, connection, TLS, or no answer).
     #[error(
-        "cannot reach {host}: {reason}; check the network, a proxy (HTTPS_PROXY), or set HF_ENDPOINT to a mirror"
+        "cannot reach {host}: {reason}; check the network, a proxy (HTTPS_PROXY) and its certificate (SSL_CERT_FILE), or set HF_ENDPOINT to a mirror"
     )]
     Unreachable {
         /// Scheme, host and port.

@@ -60,7 +60,7 @@ pub(crate) fn fetch(
             Err(e) => return Err(e),
         }
     }
-    report.finish(Phase::Downloading, &job.file, job.size);
+    report.settle(Phase::Downloading, job.size);
     report.finish(Phase::Verifying, &job.file, job.size);
     // The name must not outlive the content through a power cut.
     File::open(&job.part)

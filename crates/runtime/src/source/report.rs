@@ -52,6 +52,11 @@ impl<'a> Reporter<'a> {
     /// Tells that the current file is done with this phase.
     pub(crate) fn finish(&mut self, phase: Phase, file: &str, bytes: u64) {
         self.at(phase, file, bytes);
+        self.settle(phase, bytes);
+    }
+
+    /// As [`Self::finish`], when the caller was told already.
+    pub(crate) fn settle(&mut self, phase: Phase, bytes: u64) {
         let slot = self.slot(phase);
         if let Some(p) = self.phases.get_mut(slot) {
             p.1 += bytes;

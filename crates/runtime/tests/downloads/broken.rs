@@ -279,20 +279,24 @@ fn a_server_without_ranges_is_read_once() {
 #[test]
 fn lengths_that_lie_are_errors() {
     type Lie = fn(&server::Asked, &[u8]) -> Answer;
-    let cases: [(&str, Lie); 4] = [
-        ("longer file", |asked, content| {
+    let cases: [(&str, &str, Lie); 4] = [
+        ("longer file", "has 1200011 bytes", |asked, content| {
             Answer::content(asked, &[content, b"more"].concat())
         }),
-        ("no range, other length", |asked, content| {
-            Answer::content(
-                &server::Asked {
-                    range: None,
-                    ..asked.clone()
-                },
-                &content[1..],
-            )
-        }),
-        ("range of another place", |asked, content| {
+        (
+            "no range, other length",
+            "has 1200006 bytes",
+            |asked, content| {
+                Answer::content(
+                    &server::Asked {
+                        range: None,
+                        ..asked.clone()
+                    },
+                    &content[1..],
+                )
+            },
+        ),
+        ("range of another place", "where byte", |asked, content| {
             let range = asked.range.map(|(a, b)| (a + 1, b + 1));
             Answer::content(
                 &server::Asked {
@@ -302,9 +306,11 @@ fn lengths_that_lie_are_errors() {
                 content,
             )
         }),
-        ("no such range", |_, _| Answer::status(416)),
+        ("no such range", "expected 1200007", |_, _| {
+            Answer::status(416)
+        }),
     ];
-    for (what, lie) in cases {
+    for (what, expected, lie) in cases {
         let home = Home::new();
         let pair = Pair::new(file(), move |asked, _, content| lie(asked, content));
         let e = get(&Resolver::new(home.options(&pair.hub.url)), "hf:o/r").unwrap_err();
@@ -312,6 +318,8 @@ fn lengths_that_lie_are_errors() {
             matches!(e, Error::WrongSize { .. } | Error::Malformed { .. }),
             "{what}: {e}"
         );
+        assert!(e.to_string().contains(expected), "{what}: {e}");
+        assert_eq!(pair.storage.asked().len(), 1, "{what}");
         assert!(!home.repo().join("snapshots").exists(), "{what}");
     }
     // Less than announced is a broken connection; the rest is asked for.
@@ -479,4 +487,28 @@ fn a_silent_server_is_given_up_or_cancelled() {
         Err(Error::Cancelled)
     ));
     assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn a_host_that_was_down_is_not_asked_again_at_once() {
+    let server = Server::start(|_, _| Answer::status(404));
+    let address = server.url.trim_start_matches("http://").to_owned();
+    drop(server);
+    // The thread that accepts ends with the connection that drop makes.
+    let start = Instant::now();
+    while std::net::TcpStream::connect(&address).is_ok() && start.elapsed().as_secs() < 5 {}
+    let resolver = Resolver::new(Home::new().options(&format!("http://{address}")));
+    assert!(matches!(
+        get(&resolver, "hf:o/r"),
+        Err(Error::Unreachable { .. })
+    ));
+    let Ok(listener) = std::net::TcpListener::bind(&address) else {
+        panic!("port {address} was taken meanwhile");
+    };
+    assert!(matches!(
+        get(&resolver, "hf:o/r"),
+        Err(Error::Unreachable { .. })
+    ));
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err());
 }

@@ -176,10 +176,11 @@ fn serve(
     }
     let end = answer.cut.unwrap_or(usize::MAX).min(answer.body.len());
     for piece in answer.body[..end].chunks(16 << 10) {
-        stream.write_all(piece)?;
+        // Counted first: the client may be done before this thread runs again.
         if let Some(entry) = log.lock().unwrap().get_mut(index) {
             entry.sent += piece.len();
         }
+        stream.write_all(piece)?;
         if !answer.pause.is_zero() {
             std::thread::sleep(answer.pause);
         }

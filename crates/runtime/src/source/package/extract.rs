@@ -118,3 +118,34 @@ fn copy(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_does_not_end_is_cut_off_at_the_pinned_size() {
+        let run = |from: &mut dyn Read, size| {
+            let (mut out, cancel) = (Vec::new(), CancelToken::new());
+            let failed = |_, _| Error::Cancelled;
+            let result = copy(from, "m", size, &mut out, &cancel, |_| (), failed);
+            (result, out.len())
+        };
+        let (result, written) = run(&mut std::io::repeat(0), 600_000);
+        assert!(
+            matches!(result, Err(Error::Limit { max: 600_000, .. })),
+            "{result:?}"
+        );
+        assert!(written <= 600_000);
+        assert!(
+            run(&mut std::io::repeat(0).take(600_000), 600_000)
+                .0
+                .is_ok()
+        );
+        let (result, _) = run(&mut std::io::repeat(0).take(599_999), 600_000);
+        assert!(
+            matches!(result, Err(Error::WrongSize { got: 599_999, .. })),
+            "{result:?}"
+        );
+    }
+}
