@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need on Debian or Ubuntu, and only what is missing. Safe to run again; needs root or sudo.
-#   a C and C++ compiler (build scripts, fuzz targets), the Vulkan loader, Mesa's lavapipe where no Vulkan driver is there,
+#   a C and C++ compiler (build scripts, fuzz targets), python3, curl and xz (checks, wasm target), the Vulkan loader, Mesa's lavapipe where no Vulkan driver is there,
 #   chromium for its SwiftShader driver (a second software GPU, weaker than lavapipe), rustfmt, clippy, the wasm target
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,6 +9,8 @@ packages=()
 command -v cc >/dev/null || packages+=(gcc libc6-dev)
 command -v c++ >/dev/null || packages+=(g++)
 command -v python3 >/dev/null || packages+=(python3)
+command -v curl >/dev/null || packages+=(curl ca-certificates)
+command -v xz >/dev/null || packages+=(xz-utils)
 ldconfig=$(command -v ldconfig || echo /sbin/ldconfig)
 "$ldconfig" -p | grep 'libvulkan\.so\.1' >/dev/null || packages+=(libvulkan1)
 # Any driver will do where there is a GPU; without one it has to be lavapipe.
