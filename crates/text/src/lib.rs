@@ -1,1 +1,14 @@
-//! placeholder head, replaced as the crate is written
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod chat;
+mod config;
+mod decode;
+mod error;
+mod tokenizer;
+
+pub use chat::{ChatInput, ChatTemplate, Content, DateTime, Message, Part, PartKind, RenderLimits};
+pub use config::TokenizerConfig;
+pub use decode::{StopMatcher, StreamDecoder};
+pub use error::{Error, Result};
+pub use tokenizer::{GgufVocab, Tokenizer};

@@ -1,0 +1,23 @@
+//! Chat templates: messages → the text a model was trained on.
+//!
+//! | file | what |
+//! |---|---|
+//! | `message.rs` | [`Message`], [`Content`], [`Part`]: the OpenAI-like JSON, nothing lost |
+//! | `template.rs` | [`ChatTemplate`]: compile, render, limits |
+//! | `env.rs` | the environment of the reference: filters, functions, Python's methods |
+//! | `prepare.rs` | `{% generation %}` blocks, which the engine does not know |
+//! | `python.rs` | how Python prints a value: `str`, `repr`, `json.dumps` |
+//! | `time.rs` | [`DateTime`] and `strftime` |
+//!
+//! Reference: `apply_chat_template` of transformers 5 (Jinja2, sandboxed, `trim_blocks` and `lstrip_blocks`).
+
+mod env;
+mod message;
+mod prepare;
+mod python;
+mod template;
+mod time;
+
+pub use message::{Content, Message, Part, PartKind};
+pub use template::{ChatInput, ChatTemplate, RenderLimits};
+pub use time::DateTime;
