@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need on Debian or Ubuntu, and only what is missing. Safe to run again; needs root or sudo.
-#   a C and C++ compiler (build scripts, fuzz targets), python3, curl and xz (checks, wasm target), the Vulkan loader, Mesa's lavapipe where no Vulkan driver is there,
-#   chromium for its SwiftShader driver (a second software GPU, weaker than lavapipe), rustfmt, clippy, the wasm target
+#   a C and C++ compiler (build scripts, fuzz targets), python3, curl and xz (checks, wasm target), the Vulkan loader,
+#   Mesa's lavapipe where there is no GPU, Chromium's SwiftShader driver (a second software GPU, weaker than lavapipe; the
+#   browser itself is not needed), rustfmt, clippy, the wasm target
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +18,7 @@ ldconfig=$(command -v ldconfig || echo /sbin/ldconfig)
 drivers() { compgen -G "/usr/share/vulkan/icd.d/$1" || compgen -G "/etc/vulkan/icd.d/$1"; } >/dev/null
 gpu() { compgen -G '/dev/dri/renderD*' >/dev/null || [ -e /dev/nvidia0 ] || [ -e /dev/dxg ]; }
 drivers 'lvp_icd*.json' || { gpu && drivers '*.json'; } || packages+=(mesa-vulkan-drivers)
-[ -e /usr/lib/chromium/vk_swiftshader_icd.json ] || packages+=(chromium)
+[ -e /usr/lib/chromium/vk_swiftshader_icd.json ] || packages+=(chromium-common)
 
 if [ ${#packages[@]} -eq 0 ]; then
   echo "system packages: nothing is missing"
