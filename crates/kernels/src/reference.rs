@@ -2,7 +2,7 @@
 
 use crate::kernel::{Access, Call, Kernel};
 use crate::{Error, Result};
-use firelight_tensor::{DType, quant};
+use firelight_tensor::DType;
 
 /// The values of an operand as f64.
 pub(crate) fn to_f64(dtype: DType, bytes: &[u8]) -> Result<Vec<f64>> {
@@ -12,7 +12,7 @@ pub(crate) fn to_f64(dtype: DType, bytes: &[u8]) -> Result<Vec<f64>> {
         _ => {
             let elements = bytes.len() / dtype.block_bytes() * dtype.block_len();
             let mut out = vec![0f32; elements];
-            quant::dequantize_into(dtype, bytes, &mut out)?;
+            crate::dequant::to_f32(dtype, bytes, &mut out)?;
             out.iter().map(|&v| f64::from(v)).collect()
         }
     })

@@ -1,3 +1,27 @@
-//! placeholder head, replaced as the crate is written
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod cache;
 pub mod catalogue;
+pub mod checkpoint;
+pub mod clock;
+mod engine;
+mod error;
+pub mod loader;
+pub mod models;
+pub mod pipelines;
+pub mod rope;
+mod session;
 pub mod source;
+mod state;
+mod text_side;
+
+pub use engine::{Attempt, DeviceChoice, Engine, EngineOptions, LoadedModel, Report};
+pub use error::{Error, Result};
+pub use firelight_kernels::sample::SampleSettings;
+pub use firelight_kernels::{Device, Rung};
+pub use firelight_text::Message;
+pub use session::{Answer, Event, Finish, GenerateOptions, Session};
+pub use source::CancelToken;
+pub use state::{CHUNK, State};
+pub use text_side::TextSide;

@@ -1,8 +1,8 @@
 //! The CPU device: threads, SIMD level, and running a recorded call on host memory.
 
-mod interim;
+pub mod matmul;
 mod pool;
-pub use interim::{matmul, vecmath};
+pub mod vecmath;
 
 pub use matmul::Isa;
 pub use pool::{SharedOut, ThreadPool};

@@ -3,7 +3,8 @@
 //! Each file defines `fn weights8(row: u32, g: u32) -> W8`: elements `8g .. 8g+8` of a row of the weight `w`, whose rows
 //! are `p.row_bytes` bytes in the byte layout of GGUF files. Formulas: ggml's `dequantize_row_*`.
 
-use firelight_tensor::DType;
+use crate::Result;
+use firelight_tensor::{DType, convert, quant};
 
 /// Element types weights may have.
 pub const WEIGHT_DTYPES: &[DType] = &[
@@ -40,4 +41,20 @@ pub fn wgsl(dtype: DType) -> [&'static str; 2] {
         _ => include_str!("q6_k.wgsl"),
     };
     [include_str!("bytes.wgsl"), format]
+}
+
+/// Converts or dequantises `bytes` of a weight type to f32 on the host.
+///
+/// # Errors
+/// `Unsupported` for types that are no weights, `InvalidInput` if the lengths do not fit.
+pub fn to_f32(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
+    match dtype {
+        DType::F32 if bytes.len() == out.len() * 4 => {
+            bytemuck::cast_slice_mut::<f32, u8>(out).copy_from_slice(bytes);
+        }
+        DType::F16 => convert::f16_to_f32(bytes, out)?,
+        DType::BF16 => convert::bf16_to_f32(bytes, out)?,
+        _ => quant::dequantize_into(dtype, bytes, out)?,
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Rows are dequantised straight into the output.
 use super::Params;
 use crate::kernel::CpuCall;
-use firelight_tensor::quant;
+use crate::dequant;
 
 pub(super) fn run(c: &mut CpuCall<'_, '_>) {
     let p: Params = c.call.params();
@@ -15,7 +15,7 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
         if index < p.rows {
             let start = index as usize * row_bytes;
             // The plan has checked that every row is there; a dtype without rows cannot reach this.
-            if quant::dequantize_into(dtype, &table[start..start + row_bytes], row).is_ok() {
+            if dequant::to_f32(dtype, &table[start..start + row_bytes], row).is_ok() {
                 row.iter_mut().for_each(|v| *v *= p.scale);
             }
         }

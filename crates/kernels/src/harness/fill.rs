@@ -52,6 +52,35 @@ pub(super) fn bytes(dtype: DType, size: usize, fill: &Fill, seed: u64) -> Result
 
 /// Random blocks whose values are about `scale` large: random bytes, with the f16 factors set.
 fn blocks(dtype: DType, size: usize, scale: f32, random: &mut Random) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    fill_blocks(dtype, &mut bytes, scale, random);
+    bytes
+}
+
+/// Fills `bytes` with a weight of normally sized random values: for models in a shape, without its file. Equal seeds give
+/// equal bytes.
+///
+/// # Errors
+/// `Unsupported` for a type that is no weight.
+pub fn random_weight(dtype: DType, bytes: &mut [u8], scale: f32, seed: u64) -> Result<()> {
+    let mut random = Random(seed);
+    if dtype.is_quantized() {
+        fill_blocks(dtype, bytes, scale, &mut random);
+        return Ok(());
+    }
+    for element in bytes.chunks_exact_mut(dtype.block_bytes()) {
+        let value = (random.unit() - 0.5) * 3.46 * scale;
+        match dtype {
+            DType::F32 => element.copy_from_slice(&value.to_le_bytes()),
+            DType::F16 => element.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+            DType::BF16 => element.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
+            other => return Err(Error::Unsupported(format!("random {other} weights"))),
+        }
+    }
+    Ok(())
+}
+
+fn fill_blocks(dtype: DType, bytes: &mut [u8], scale: f32, random: &mut Random) {
     // (byte offset, factor relative to `scale`) of each f16 in a block.
     let factors: &[(usize, f32)] = match dtype {
         DType::Q4_0 => &[(0, 0.2)],
@@ -65,12 +94,13 @@ fn blocks(dtype: DType, size: usize, scale: f32, random: &mut Random) -> Vec<u8>
         DType::Q5K => &[(0, 0.002), (2, 0.03)],
         _ => &[(208, 0.0008)],
     };
-    let mut bytes: Vec<u8> = (0..size).map(|_| (random.next() >> 56) as u8).collect();
+    for word in bytes.chunks_mut(8) {
+        word.copy_from_slice(&random.next().to_le_bytes()[..word.len()]);
+    }
     for block in bytes.chunks_exact_mut(dtype.block_bytes()) {
         for &(at, factor) in factors {
             let value = f16::from_f32(scale * factor * (0.5 + random.unit()));
             block[at..at + 2].copy_from_slice(&value.to_le_bytes());
         }
     }
-    bytes
 }

@@ -8,6 +8,7 @@ mod fill;
 mod table;
 
 pub use bench::{Timing, bench_case};
+pub use fill::random_weight;
 pub use table::kernels_markdown;
 
 use crate::array::bytes_of;

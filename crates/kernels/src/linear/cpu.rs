@@ -1,6 +1,5 @@
 //! The SIMD product of [`crate::cpu::matmul`], rows of the weight split over the threads.
 use super::Params;
-use crate::cpu::SharedOut;
 use crate::cpu::matmul::{self, MatmulArgs};
 use crate::kernel::CpuCall;
 
@@ -17,6 +16,6 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
         isa: c.cpu.isa,
     };
     let y: &mut [f32] = bytemuck::cast_slice_mut(c.writes[0]);
-    let out = SharedOut::new(y);
-    c.cpu.with_scratch(|scratch| matmul::run(&c.cpu.pool, &args, scratch, out, p.ldy as usize, p.col0 as usize));
+    let (ldy, col0) = (p.ldy as usize, p.col0 as usize);
+    c.cpu.with_scratch(|scratch| matmul::run(&c.cpu.pool, &args, scratch, y, ldy, col0));
 }

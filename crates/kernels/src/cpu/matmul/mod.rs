@@ -24,6 +24,8 @@
 //! output ([`SharedOut`], [`Columns`]).
 #![allow(unsafe_code)]
 
+#[cfg(test)]
+mod bench;
 mod gemm_f32;
 mod isa;
 mod prepare;

@@ -1,0 +1,84 @@
+//! Speed of every level and format beside the memory's, for people who change a kernel:
+//! `cargo test --release -p firelight-kernels --lib matmul::bench -- --ignored --nocapture`.
+//!
+//! `MATMUL_TYPES=q4_1,q8_0`, `MATMUL_ISA=avx2`, `MATMUL_K=2048` and `MATMUL_THREADS=2` narrow or change what is measured.
+#![allow(clippy::print_stdout)]
+
+use super::tests::{Random, TYPES, weights};
+use super::*;
+use std::time::Instant;
+
+/// Median seconds of a call.
+fn median(mut f: impl FnMut()) -> f64 {
+    f();
+    let mut seconds: Vec<f64> = (0..7)
+        .map(|_| {
+            let start = Instant::now();
+            f();
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    seconds[3]
+}
+
+fn variable<T: std::str::FromStr>(name: &str, default: T) -> T {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+#[ignore = "a measurement, not a test"]
+fn report() {
+    let mut random = Random::new(9);
+    let pool = ThreadPool::new(variable("MATMUL_THREADS", 1));
+    let isas = variable("MATMUL_ISA", String::new());
+    let types = variable("MATMUL_TYPES", String::new());
+    let k: usize = variable("MATMUL_K", 768);
+
+    // Reading memory: f32 sums over 128 MiB, four times what the last cache holds.
+    let floats = vec![1f32; 32 << 20];
+    let threads = pool.threads();
+    let seconds = median(|| {
+        pool.run(threads, |i| {
+            let part = &floats[floats.len() / threads * i..][..floats.len() / threads];
+            std::hint::black_box(crate::cpu::vecmath::sum_squares(Isa::detect(), part));
+        });
+    });
+    println!("{threads} threads; memory read {:.1} GB/s", (4 * floats.len()) as f64 / seconds / 1e9);
+
+    println!("k = {k}; T = 1 from memory (128 MB of weights) and from the second cache; T = 16, 256");
+    let listed = |list: &str, name: &str| list.is_empty() || list.split(',').any(|n| n == name);
+    for dtype in TYPES.into_iter().filter(|d| listed(&types, d.name())) {
+        for isa in Isa::available().into_iter().filter(|i| listed(&isas, i.name())) {
+            for exact in [false, true] {
+                if exact && !dtype.is_quantized() {
+                    continue;
+                }
+                let row_bytes = k / dtype.block_len() * dtype.block_bytes();
+                let mut line = format!("{dtype:5} {isa:12} {}", if exact { "exact" } else { "     " });
+                // Random bytes are made for few rows and repeated.
+                let some = weights(dtype, 512 * k, &mut random);
+                for (bytes, t) in [(128e6, 1), (300e3, 1), (3e5, 16), (1e6, 256)] {
+                    let n = (bytes as usize / row_bytes).next_multiple_of(8);
+                    let weight: Vec<u8> = some.iter().copied().cycle().take(n * row_bytes).collect();
+                    let x: Vec<f32> = (0..t * k).map(|_| random.normal()).collect();
+                    let args = MatmulArgs { dtype, weight: &weight, n, k, x: &x, t, exact, isa };
+                    let mut y = vec![0f32; n * t];
+                    let mut scratch = Scratch::default();
+                    let repeat = if n * k * t < 50_000_000 { 20 } else { 1 };
+                    let seconds = median(|| {
+                        for _ in 0..repeat {
+                            run(&pool, &args, &mut scratch, &mut y, n, 0);
+                        }
+                    }) / f64::from(repeat);
+                    line += &if t == 1 {
+                        format!("  {:6.2} GB/s", weight.len() as f64 / seconds / 1e9)
+                    } else {
+                        format!("  {:6.1} GFLOP/s", 2e-9 * (n * k * t) as f64 / seconds)
+                    };
+                }
+                println!("{line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! A model's files, opened: weights, configuration, tokenizer, templates.
+//!
+//! A folder in the Hugging Face layout, a single `.gguf`, or the first part of a split one. Nothing is loaded here.
+
+use crate::{Error, Result};
+use firelight_tensor::{DType, MemSource, Weights};
+use firelight_tensor::gguf::Metadata;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What kind of configuration came with the weights.
+pub enum Config<'a> {
+    /// `config.json`.
+    Json(&'a Value),
+    /// GGUF metadata.
+    Gguf(&'a Metadata),
+}
+
+/// See the module's head.
+pub struct Checkpoint {
+    root: PathBuf,
+    weights: Weights,
+    config: Option<Value>,
+    generation_config: Option<Value>,
+    /// Weights are made up, in this type.
+    synthetic: Option<DType>,
+}
+
+impl Checkpoint {
+    /// Opens a folder or file.
+    ///
+    /// # Errors
+    /// `Malformed` or `Tensor` naming what is wrong, `Io` if a file cannot be read.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let root = path.as_ref().to_path_buf();
+        let weights = Weights::open_path(&root)?;
+        let json = |name: &str| -> Result<Option<Value>> {
+            let file = root.join(name);
+            if !root.is_dir() || !file.is_file() {
+                return Ok(None);
+            }
+            let text = read_limited(&file, 16 << 20)?;
+            serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|e| Error::malformed(file.display().to_string(), e.to_string()))
+        };
+        let (config, generation_config) = (json("config.json")?, json("generation_config.json")?);
+        let checkpoint = Checkpoint { root, weights, config, generation_config, synthetic: None };
+        checkpoint.config()?;
+        Ok(checkpoint)
+    }
+
+    /// A model in the shapes of a `config.json`, with random weights of type `dtype`: nothing is read from a file.
+    ///
+    /// # Errors
+    /// `Malformed` if the configuration is no JSON.
+    pub fn synthetic(config_json: &[u8], dtype: DType) -> Result<Self> {
+        let config = serde_json::from_slice(config_json).map_err(|e| Error::malformed("config.json", e.to_string()))?;
+        let nothing = firelight_tensor::safetensors::write_to_vec(&Default::default(), [])?;
+        let weights = Weights::open(Arc::new(MemSource::new("synthetic", nothing)))?;
+        let root = PathBuf::from("synthetic");
+        Ok(Checkpoint { root, weights, config: Some(config), generation_config: None, synthetic: Some(dtype) })
+    }
+
+    /// The type of made-up weights; `None` for real ones.
+    pub fn synthetic_dtype(&self) -> Option<DType> {
+        self.synthetic
+    }
+
+    /// Where the files are.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The tensors.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The configuration.
+    ///
+    /// # Errors
+    /// `Malformed` if there is none.
+    pub fn config(&self) -> Result<Config<'_>> {
+        if let Some(metadata) = self.weights.gguf_metadata().filter(|_| self.config.is_none()) {
+            return Ok(Config::Gguf(metadata));
+        }
+        self.config.as_ref().map(Config::Json).ok_or_else(|| {
+            Error::malformed(
+                self.root.display().to_string(),
+                "no config.json beside the weights; give the model's whole folder",
+            )
+        })
+    }
+
+    /// `generation_config.json`, if there is one.
+    pub fn generation_config(&self) -> Option<&Value> {
+        self.generation_config.as_ref()
+    }
+
+    /// The family: `model_type` of `config.json`, or `general.architecture` of a GGUF file.
+    ///
+    /// # Errors
+    /// `Malformed` if it is missing.
+    pub fn model_type(&self) -> Result<String> {
+        let missing = |key: &str| Error::malformed(self.root.display().to_string(), format!("`{key}` is missing"));
+        match self.config()? {
+            Config::Json(v) => {
+                v.get("model_type").and_then(Value::as_str).map(str::to_owned).ok_or_else(|| missing("model_type"))
+            }
+            Config::Gguf(m) => m
+                .get_as::<&str>("general.architecture")?
+                .map(str::to_owned)
+                .ok_or_else(|| missing("general.architecture")),
+        }
+    }
+
+    /// A side file of a folder checkpoint, at most 64 MiB.
+    ///
+    /// # Errors
+    /// `Io` if it is there and cannot be read, `Limit` if it is larger.
+    pub fn side_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let file = self.root.join(name);
+        if !self.root.is_dir() || !file.is_file() {
+            return Ok(None);
+        }
+        read_limited(&file, 64 << 20).map(Some)
+    }
+
+    /// Ids that end an answer: of the generation config, else of the config or the GGUF metadata.
+    ///
+    /// # Errors
+    /// `Tensor` if a GGUF key has the wrong type.
+    pub fn eos_ids(&self) -> Result<Vec<u32>> {
+        let ids = |v: &Value| -> Vec<u32> {
+            let one = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
+            match v {
+                Value::Array(list) => list.iter().filter_map(one).collect(),
+                v => one(v).into_iter().collect(),
+            }
+        };
+        if let Some(metadata) = self.weights.gguf_metadata() {
+            let keys = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
+            let mut found = Vec::new();
+            for key in keys {
+                found.extend(metadata.get_as::<u32>(key)?);
+            }
+            return Ok(found);
+        }
+        let sources = [self.generation_config.as_ref(), self.config.as_ref()];
+        let found = sources.into_iter().flatten().filter_map(|v| v.get("eos_token_id")).map(ids);
+        Ok(found.into_iter().find(|l| !l.is_empty()).unwrap_or_default())
+    }
+}
+
+/// A file of at most `max` bytes.
+fn read_limited(path: &Path, max: u64) -> Result<Vec<u8>> {
+    let io = |source| Error::Io { path: path.display().to_string(), source };
+    let len = std::fs::metadata(path).map_err(io)?.len();
+    if len > max {
+        return Err(Error::Limit { what: "bytes of a configuration file", max, got: len });
+    }
+    std::fs::read(path).map_err(io)
+}
+
+/// Reads the fields of a `config.json`.
+pub(crate) struct Fields<'a>(pub(crate) &'a Value);
+
+impl Fields<'_> {
+    /// A required positive integer.
+    pub(crate) fn size(&self, key: &str) -> Result<usize> {
+        self.maybe_size(key)?
+            .ok_or_else(|| Error::malformed("config.json", format!("`{key}` is missing")))
+    }
+
+    /// An optional positive integer; null counts as missing.
+    pub(crate) fn maybe_size(&self, key: &str) -> Result<Option<usize>> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(v) => match v.as_u64() {
+                Some(n) if (1..=1 << 31).contains(&n) => Ok(Some(n as usize)),
+                _ => Err(Error::malformed("config.json", format!("`{key}` is {v}; expected a positive integer"))),
+            },
+        }
+    }
+
+    /// An optional number; null counts as missing.
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f64>> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(v) => v
+                .as_f64()
+                .map(Some)
+                .ok_or_else(|| Error::malformed("config.json", format!("`{key}` is {v}; expected a number"))),
+        }
+    }
+
+    /// An optional flag.
+    pub(crate) fn flag(&self, key: &str) -> Option<bool> {
+        self.0.get(key).and_then(Value::as_bool)
+    }
+
+    /// An optional string.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        self.0.get(key).and_then(Value::as_str)
+    }
+}

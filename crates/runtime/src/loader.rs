@@ -1,0 +1,276 @@
+//! Bringing tensors onto a device, one at a time.
+//!
+//! Names are upstream's; [`Loader`] tries the prefixes checkpoints carry and, for GGUF, the model's rename. Every tensor is
+//! checked for its shape and, as its bytes pass, for NaN and infinity.
+
+use crate::checkpoint::{Checkpoint, Config};
+use crate::{Error, Result};
+use firelight_kernels::harness::random_weight;
+use firelight_kernels::{Array, DType, Device, Holder, Recorder, Weight, linear, rms_norm};
+use firelight_tensor::TensorInfo;
+
+/// Prefixes a text model's tensors may have.
+const PREFIXES: [&str; 4] = ["model.", "", "model.language_model.", "language_model.model."];
+
+/// Called with bytes loaded and bytes in all.
+pub type LoadProgress<'a> = dyn FnMut(u64, u64) + 'a;
+
+/// See the module's head.
+pub struct Loader<'a> {
+    checkpoint: &'a Checkpoint,
+    device: &'a Device,
+    rename: fn(&str) -> Option<String>,
+    progress: &'a mut LoadProgress<'a>,
+    loaded: u64,
+}
+
+impl<'a> Loader<'a> {
+    /// A loader; `rename` turns an upstream name into GGUF's.
+    pub fn new(
+        checkpoint: &'a Checkpoint,
+        device: &'a Device,
+        rename: fn(&str) -> Option<String>,
+        progress: &'a mut LoadProgress<'a>,
+    ) -> Self {
+        Loader { checkpoint, device, rename, progress, loaded: 0 }
+    }
+
+    /// The checkpoint.
+    pub fn checkpoint(&self) -> &'a Checkpoint {
+        self.checkpoint
+    }
+
+    /// True for a GGUF file.
+    pub fn is_gguf(&self) -> bool {
+        matches!(self.checkpoint.config(), Ok(Config::Gguf(_)))
+    }
+
+    fn find(&self, name: &str) -> Option<&'a TensorInfo> {
+        let weights = self.checkpoint.weights();
+        if self.is_gguf() {
+            return (self.rename)(name).and_then(|n| weights.info(&n));
+        }
+        PREFIXES.iter().find_map(|p| weights.info(&format!("{p}{name}")))
+    }
+
+    /// True if the checkpoint has this tensor.
+    pub fn has(&self, name: &str) -> bool {
+        if self.checkpoint.synthetic_dtype().is_some() {
+            let tied = match self.checkpoint.config() {
+                Ok(Config::Json(v)) => v.get("tie_word_embeddings") != Some(&serde_json::Value::Bool(false)),
+                _ => true,
+            };
+            return name == "lm_head.weight" && !tied;
+        }
+        self.find(name).is_some()
+    }
+
+    fn require(&self, name: &str, shape: &[usize]) -> Result<&'a TensorInfo> {
+        let file = || self.checkpoint.root().display().to_string();
+        let Some(info) = self.find(name) else {
+            let known = (self.rename)(name).filter(|_| self.is_gguf());
+            let wanted = known.unwrap_or_else(|| format!("model.{name}"));
+            let unread = self.checkpoint.weights().unsupported().iter().find(|t| t.name == wanted);
+            if let Some(tensor) = unread {
+                return Err(Error::Unsupported(format!(
+                    "tensor `{wanted}` is {}; requantise the model to a type this version reads (q4_0 … q6_k, q8_0, f16)",
+                    tensor.type_name
+                )));
+            }
+            return Err(Error::malformed(file(), format!("tensor `{wanted}` is missing")));
+        };
+        let found: &[usize] = info.shape.dims();
+        // GGUF writes vectors with one dimension, some exporters [1, n].
+        let same = found == shape || found.iter().filter(|&&d| d != 1).eq(shape.iter().filter(|&&d| d != 1));
+        if !same {
+            return Err(Error::malformed(
+                file(),
+                format!("tensor `{}` has shape {found:?}, expected {shape:?} by the configuration", info.name),
+            ));
+        }
+        Ok(info)
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.loaded += bytes as u64;
+        let total = self.checkpoint.weights().total_bytes();
+        (self.progress)(self.loaded.min(total), total);
+    }
+
+    /// The matrix `name.weight` `[rows, cols]`, as it is stored.
+    ///
+    /// # Errors
+    /// `Malformed` if it is missing, has another shape or holds NaN; `Device` if memory runs out.
+    pub fn weight(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight> {
+        if let Some(dtype) = self.checkpoint.synthetic_dtype() {
+            // Narrow rows take the nearest type whose blocks fit.
+            let dtype = if cols.is_multiple_of(dtype.block_len()) { dtype } else { DType::F16 };
+            let scale = (cols as f32).powf(-0.5);
+            return Weight::load::<Error>(self.device, dtype, rows, cols, |first, bytes| {
+                Ok(random_weight(dtype, bytes, scale, first + rows as u64)?)
+            });
+        }
+        let info = self.require(&format!("{name}.weight"), &[rows, cols])?;
+        let source = self.checkpoint.weights().sources().get(info.part).ok_or_else(|| {
+            Error::malformed(self.checkpoint.root().display().to_string(), format!("part {} is missing", info.part))
+        })?;
+        let dtype = info.dtype;
+        if !dtype.is_float() && !dtype.is_quantized() {
+            return Err(Error::Unsupported(format!("tensor `{}` is {dtype}; weights are floats or quantised", info.name)));
+        }
+        let weight = Weight::load::<Error>(self.device, dtype, rows, cols, |first, bytes| {
+            source.read_at(info.offset + first, bytes)?;
+            check_finite(&info.name, dtype, bytes)
+        })?;
+        self.advance(info.nbytes);
+        Ok(weight)
+    }
+
+    /// The matrix `name.weight` and, if there is one, the bias `name.bias` of a linear layer with `rows` outputs.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`].
+    pub fn linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
+        let weight = self.weight(name, rows, cols)?;
+        let bias = match self.has(&format!("{name}.bias")) {
+            true => Some(self.vector(&format!("{name}.bias"), rows)?),
+            false => None,
+        };
+        if bias.is_some() {
+            return Err(Error::Unsupported(format!("a bias on `{name}`")));
+        }
+        Ok(Linear { weight })
+    }
+
+    /// The vector `name` `[n]` in f32, whatever it is stored in.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`].
+    pub fn vector(&mut self, name: &str, n: usize) -> Result<Array> {
+        let values = self.host(name, &[n])?;
+        let array = self.device.upload(DType::F32, &[n], bytemuck::cast_slice(&values), Holder::Weights)?;
+        Ok(array)
+    }
+
+    /// A small tensor's values on the host.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`].
+    pub fn host(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        if self.checkpoint.synthetic_dtype().is_some() {
+            return Ok(vec![1.0; shape.iter().product()]);
+        }
+        let info = self.require(name, shape)?;
+        let tensor = self.checkpoint.weights().read(&info.name)?;
+        check_finite(&info.name, info.dtype, tensor.bytes())?;
+        self.advance(info.nbytes);
+        Ok(tensor.to_f32_vec()?)
+    }
+
+    /// The weight of an RMSNorm over `n` elements.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`].
+    pub fn rms_norm(&mut self, name: &str, n: usize, eps: f32, offset: f32) -> Result<RmsNorm> {
+        Ok(RmsNorm { weight: self.vector(&format!("{name}.weight"), n)?, eps, offset })
+    }
+}
+
+/// A linear layer.
+pub struct Linear {
+    weight: Weight,
+}
+
+impl Linear {
+    /// `x` `[T, K]` to `[T, N]`.
+    ///
+    /// # Errors
+    /// As [`linear::linear`].
+    pub fn forward(&self, rec: &mut Recorder, x: &Array) -> Result<Array> {
+        Ok(linear::linear(rec, x, &self.weight)?)
+    }
+}
+
+/// An RMSNorm's weight and constants.
+pub struct RmsNorm {
+    /// `[D]`.
+    pub weight: Array,
+    /// Added to the mean square.
+    pub eps: f32,
+    /// Added to the weight.
+    pub offset: f32,
+}
+
+impl RmsNorm {
+    /// Normalises the rows of `x`.
+    ///
+    /// # Errors
+    /// As [`rms_norm::rms_norm`].
+    pub fn forward(&self, rec: &mut Recorder, x: &Array) -> Result<Array> {
+        Ok(rms_norm::rms_norm(rec, x, &self.weight, self.eps, self.offset)?)
+    }
+
+    /// `h += x`, then the norm of `h`.
+    ///
+    /// # Errors
+    /// As [`firelight_kernels::add_rms_norm::add_rms_norm`].
+    pub fn add_forward(&self, rec: &mut Recorder, h: &Array, x: &Array) -> Result<Array> {
+        let (w, eps, offset) = (&self.weight, self.eps, self.offset);
+        Ok(firelight_kernels::add_rms_norm::add_rms_norm(rec, h, x, w, eps, offset)?)
+    }
+}
+
+/// Fails on the first NaN or infinity among a tensor's numbers; of quantised blocks, among their factors.
+fn check_finite(name: &str, dtype: DType, bytes: &[u8]) -> Result<()> {
+    let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let blocks = |factors: &[usize]| {
+        (0..bytes.len() / dtype.block_bytes()).find(|b| {
+            factors.iter().any(|f| half(b * dtype.block_bytes() + f) & 0x7c00 == 0x7c00)
+        })
+    };
+    let words16 = |mask: u16| bytes.chunks_exact(2).position(|c| u16::from_le_bytes([c[0], c[1]]) & mask == mask);
+    let bad = match dtype {
+        DType::F32 => bytes
+            .chunks_exact(4)
+            .position(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]) & 0x7f80_0000 == 0x7f80_0000),
+        DType::F16 => words16(0x7c00),
+        DType::BF16 => words16(0x7f80),
+        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => blocks(&[0]),
+        DType::Q4_1 | DType::Q5_1 | DType::Q4K | DType::Q5K => blocks(&[0, 2]),
+        DType::Q2K => blocks(&[80, 82]),
+        DType::Q3K => blocks(&[108]),
+        DType::Q6K => blocks(&[208]),
+        _ => None,
+    };
+    match bad {
+        None => Ok(()),
+        Some(at) => Err(Error::malformed(
+            format!("tensor `{name}`"),
+            format!("NaN or infinity at element {}: the file is damaged", at * dtype.block_len()),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nan_and_infinity_are_found_in_every_type() {
+        for &dtype in firelight_kernels::dequant::WEIGHT_DTYPES {
+            let mut bytes = vec![0u8; dtype.block_bytes() * 3];
+            assert!(check_finite("w", dtype, &bytes).is_ok());
+            let at = match dtype {
+                DType::Q2K => 82,
+                DType::Q3K => 108,
+                DType::Q6K => 208,
+                DType::F32 => 2,
+                _ => 0,
+            };
+            let bad: [u8; 2] = if dtype == DType::F16 || dtype.is_quantized() { [0, 0x7e] } else { [0xc0, 0x7f] };
+            bytes[dtype.block_bytes() + at..][..2].copy_from_slice(&bad);
+            let error = check_finite("w", dtype, &bytes).expect_err("NaN");
+            assert!(error.to_string().contains(&format!("element {}", dtype.block_len())), "{dtype}: {error}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Model families, one file each.
+//!
+//! A model records kernel calls; see [`CausalLm`]. The registry below is the one line a new family adds.
+
+pub mod gemma3_text;
+pub mod llama;
+
+use crate::cache::Cache;
+use crate::checkpoint::Checkpoint;
+use crate::loader::LoadProgress;
+use crate::rope::Rope;
+use crate::{Error, Result};
+use firelight_kernels::{Array, Device, Recorder, Weight, embed};
+
+/// What a layer keeps per position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerCache {
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+}
+
+/// What the rest of the runtime needs to know of a model.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Tokens it knows.
+    pub vocab: usize,
+    /// Positions it was made for.
+    pub context: usize,
+    /// Per layer, what is cached.
+    pub layers: Vec<LayerCache>,
+    /// The rotary tables its layers use.
+    pub ropes: Vec<Rope>,
+}
+
+/// Of which tokens logits are wanted.
+#[derive(Clone, Copy, Debug)]
+pub enum Logits<'a> {
+    /// Of none: the step only fills the cache.
+    None,
+    /// Of all.
+    All,
+    /// Of these rows, u32 `[R]`.
+    Rows(&'a Array),
+}
+
+/// The inputs of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// Token ids, u32 `[T]`.
+    pub ids: &'a Array,
+    /// `(sequence, position)` per token, u32 `[T, 2]`; tokens of a sequence stand next to each other.
+    pub rows: &'a Array,
+    /// Which logits are wanted.
+    pub logits: Logits<'a>,
+}
+
+/// A causal language model on a device.
+pub trait CausalLm: Send + Sync {
+    /// Sizes and tables.
+    fn spec(&self) -> &Spec;
+
+    /// Records one step for `T` tokens; `cache` has room for every position. Gives f32 logits `[R, V]`, or `None` for
+    /// [`Logits::None`].
+    ///
+    /// # Errors
+    /// What the kernels refuse.
+    fn forward(&self, rec: &mut Recorder, inputs: Inputs<'_>, cache: &Cache) -> Result<Option<Array>>;
+}
+
+type Load = fn(&Checkpoint, &Device, &mut LoadProgress<'_>) -> Result<Box<dyn CausalLm>>;
+
+/// `model_type` (or GGUF architecture) and how to load it.
+const REGISTRY: &[(&str, Load)] = &[
+    ("gemma3", gemma3_text::load),
+    ("gemma3_text", gemma3_text::load),
+    ("llama", llama::load),
+];
+
+/// The families this version runs.
+pub fn families() -> impl Iterator<Item = &'static str> {
+    REGISTRY.iter().map(|(name, _)| *name)
+}
+
+/// Loads a checkpoint's model onto a device.
+///
+/// # Errors
+/// `Unsupported` naming an unknown family and the known ones, or what loading finds wrong.
+pub fn load(
+    checkpoint: &Checkpoint,
+    device: &Device,
+    progress: &mut LoadProgress<'_>,
+) -> Result<Box<dyn CausalLm>> {
+    let family = checkpoint.model_type()?;
+    let (_, load) = REGISTRY.iter().find(|(name, _)| *name == family).ok_or_else(|| {
+        let known: Vec<_> = families().collect();
+        Error::Unsupported(format!("model family `{family}`; this version runs {}", known.join(", ")))
+    })?;
+    load(checkpoint, device, progress)
+}
+
+/// The rows of `x` that logits are wanted of; `None` if none are.
+pub(crate) fn wanted_rows(rec: &mut Recorder, x: Array, logits: Logits<'_>) -> Result<Option<Array>> {
+    match logits {
+        Logits::None => Ok(None),
+        Logits::All => Ok(Some(x)),
+        Logits::Rows(rows) => Ok(Some(embed::embed(rec, rows, &Weight::from_array(&x)?, 1.0)?)),
+    }
+}

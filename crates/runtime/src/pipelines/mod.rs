@@ -1,0 +1,7 @@
+//! What people do with models, one file each: glue only.
+
+pub mod bench;
+pub mod perplexity;
+pub mod synthetic;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod verify;

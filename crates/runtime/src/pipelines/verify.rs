@@ -1,0 +1,243 @@
+//! Comparing a checkpoint with what its reference implementation computed.
+//!
+//! A folder holds a checkpoint with `golden.json` (prompts, messages, tokenizer samples) and `golden.safetensors` (tensors
+//! named `CASE.NAME`). Every case is computed from its raw inputs; goldens are compared with, never fed in.
+
+use crate::engine::{Engine, LoadedModel};
+use crate::source::CancelToken;
+use crate::state::State;
+use crate::{Error, Result, Rung};
+use firelight_kernels::DType;
+use firelight_kernels::sample::SampleSettings;
+use firelight_tensor::compare::{Tolerance, compare};
+use firelight_tensor::{Tensor, Weights};
+use firelight_text::Message;
+use serde_json::Value;
+use std::path::Path;
+
+/// One compared tensor or text.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Check {
+    /// `CASE.NAME`.
+    pub name: String,
+    /// Numbers or ids compared.
+    pub elements: usize,
+    /// Largest difference (0 or 1 for texts and ids).
+    pub max_abs: f64,
+    /// Within the tolerance.
+    pub passed: bool,
+    /// What is wrong, if something is.
+    pub detail: Option<String>,
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct VerifyReport {
+    /// Model family.
+    pub family: String,
+    /// Device name.
+    pub device: String,
+    /// Rung of the ladder.
+    pub rung: &'static str,
+    /// Absolute tolerance of floats.
+    pub atol: f64,
+    /// Every comparison, in order.
+    pub checks: Vec<Check>,
+    /// What was computed, under the goldens' names.
+    #[serde(skip)]
+    pub computed: Vec<(String, Tensor)>,
+}
+
+impl VerifyReport {
+    /// True if there was something to compare and all of it is within the tolerance.
+    pub fn passed(&self) -> bool {
+        !self.checks.is_empty() && self.checks.iter().all(|c| c.passed)
+    }
+
+    /// Writes what was computed as a safetensors file.
+    ///
+    /// # Errors
+    /// `Io` if the file cannot be written.
+    pub fn write_dump(&self, path: &Path) -> Result<()> {
+        let tensors = self.computed.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        let bytes = firelight_tensor::safetensors::write_to_vec(&Default::default(), tensors)?;
+        std::fs::write(path, bytes).map_err(|source| Error::Io { path: path.display().to_string(), source })
+    }
+}
+
+/// The bound of logits on a rung. f32 sums differ in order only: 1e-3, as the reference asks. With f16 caches keys and
+/// values are rounded to 11 bits, a relative 2⁻¹¹ ≈ 5e-4 each, once per layer; over the fixtures' few layers and logits of
+/// deviation 4 that stays under 2e-2, while one wrong constant moves logits by far more than the ids allow.
+pub fn tolerance(rung: Rung) -> Tolerance {
+    match rung {
+        Rung::GpuF16 | Rung::GpuF16Subgroups => Tolerance::new(2e-2, 2e-3),
+        _ => Tolerance::new(1e-3, 0.0),
+    }
+}
+
+/// Runs every case of a folder on the engine's device. `on_check` sees each comparison as it is made.
+///
+/// # Errors
+/// `Malformed` if goldens are missing, `Unsupported` for cases this version cannot run, or what loading finds wrong.
+pub async fn verify(engine: &Engine, dir: &Path, on_check: &mut dyn FnMut(&Check)) -> Result<VerifyReport> {
+    let text = std::fs::read(dir.join("golden.json"))
+        .map_err(|source| Error::Io { path: dir.join("golden.json").display().to_string(), source })?;
+    let json: Value = serde_json::from_slice(&text).map_err(|e| Error::malformed("golden.json", e.to_string()))?;
+    let golden = Weights::open_path(dir.join("golden.safetensors"))?;
+    let model = engine.load(dir, &mut |_, _| ()).await?;
+    let rung = model.device.rung();
+    let mut run = Verify {
+        report: VerifyReport {
+            family: model.checkpoint.model_type()?,
+            device: model.device.name().to_owned(),
+            rung: rung.name(),
+            atol: tolerance(rung).atol,
+            checks: Vec::new(),
+            computed: Vec::new(),
+        },
+        golden,
+        tolerance: tolerance(rung),
+        on_check,
+    };
+    let cases = json.get("cases").and_then(Value::as_object);
+    let cases = cases.ok_or_else(|| Error::malformed("golden.json", "`cases` is missing"))?;
+    for (name, case) in cases {
+        if name == "tokenizer" {
+            run.tokenizer(&model, case)?;
+        } else {
+            run.language_case(&model, name, case).await?;
+        }
+    }
+    let report = run.report;
+    let missed = run.golden.names().find(|n| !report.checks.iter().any(|c| c.name == *n));
+    match missed {
+        None => Ok(report),
+        Some(name) => Err(Error::Unsupported(format!("golden tensor `{name}`: this version does not compute it"))),
+    }
+}
+
+struct Verify<'a> {
+    report: VerifyReport,
+    golden: Weights,
+    tolerance: Tolerance,
+    on_check: &'a mut dyn FnMut(&Check),
+}
+
+impl Verify<'_> {
+    fn add(&mut self, check: Check) {
+        (self.on_check)(&check);
+        self.report.checks.push(check);
+    }
+
+    fn equal<T: PartialEq + std::fmt::Debug>(&mut self, name: String, elements: usize, actual: &T, expected: &T) {
+        let passed = actual == expected;
+        let detail = (!passed).then(|| {
+            let short = |v: &T| format!("{v:?}").chars().take(200).collect::<String>();
+            format!("got {}, expected {}", short(actual), short(expected))
+        });
+        self.add(Check { name, elements, max_abs: f64::from(u8::from(!passed)), passed, detail });
+    }
+
+    fn floats(&mut self, name: String, shape: &[usize], values: Vec<f32>) -> Result<()> {
+        let expected = self.golden.read(&name)?;
+        let result = compare(&values, &expected.to_f32_vec()?, self.tolerance);
+        let same_shape = expected.shape() == shape;
+        let passed = result.passed() && same_shape;
+        let detail = match (same_shape, result.passed()) {
+            (false, _) => Some(format!("shape {shape:?}, expected {:?}", expected.shape())),
+            (true, false) => Some(result.to_string()),
+            _ => None,
+        };
+        self.report.computed.push((name.clone(), Tensor::from_f32(&values, shape)?));
+        self.add(Check { name, elements: values.len(), max_abs: result.max_abs, passed, detail });
+        Ok(())
+    }
+
+    fn ids(&mut self, name: String, ids: &[u32]) -> Result<()> {
+        let expected = self.golden.read(&name)?;
+        let bytes = expected.bytes();
+        let expected: Vec<i64> = match expected.dtype() {
+            DType::I64 => bytemuck::pod_collect_to_vec(bytes),
+            other => return Err(Error::malformed("golden.safetensors", format!("`{name}` is {other}, expected i64"))),
+        };
+        let actual: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+        let raw: Vec<u8> = actual.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.report.computed.push((name.clone(), Tensor::new(DType::I64, &[actual.len()], raw)?));
+        self.equal(name, actual.len(), &actual, &expected);
+        Ok(())
+    }
+
+    fn tokenizer(&mut self, model: &LoadedModel, samples: &Value) -> Result<()> {
+        for (i, sample) in samples.as_array().into_iter().flatten().enumerate() {
+            let text = sample.get("text").and_then(Value::as_str).unwrap_or_default();
+            let list = |key: &str| -> Vec<u32> {
+                let ids = sample.get(key).and_then(Value::as_array).into_iter().flatten();
+                ids.filter_map(|v| v.as_u64().map(|n| n as u32)).collect()
+            };
+            let tokenizer = &model.text.tokenizer;
+            for (key, special) in [("ids", true), ("ids_no_special", false)] {
+                let ids = tokenizer.encode(text, special)?;
+                self.equal(format!("tokenizer.{i}.{key}"), ids.len(), &ids, &list(key));
+            }
+            if let Some(decoded) = sample.get("decoded").and_then(Value::as_str) {
+                let ours = tokenizer.decode(&list("ids"), true);
+                self.equal(format!("tokenizer.{i}.decoded"), 1, &ours, &decoded.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    async fn language_case(&mut self, model: &LoadedModel, case: &str, value: &Value) -> Result<()> {
+        let prompt = if let Some(messages) = value.get("messages") {
+            let messages: Vec<Message> = serde_json::from_value(messages.clone())
+                .map_err(|e| Error::malformed("golden.json", format!("messages of `{case}`: {e}")))?;
+            let rendered = model.text.render(&messages, true)?;
+            if let Some(expected) = value.get("rendered").and_then(Value::as_str) {
+                self.equal(format!("{case}.rendered"), 1, &rendered, &expected.to_owned());
+            }
+            model.text.encode_rendered(&rendered)?
+        } else if let Some(prompt) = value.get("prompt").and_then(Value::as_str) {
+            model.text.encode_text(prompt)?
+        } else {
+            return Err(Error::Unsupported(format!("case `{case}`: neither a prompt nor messages")));
+        };
+        self.ids(format!("{case}.input_ids"), &prompt)?;
+
+        let vocab = model.model.spec().vocab;
+        let mut state = State::new(&model.device, &model.model)?;
+        let mut all = Vec::new();
+        state
+            .logits(&prompt, |_, chunk| {
+                all.extend_from_slice(chunk);
+                Ok(())
+            })
+            .await?;
+        let mut step = all[all.len() - vocab..].to_vec();
+        self.floats(format!("{case}.logits"), &[prompt.len(), vocab], all)?;
+
+        // Cached decoding, each step fed with our own choice.
+        let steps = self.golden.require(&format!("{case}.step_logits"))?.shape.dims()[0];
+        let mut rows = step.clone();
+        for _ in 1..steps {
+            let best = step.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
+            step = state.step_logits(best.map_or(0, |(i, _)| i as u32)).await?;
+            rows.extend_from_slice(&step);
+        }
+        self.floats(format!("{case}.step_logits"), &[steps, vocab], rows)?;
+
+        // The generation path itself: replayed steps, sampling on the device, running ahead.
+        let context = model.model.spec().context;
+        let mut fresh = State::new(&model.device, &model.model)?;
+        fresh.begin(&prompt, SampleSettings::default(), steps, context, &CancelToken::new()).await?;
+        let mut ids = Vec::new();
+        while let Some(id) = fresh.next().await? {
+            ids.push(id);
+        }
+        self.ids(format!("{case}.greedy_ids"), &ids)?;
+        if let Some(text) = value.get("generated_text").and_then(Value::as_str) {
+            let ours = model.text.tokenizer.decode(&ids, true);
+            self.equal(format!("{case}.generated_text"), 1, &ours, &text.to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,377 @@
+//! One sequence of a model on a device: its cache, its recorded steps, and the tokens under way.
+//!
+//! Decoding replays one recording. What changes per token is its position and the sampling words; the sampled id stays on
+//! the device, where the next step reads it, and four bytes come back. On a GPU step `n + 1` is submitted before the token of
+//! step `n` is read.
+
+use crate::cache::Cache;
+use crate::models::{CausalLm, Inputs, Logits};
+use crate::source::CancelToken;
+use crate::{Error, Result};
+use firelight_kernels::sample::{self, BAD_LOGITS, SampleSettings};
+use firelight_kernels::{Array, Cost, DType, Device, Dynamic, Holder, Recorder, Recording, Submission};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Tokens of a prompt processed in one step.
+pub const CHUNK: usize = 256;
+/// Positions reserved ahead of an answer of unknown length.
+const AHEAD: usize = 512;
+
+/// A recorded step for a fixed number of tokens.
+struct Step {
+    tokens: usize,
+    /// [`Cache::generation`] it was recorded for.
+    generation: u64,
+    recording: Recording,
+    /// `None`: ids come from the token sampled last.
+    ids: Option<Dynamic>,
+    rows: Dynamic,
+    /// With the row whose logits are sampled; `None`: the step only fills the cache.
+    sampling: Option<Dynamic>,
+}
+
+/// Which step to record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Prompt tokens, nothing sampled.
+    Fill,
+    /// Prompt tokens, the next one sampled from the last.
+    Last,
+    /// The token sampled before, the next one sampled.
+    Decode,
+}
+
+/// See the module's head.
+pub struct State {
+    device: Device,
+    model: Arc<dyn CausalLm>,
+    cache: Cache,
+    /// Tokens known, oldest first.
+    ids: Vec<u32>,
+    /// Positions whose keys and values are in the cache (or queued).
+    filled: usize,
+    token: Array,
+    counts: Array,
+    /// Counters of `counts` are in use and must be set anew.
+    counted: bool,
+    decode: Option<Step>,
+    fill: Option<Step>,
+    pending: VecDeque<Submission>,
+    settings: SampleSettings,
+    limit: usize,
+    encode_time: std::time::Duration,
+    decode_steps: u64,
+}
+
+impl State {
+    /// An empty sequence.
+    ///
+    /// # Errors
+    /// `Device` if memory runs out.
+    pub fn new(device: &Device, model: &Arc<dyn CausalLm>) -> Result<Self> {
+        let vocab = model.spec().vocab;
+        Ok(State {
+            device: device.clone(),
+            model: Arc::clone(model),
+            cache: Cache::new(device, 1),
+            ids: Vec::new(),
+            filled: 0,
+            token: device.array(DType::U32, &[1], Holder::Cache)?,
+            counts: device.array(DType::U32, &[1, vocab], Holder::Cache)?,
+            counted: false,
+            decode: None,
+            fill: None,
+            pending: VecDeque::new(),
+            settings: SampleSettings::default(),
+            limit: 0,
+            encode_time: std::time::Duration::ZERO,
+            decode_steps: 0,
+        })
+    }
+
+    /// Tokens of the sequence so far.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Bytes of the key/value cache.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache.nbytes()
+    }
+
+    /// Positions the cache has room for now.
+    pub fn capacity(&self) -> usize {
+        self.cache.capacity()
+    }
+
+    /// Forgets the sequence; the memory stays for the next one.
+    pub fn clear(&mut self) {
+        self.pending.clear();
+        self.ids.clear();
+        self.filled = 0;
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let vocab = self.model.spec().vocab;
+        match ids.iter().find(|&&id| id as usize >= vocab) {
+            Some(id) => Err(Error::invalid(format!("token id {id}; the model knows 0..{vocab}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts an answer to `prompt` (the whole conversation's ids): what the cache already holds of it is reused, the rest is
+    /// processed, the first token is under way on return. At most `max_new` tokens follow, and no position beyond `context`.
+    /// Returns how many prompt tokens were processed (the others were reused).
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty prompt or an unknown id, `Limit` if the prompt fills the context, `Cancelled`, `Device`.
+    pub async fn begin(
+        &mut self,
+        prompt: &[u32],
+        settings: SampleSettings,
+        max_new: usize,
+        context: usize,
+        cancel: &CancelToken,
+    ) -> Result<usize> {
+        settings.check()?;
+        self.check_ids(prompt)?;
+        let context = context.min(self.model.spec().context);
+        if prompt.is_empty() {
+            return Err(Error::invalid("an empty prompt: there is no token to go on from"));
+        }
+        if prompt.len() >= context {
+            return Err(Error::Limit { what: "tokens of the prompt", max: context as u64 - 1, got: prompt.len() as u64 });
+        }
+        self.pending.clear();
+        // The last token is always processed: its logits are needed.
+        let held = self.filled.min(self.ids.len()).min(prompt.len() - 1);
+        let keep = self.ids[..held].iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        self.ids.truncate(keep);
+        self.filled = keep;
+        self.settings = settings;
+        self.limit = prompt.len().saturating_add(max_new).min(context);
+        let reserve = (prompt.len() + max_new.min(AHEAD)).min(context);
+        self.cache.reserve(self.model.spec(), reserve)?;
+        self.set_counts(prompt)?;
+        let mut at = keep;
+        while at < prompt.len() {
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let end = (at + CHUNK).min(prompt.len());
+            let kind = if end == prompt.len() { Kind::Last } else { Kind::Fill };
+            let submission = self.prompt_step(kind, &prompt[at..end], at)?;
+            self.ids.extend_from_slice(&prompt[at..end]);
+            self.filled = end;
+            match kind {
+                Kind::Last => self.pending.push_back(submission),
+                // One chunk at a time in flight: memory stays bounded and a cancel is heard.
+                _ => drop(submission.wait().await?),
+            }
+            at = end;
+        }
+        Ok(prompt.len() - keep)
+    }
+
+    /// The next token, or `None` when the limit given to [`State::begin`] is reached.
+    ///
+    /// # Errors
+    /// `BadLogits` if the model computed NaN, `Device` if the device failed.
+    pub async fn next(&mut self) -> Result<Option<u32>> {
+        // The CPU has nothing to gain from running ahead.
+        let ahead = if self.device.is_gpu() { 2 } else { 1 };
+        while self.pending.len() < ahead && self.filled < self.limit {
+            if self.pending.is_empty() && self.filled == self.ids.len() {
+                break;
+            }
+            let submission = self.decode_step()?;
+            self.pending.push_back(submission);
+        }
+        let Some(submission) = self.pending.pop_front() else { return Ok(None) };
+        let bytes = submission.wait().await?;
+        let id = bytes.first_chunk().map_or(BAD_LOGITS, |b| u32::from_le_bytes(*b));
+        if id as usize >= self.model.spec().vocab {
+            self.pending.clear();
+            return Err(Error::BadLogits { position: self.ids.len() });
+        }
+        if self.ids.len() >= self.limit {
+            self.pending.clear();
+            return Ok(None);
+        }
+        self.ids.push(id);
+        Ok(Some(id))
+    }
+
+    /// Ends the answer: steps under way are dropped.
+    pub fn stop(&mut self) {
+        self.pending.clear();
+        // What ran ahead of the known tokens is written over.
+        self.filled = self.filled.min(self.ids.len());
+    }
+
+    /// The logits of every position of `ids`, f32 `[T, V]` in chunks: `each(first position, logits)`. Replaces the sequence.
+    ///
+    /// # Errors
+    /// As [`State::begin`], or what `each` returns.
+    pub async fn logits(
+        &mut self,
+        ids: &[u32],
+        mut each: impl FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        self.check_ids(ids)?;
+        let spec = self.model.spec();
+        let (vocab, context) = (spec.vocab, spec.context);
+        if ids.is_empty() || ids.len() > context {
+            return Err(Error::Limit { what: "tokens of a window", max: context as u64, got: ids.len() as u64 });
+        }
+        self.clear();
+        self.cache.reserve(self.model.spec(), ids.len())?;
+        // Logits of a chunk stay under 32 MiB, so that they fit any device's binding.
+        let chunk = ((8 << 20) / vocab).clamp(1, CHUNK);
+        let mut at = 0;
+        while at < ids.len() {
+            let end = (at + chunk).min(ids.len());
+            let mut rec = Recorder::new(&self.device);
+            let (id_words, row_words) = (rec.dynamic(end - at)?, rec.dynamic(2 * (end - at))?);
+            let inputs =
+                Inputs { ids: id_words.array(), rows: row_words.array(), logits: Logits::All };
+            let logits = self.model.forward(&mut rec, inputs, &self.cache)?;
+            let logits = logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
+            let mut recording = rec.finish()?;
+            recording.set(&id_words, &ids[at..end])?;
+            recording.set(&row_words, &rows(at, end - at))?;
+            drop(recording.submit()?.wait().await?);
+            let values = self.device.read_f32(&logits).await?;
+            each(at, &values)?;
+            self.ids.extend_from_slice(&ids[at..end]);
+            self.filled = end;
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// The logits after feeding one more token, f32 `[V]`: cached decoding step by step, for checks.
+    ///
+    /// # Errors
+    /// As [`State::logits`].
+    pub async fn step_logits(&mut self, id: u32) -> Result<Vec<f32>> {
+        self.check_ids(&[id])?;
+        let at = self.filled;
+        self.cache.reserve(self.model.spec(), at + 1)?;
+        let mut rec = Recorder::new(&self.device);
+        let (ids, row) = (rec.dynamic(1)?, rec.dynamic(2)?);
+        let inputs = Inputs { ids: ids.array(), rows: row.array(), logits: Logits::All };
+        let logits = self.model.forward(&mut rec, inputs, &self.cache)?;
+        let logits = logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
+        let mut recording = rec.finish()?;
+        recording.set(&ids, &[id])?;
+        recording.set(&row, &rows(at, 1))?;
+        drop(recording.submit()?.wait().await?);
+        self.ids.truncate(at);
+        self.ids.push(id);
+        self.filled = at + 1;
+        Ok(self.device.read_f32(&logits).await?)
+    }
+
+    /// What one decoded token costs, and the mean time to encode and submit it.
+    pub fn decode_cost(&self) -> (Cost, std::time::Duration) {
+        let cost = self.decode.as_ref().map(|s| s.recording.cost()).unwrap_or_default();
+        (cost, self.encode_time / self.decode_steps.max(1) as u32)
+    }
+
+    /// The decode step's calls as text.
+    pub fn decode_listing(&self) -> Option<String> {
+        self.decode.as_ref().map(|s| s.recording.listing())
+    }
+
+    fn set_counts(&mut self, prompt: &[u32]) -> Result<()> {
+        let needed = self.settings.repetition_penalty != 1.0;
+        if needed || self.counted {
+            let mut counts = vec![0u32; self.model.spec().vocab];
+            for &id in prompt.iter().filter(|_| needed) {
+                counts[id as usize] += 1;
+            }
+            self.device.write(&self.counts, bytemuck::cast_slice(&counts))?;
+        }
+        self.counted = needed;
+        Ok(())
+    }
+
+    fn record(&self, kind: Kind, tokens: usize) -> Result<Step> {
+        let mut rec = Recorder::new(&self.device);
+        let ids = if kind == Kind::Decode { None } else { Some(rec.dynamic(tokens)?) };
+        let rows = rec.dynamic(2 * tokens)?;
+        let sampling = if kind == Kind::Fill { None } else { Some(rec.dynamic(8)?) };
+        let last = rec.dynamic(1)?;
+        let inputs = Inputs {
+            ids: ids.as_ref().map_or(&self.token, Dynamic::array),
+            rows: rows.array(),
+            logits: match kind {
+                Kind::Fill => Logits::None,
+                Kind::Last => Logits::Rows(last.array()),
+                Kind::Decode => Logits::All,
+            },
+        };
+        let logits = self.model.forward(&mut rec, inputs, &self.cache)?;
+        if let (Some(logits), Some(sampling)) = (&logits, &sampling) {
+            sample::sample(&mut rec, logits, sampling.array(), &self.counts, &self.token)?;
+            rec.read_back(&self.token);
+        }
+        drop(logits);
+        let mut recording = rec.finish()?;
+        recording.set(&last, &[tokens as u32 - 1])?;
+        Ok(Step { tokens, generation: self.cache.generation(), recording, ids, rows, sampling })
+    }
+
+    fn submit(&self, step: &mut Step, ids: &[u32], at: usize) -> Result<Submission> {
+        if let Some(words) = &step.ids {
+            step.recording.set(words, ids)?;
+        }
+        step.recording.set(&step.rows, &rows(at, step.tokens))?;
+        if let Some(words) = &step.sampling {
+            // The draw's number is the position of the token drawn.
+            step.recording.set(words, &self.settings.words((at + step.tokens) as u32))?;
+        }
+        Ok(step.recording.submit()?)
+    }
+
+    fn prompt_step(&mut self, kind: Kind, ids: &[u32], at: usize) -> Result<Submission> {
+        let generation = self.cache.generation();
+        // Full chunks repeat within a long prompt; other lengths rarely come twice.
+        let reuse = kind == Kind::Fill && ids.len() == CHUNK;
+        let kept = self.fill.take().filter(|s| reuse && s.generation == generation);
+        let mut step = match kept {
+            Some(step) => step,
+            None => self.record(kind, ids.len())?,
+        };
+        let submission = self.submit(&mut step, ids, at)?;
+        if reuse {
+            self.fill = Some(step);
+        }
+        Ok(submission)
+    }
+
+    fn decode_step(&mut self) -> Result<Submission> {
+        let at = self.filled;
+        self.cache.reserve(self.model.spec(), at + 1)?;
+        let generation = self.cache.generation();
+        let kept = self.decode.take().filter(|s| s.generation == generation);
+        let mut step = match kept {
+            Some(step) => step,
+            None => self.record(Kind::Decode, 1)?,
+        };
+        let start = crate::clock::now();
+        let submission = self.submit(&mut step, &[], at)?;
+        self.encode_time += start.elapsed();
+        self.decode_steps += 1;
+        self.decode = Some(step);
+        self.filled = at + 1;
+        Ok(submission)
+    }
+}
+
+/// `(sequence 0, position)` for `n` tokens from `first`.
+fn rows(first: usize, n: usize) -> Vec<u32> {
+    (first..first + n).flat_map(|p| [0, p as u32]).collect()
+}
