@@ -1,6 +1,6 @@
 //! The picture type and the operations that only move pixels: crop, pad, orientation.
 
-use crate::{Error, Result};
+use crate::{Error, Reference, Result};
 use std::fmt;
 
 /// A decoded picture: `[H, W, 3]`, 8-bit RGB, row-major, channels interleaved, at least 1×1.
@@ -106,27 +106,24 @@ impl Image {
 
     /// The middle `width × height`, padded with black where the picture is smaller.
     ///
-    /// As `TorchvisionBackend.center_crop` of transformers 5: padding puts the odd pixel right and below, cropping
-    /// takes the odd pixel from the right and below.
+    /// Cropping takes an odd pixel from the right and below. Padding puts it there too in torchvision's processors, and
+    /// left and above in Pillow's (`center_crop` of either backend of transformers 5).
     ///
     /// # Errors
     /// `InvalidInput` if a side is zero or the size does not fit in memory.
-    pub fn center_crop(&self, width: usize, height: usize) -> Result<Image> {
-        let (left, top) = (
-            width.saturating_sub(self.width) / 2,
-            height.saturating_sub(self.height) / 2,
-        );
-        if width <= self.width && height <= self.height {
-            return self.crop(
-                (self.width - width) / 2,
-                (self.height - height) / 2,
-                width,
-                height,
-            );
-        }
+    pub fn center_crop(&self, width: usize, height: usize, reference: Reference) -> Result<Image> {
+        let before = |crop: usize, side: usize| match reference {
+            Reference::Torchvision => crop.saturating_sub(side) / 2,
+            Reference::Pillow => crop.saturating_sub(side).div_ceil(2),
+        };
         let (full_w, full_h) = (width.max(self.width), height.max(self.height));
-        let padded = self.pad(left, top, full_w, full_h, [0; 3])?;
-        padded.crop((full_w - width) / 2, (full_h - height) / 2, width, height)
+        let (left, top) = ((full_w - width) / 2, (full_h - height) / 2);
+        if (full_w, full_h) == (self.width, self.height) {
+            return self.crop(left, top, width, height);
+        }
+        let (pad_left, pad_top) = (before(width, self.width), before(height, self.height));
+        let padded = self.pad(pad_left, pad_top, full_w, full_h, [0; 3])?;
+        padded.crop(left, top, width, height)
     }
 
     /// This picture at `(left, top)` on a `width × height` sheet of one colour.

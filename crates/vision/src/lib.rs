@@ -4,9 +4,15 @@
 mod decode;
 mod error;
 mod image;
+mod normalize;
+mod patchify;
+mod processor;
 mod resize;
 
 pub use decode::{Alpha, DecodeOptions, Format, decode, decode_with};
 pub use error::{Error, Result};
 pub use image::Image;
+pub use normalize::Normalize;
+pub use patchify::{PatchLayout, PatchOrder, Patches, patchify};
+pub use processor::{ImageProcessor, Size};
 pub use resize::{Filter, Reference, resize};

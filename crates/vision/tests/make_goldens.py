@@ -40,7 +40,7 @@ def crc(a):
 
 # ---------------------------------------------------------------- resize
 PIL_FILTER = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
-TORCH_FILTER = {"nearest": Mode.NEAREST, "bilinear": Mode.BILINEAR, "bicubic": Mode.BICUBIC, "lanczos": Mode.LANCZOS}
+TORCH_FILTER = {"nearest": Mode.NEAREST_EXACT, "bilinear": Mode.BILINEAR, "bicubic": Mode.BICUBIC, "lanczos": Mode.LANCZOS}
 
 
 def resized(reference, name, im, w, h):
@@ -204,7 +204,81 @@ def decode_cases():
     return len(files)
 
 
+# ---------------------------------------------------------------- processors
+def spots(a):
+    """Every so many values of a flat array, for whoever debugs a wrong CRC."""
+    flat = a.ravel()
+    at = np.linspace(0, flat.size - 1, 9).astype(int)
+    return [[int(i), float(flat[i])] for i in at]
+
+
+def golden(values):
+    a = values.numpy() if torch.is_tensor(values) else np.asarray(values)
+    assert a.dtype == np.float32, a.dtype
+    return {"shape": list(a.shape), "crc": crc(a), "spots": spots(a)}
+
+
+def processors_cases():
+    import transformers as T
+    from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
+    from transformers.models.rt_detr.image_processing_pil_rt_detr import RTDetrImageProcessorPil
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+    pil = {"Bit": BitImageProcessorPil, "CLIP": CLIPImageProcessorPil, "EfficientNet": EfficientNetImageProcessorPil, "RTDetr": RTDetrImageProcessorPil,
+           "Siglip": SiglipImageProcessorPil, "ViT": ViTImageProcessorPil}
+    sizes = [[120, 90], [70, 100], [48, 48], [31, 640], [1, 1], [37, 5]]
+    hw = lambda h, w=None: {"height": h, "width": w or h}
+    cases = [
+        # (family, settings of the file, pictures; one batch each)
+        ("CLIP", {"size": {"shortest_edge": 48}, "crop_size": hw(48)}, sizes), ("CLIP", {"size": 48, "crop_size": 33}, sizes), ("CLIP", {}, sizes[:1]),
+        ("CLIP", {"size": {"shortest_edge": 20}, "crop_size": hw(31, 45)}, sizes), ("CLIP", {"do_resize": False, "crop_size": hw(40, 41)}, sizes),
+        ("Siglip", {"size": hw(48)}, sizes), ("Siglip", {"size": hw(27, 64), "resample": 2}, sizes), ("Siglip", {"size": 24, "do_rescale": False}, [[60, 60], [40, 40]]),
+        ("ViT", {"size": hw(32)}, sizes), ("ViT", {"size": 32}, sizes[:2]), ("ViT", {}, sizes[:1]), ("ViT", {"size": hw(19), "resample": 0, "do_normalize": False}, sizes),
+        ("ViT", {"size": hw(40), "resample": 1, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.7, 0.8, 0.9]}, sizes),
+        ("DeiT", {"size": hw(40), "crop_size": hw(32)}, sizes), ("Bit", {"size": {"shortest_edge": 50}, "crop_size": hw(44)}, sizes),
+        ("MobileNetV1", {"size": {"shortest_edge": 40}, "crop_size": hw(32)}, sizes), ("MobileNetV2", {"size": {"shortest_edge": 72}, "crop_size": hw(64)}, sizes),
+        ("EfficientNet", {"size": hw(64)}, sizes), ("EfficientNet", {"size": hw(40), "do_center_crop": True, "crop_size": hw(31), "include_top": False}, sizes),
+        ("EfficientNet", {"size": hw(30), "rescale_offset": True, "rescale_factor": 1 / 127.5}, sizes), ("EfficientNet", {"size": hw(30), "rescale_offset": True, "do_normalize": False}, sizes),
+        ("RTDetr", {"size": hw(96)}, sizes), ("RTDetr", {"size": {"shortest_edge": 32, "longest_edge": 60}, "do_normalize": True}, [[120, 90]]),
+        ("RTDetr", {"size": {"shortest_edge": 32, "longest_edge": 60}}, [[100, 330]]), ("RTDetr", {"size": {"shortest_edge": 32, "longest_edge": 61}}, [[333, 100]]),
+        ("RTDetr", {"size": {"shortest_edge": 32, "longest_edge": 60}}, [[45, 32]]), ("RTDetr", {"size": {"shortest_edge": 13, "longest_edge": 21}}, [[26, 83], [26, 83]]),
+    ]
+    out = []
+    for family, settings, images in cases:
+        for name, cls in ((f"{family}ImageProcessor", getattr(T, f"{family}ImageProcessor")), (f"{family}ImageProcessorPil", pil.get(family))):
+            if cls is None:
+                continue
+            pictures = [Image.fromarray(picture(w, h, i)) for i, (w, h) in enumerate(images)]
+            try:
+                values = cls(**settings)(images=pictures, return_tensors="pt")["pixel_values"]
+            except Exception as e:
+                print("left out:", name, settings, repr(e)[:150])
+                continue
+            out.append({"config": {"image_processor_type": name, **settings}, "images": images, **golden(values)})
+    (DATA / "processors.json").write_text("[\n" + ",\n".join(json.dumps(o) for o in out) + "\n]\n")
+    return len(out)
+
+
+# ---------------------------------------------------------------- patches
+def patches_cases():
+    from transformers import Gemma4ImageProcessor, Qwen2VLImageProcessor
+    qwen = Qwen2VLImageProcessor(patch_size=4, merge_size=2, temporal_patch_size=2, do_resize=False, do_normalize=False)
+    gemma = Gemma4ImageProcessor(patch_size=4, pooling_kernel_size=1, do_resize=False)
+    out = []
+    for w, h in ((16, 24), (40, 8), (8, 8)):
+        im = Image.fromarray(picture(w, h, 1))
+        q = qwen(images=[im], return_tensors="pt")
+        out.append({"of": "qwen2_vl", "size": [w, h], "grid": q["image_grid_thw"][0].tolist(), **golden(q["pixel_values"])})
+        n = w * h // 16
+        g = gemma(images=[im], return_tensors="pt")["pixel_values"][0, :n].contiguous()
+        out.append({"of": "gemma4", "size": [w, h], "grid": [1, h // 4, w // 4], **golden(g)})
+    (DATA / "patches.json").write_text("[\n" + ",\n".join(json.dumps(o) for o in out) + "\n]\n")
+    return len(out)
+
+
 if __name__ == "__main__":
     DATA.mkdir(exist_ok=True)
-    for part in sys.argv[1:] or ["resize", "decode"]:
+    for part in sys.argv[1:] or ["resize", "decode", "processors", "patches"]:
         print(part, globals()[part + "_cases"]())

@@ -6,7 +6,7 @@ use std::f64::consts::PI;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Filter {
-    /// The nearest sample, no averaging (each reference picks it by its own rule).
+    /// The nearest sample, no averaging.
     Nearest,
     /// The mean of the covered samples. Pillow only.
     Box,

@@ -4,7 +4,8 @@
 //! clip in the middle is off by up to 16 levels. Both references work with fixed-point weights, of different width:
 //! [`Reference`] says whose. Integer sums are exact in any order, so the fast loops need no tolerance.
 //!
-//! Nearest: torchvision takes `⌊i · (in/out)⌋` in f32, Pillow the pixel under the centre, adding up the step in f64.
+//! Nearest: both take the pixel under the centre, torchvision (`NEAREST_EXACT`, to which transformers maps it) by
+//! `⌊(i + ½) · (in/out)⌋` in f32, Pillow by adding up the step in f64.
 
 mod filter;
 mod weights;
@@ -143,7 +144,7 @@ fn nearest_indices(from: usize, to: usize, reference: Reference) -> Vec<usize> {
         Reference::Torchvision => {
             let scale = from as f32 / to as f32;
             (0..to)
-                .map(|i| ((i as f32 * scale) as usize).min(from - 1))
+                .map(|i| (((i as f32 + 0.5) * scale) as usize).min(from - 1))
                 .collect()
         }
         Reference::Pillow => {
