@@ -1,0 +1,84 @@
+//! Where an answer goes: streamed text, or JSON lines, and the line that closes it.
+
+use crate::json::Event;
+use crate::ui::{self, Ui};
+use crate::{format, interrupt};
+use anyhow::Result;
+use firelight_runtime::{Answer, Error, Finish, GenerateOptions, Report, Session};
+use std::io::{self, IsTerminal};
+
+/// Generates an answer and shows it as it comes. Ctrl-C ends it.
+pub(super) fn stream(session: &mut Session, ids: &[u32], options: &GenerateOptions, ui: &mut Ui) -> Result<Answer> {
+    let cancel = interrupt::listen();
+    let terminal = io::stdout().is_terminal();
+    let (mut shown, mut ends_line) = (Ok(()), true);
+    let mut on_event = |event: firelight_runtime::Event| {
+        if shown.is_err() {
+            return;
+        }
+        shown = match event {
+            firelight_runtime::Event::Text(text) if ui.events() => ui.event(&Event::Text { text: &text }),
+            firelight_runtime::Event::Text(text) => {
+                ends_line = text.ends_with('\n');
+                ui::to_stdout(&if terminal { format::harmless(&text) } else { text })
+            }
+            firelight_runtime::Event::Moved { why, device } => {
+                ui.note(&format!("\n[{why}; the answer goes on, on {device}]"));
+                ui.event(&Event::Moved { why: &why, device: &device })
+            }
+        };
+        if shown.is_err() {
+            // Nobody reads any more.
+            cancel.cancel();
+        }
+    };
+    let answer = pollster::block_on(session.generate(ids, options, &cancel, &mut on_event));
+    if !ends_line {
+        ui::to_stdout("\n")?;
+    }
+    shown?;
+    Ok(answer?)
+}
+
+/// The last line: speed and device for people, everything for programs.
+pub(super) fn close(answer: &Answer, options: &GenerateOptions, report: &Report, ui: &Ui) -> Result<()> {
+    ui.note(&summary(answer, options, report));
+    ui.event(&Event::Done {
+        prompt_ids: &answer.prompt_ids,
+        ids: &answer.ids,
+        text: &answer.text,
+        device: &report.device,
+        rung: report.rung.name(),
+        ttft_ms: answer.ttft.as_secs_f64() * 1e3,
+        prefill_tps: answer.prefill_tps(),
+        decode_tps: answer.decode_tps(),
+        finish: answer.finish.name(),
+        seed: options.sampling.seed,
+    })?;
+    Ok(())
+}
+
+/// `— 64 tokens · first after 0.12 s · prefill 210 tok/s · decode 98.3 tok/s · CPU, avx2, 2 threads (rung cpu)`.
+pub(super) fn summary(answer: &Answer, options: &GenerateOptions, report: &Report) -> String {
+    let mut parts = vec![format::count(answer.ids.len(), "token")];
+    if !answer.ttft.is_zero() {
+        parts.push(format!("first after {}", format::seconds(answer.ttft.as_secs_f64())));
+        parts.push(format!("prefill {}", format::rate(answer.prefill_tps())));
+    }
+    if answer.ids.len() > 1 {
+        parts.push(format!("decode {}", format::rate(answer.decode_tps())));
+    }
+    parts.push(format!("{} (rung {})", report.device, report.rung));
+    match answer.finish {
+        Finish::Cancelled => parts.push(interrupt::MESSAGE.to_owned()),
+        Finish::MaxTokens => parts.push(format!("cut at --max-tokens {}", options.max_tokens)),
+        Finish::Context => parts.push("cut: the context is full".to_owned()),
+        Finish::Eos | Finish::Stop => {}
+    }
+    format!("— {}", parts.join(" · "))
+}
+
+/// True if the conversation is longer than the model, or `--ctx`, allows.
+pub(super) fn is_context_full(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Limit { what: "tokens of the prompt", .. }))
+}

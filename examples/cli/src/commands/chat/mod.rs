@@ -1,0 +1,135 @@
+//! `firelight chat`: one answer, or a conversation.
+//!
+//! [`prompt`] is where the question comes from, [`answer`] where the answer goes, [`repl`] the conversation.
+
+mod answer;
+mod prompt;
+mod repl;
+
+use crate::args::{EngineArgs, ModelArgs, SamplingArgs};
+use crate::load::{self, Ready};
+use crate::ui::{Show, Ui};
+use crate::{INTERRUPTED, OK, Usage, interrupt};
+use anyhow::{Context, Result};
+use firelight_runtime::{Finish, GenerateOptions, Message, Session};
+use prompt::Prompt;
+
+/// See the module's head.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ChatArgs {
+    /// The question. Text piped in is put behind it; without a question it is the question (also written `-`).
+    /// With neither, a conversation begins
+    prompt: Option<String>,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// What the model should know or be, before the conversation
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "raw")]
+    system: Option<String>,
+    /// No chat template: the model continues the text as it is (for base models)
+    #[arg(long)]
+    raw: bool,
+    /// Tokens of an answer at most
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1024)]
+    max_tokens: usize,
+    /// Tokens of a conversation at most [default: the model's context]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    ctx: Option<u32>,
+    /// Text that ends an answer and is not part of it; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Go on where the model would end its answer
+    #[arg(long)]
+    ignore_eos: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// One JSON object per line and event on standard output; the last is {"type":"done",…} or {"type":"error",…}
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Nothing but the answer, and errors
+    #[arg(short, long, conflicts_with = "json")]
+    quiet: bool,
+}
+
+const EXAMPLES: &str = "\
+The answer goes to standard output as it comes, everything else to standard error.
+Ctrl-C ends the answer; twice within two seconds ends the program.
+
+Examples:
+  firelight chat \"Why is the sky blue?\"
+  firelight chat \"Sum this up:\" < notes.txt
+  firelight chat                                    a conversation; /help says what it knows
+  firelight chat --model ./model.gguf --temperature 0 \"Name three rivers.\"
+  firelight chat --model gemma-3-270m --raw -n 40 \"Once upon a time\"
+  firelight chat --device gpu --json \"Hello\"";
+
+pub(crate) fn run(args: ChatArgs) -> Result<u8> {
+    let show = match (args.json, args.quiet) {
+        (true, _) => Show::Events,
+        (_, true) => Show::Nothing,
+        _ => Show::Notes,
+    };
+    let mut ui = Ui::new(show);
+    check(&args)?;
+    match Prompt::find(args.prompt.as_deref()) {
+        Some(prompt) => {
+            interrupt::install()?;
+            one_shot(&args, prompt, &mut ui)
+        }
+        None if args.json => Err(Usage("--json needs a prompt, or text piped in".to_owned()).into()),
+        None => repl::run(&args, &mut ui),
+    }
+}
+
+/// What can be known to be wrong before anything is loaded.
+fn check(args: &ChatArgs) -> Result<()> {
+    if args.stop.iter().any(String::is_empty) {
+        return Err(Usage("an empty --stop would end every answer at once".to_owned()).into());
+    }
+    args.sampling.settings().check().map_err(|e| Usage(e.to_string()).into())
+}
+
+/// How answers are generated.
+fn options(args: &ChatArgs) -> GenerateOptions {
+    GenerateOptions {
+        sampling: args.sampling.settings(),
+        max_tokens: args.max_tokens,
+        stop: args.stop.clone(),
+        stop_ids: Vec::new(),
+        ignore_eos: args.ignore_eos,
+        context: args.ctx.map(|n| n as usize),
+    }
+}
+
+fn start(args: &ChatArgs, ui: &mut Ui) -> Result<(Ready, Session)> {
+    let ready = load::ready(args.model.model.as_deref(), &args.engine, ui)?;
+    let no_template = ready.model.text.template.is_none() && !args.raw;
+    anyhow::ensure!(
+        !no_template,
+        "{} is a base model without a chat template: it continues text and does not answer questions; \
+         run it with --raw, or choose a chat model (firelight models list)",
+        ready.local.name
+    );
+    let session = Session::new(&ready.engine, &ready.model)?;
+    Ok((ready, session))
+}
+
+fn one_shot(args: &ChatArgs, prompt: Prompt, ui: &mut Ui) -> Result<u8> {
+    // Standard input is read while the model loads.
+    let (ready, mut session) = start(args, ui)?;
+    let text = prompt.text(ui)?;
+    let options = options(args);
+    let ids = if args.raw {
+        session.model().text.encode_text(&text)?
+    } else {
+        let system = args.system.iter().map(|s| Message::system(s.as_str()));
+        let messages: Vec<Message> = system.chain([Message::user(text)]).collect();
+        let rendered = session.model().text.render(&messages, true)?;
+        session.model().text.encode_rendered(&rendered)?
+    };
+    let answer = answer::stream(&mut session, &ids, &options, ui).context("no answer")?;
+    answer::close(&answer, &options, &ready.engine.report(), ui)?;
+    Ok(if answer.finish == Finish::Cancelled { INTERRUPTED } else { OK })
+}

@@ -1,0 +1,53 @@
+//! The commands, one file each.
+
+mod bench;
+mod chat;
+mod doctor;
+mod models;
+mod perplexity;
+mod verify;
+
+use anyhow::Result;
+
+/// What can be done.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Ask a model: one answer with a prompt, a conversation without
+    Chat(chat::ChatArgs),
+    /// List, fetch, check and remove models
+    Models(models::ModelsArgs),
+    /// Say which devices there are, which one runs and why, and prove that it computes right
+    Doctor(doctor::DoctorArgs),
+    /// Measure prompt and generation speed
+    Bench(bench::BenchArgs),
+    /// Measure a model's mean next-token loss over a text
+    Perplexity(perplexity::PerplexityArgs),
+    /// Compare a checkpoint with what its reference implementation computed
+    Verify(verify::VerifyArgs),
+}
+
+impl Command {
+    /// Whether standard output is for programs.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Command::Chat(a) => a.json,
+            Command::Models(a) => a.json(),
+            Command::Doctor(a) => a.json,
+            Command::Bench(a) => a.json,
+            Command::Perplexity(a) => a.json,
+            Command::Verify(a) => a.json,
+        }
+    }
+
+    /// Runs it. Gives the exit code.
+    pub(crate) fn run(self) -> Result<u8> {
+        match self {
+            Command::Chat(a) => chat::run(a),
+            Command::Models(a) => models::run(a),
+            Command::Doctor(a) => doctor::run(&a),
+            Command::Bench(a) => bench::run(&a),
+            Command::Perplexity(a) => perplexity::run(&a),
+            Command::Verify(a) => verify::run(&a),
+        }
+    }
+}

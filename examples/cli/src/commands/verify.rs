@@ -1,0 +1,94 @@
+//! `firelight verify`: a checkpoint against what its reference implementation computed.
+
+use crate::args::EngineArgs;
+use crate::{FAILED, OK, format, interrupt, json, load, ui};
+use anyhow::{Context, Result};
+use firelight_runtime::pipelines::verify::{self, Check};
+use std::path::PathBuf;
+
+/// See the module's head.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct VerifyArgs {
+    /// A checkpoint's folder with golden.json and golden.safetensors beside the weights
+    dir: PathBuf,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Write what was computed to this safetensors file, under the goldens' names
+    #[arg(long, value_name = "OUT.safetensors")]
+    dump: Option<PathBuf>,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const EXAMPLES: &str = "\
+Every case is computed from its raw inputs; goldens are compared with, never fed in.
+Exit code 0: all within the tolerance; 1: something is beyond it.
+
+Examples:
+  firelight verify crates/runtime/tests/data/llama
+  firelight verify crates/runtime/tests/data/llama --device gpu --rung gpu-f32
+  firelight verify DIR --dump computed.safetensors";
+
+const NAME_WIDTH: usize = 28;
+
+pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
+    interrupt::install()?;
+    // What a damaged folder lacks is told before a device is opened.
+    for file in ["golden.json", "golden.safetensors"] {
+        let path = args.dir.join(file);
+        anyhow::ensure!(
+            path.is_file(),
+            "{} is missing: verify needs a checkpoint's folder with golden.json and golden.safetensors",
+            path.display()
+        );
+    }
+    let engine = load::engine(&args.engine)?;
+    let mut written = Ok(());
+    let mut first = true;
+    let mut on_check = |check: &Check| {
+        if args.json || written.is_err() {
+            return;
+        }
+        let head = if std::mem::take(&mut first) { row("tensor", "elements", "max diff", "") } else { String::new() };
+        written = ui::to_stdout(&(head + &shown(check)));
+    };
+    let report = pollster::block_on(verify::verify(&engine, &args.dir, &mut on_check))
+        .with_context(|| format!("cannot verify {}", args.dir.display()))?;
+    written?;
+    if let Some(path) = &args.dump {
+        report.write_dump(path).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let passed = report.passed();
+    if args.json {
+        let mut value = serde_json::to_value(&report)?;
+        value["passed"] = passed.into();
+        json::print(&value)?;
+    } else {
+        let failed = report.checks.iter().filter(|c| !c.passed).count();
+        let verdict = match failed {
+            _ if report.checks.is_empty() => "FAILED: there was nothing to compare".to_owned(),
+            0 => format!("passed: {}", format::count(report.checks.len(), "check")),
+            n => format!("FAILED: {n} of {}", format::count(report.checks.len(), "check")),
+        };
+        ui::to_stdout(&format!(
+            "{verdict} · {} on {} (rung {}), tolerance {}\n",
+            report.family, report.device, report.rung, report.atol
+        ))?;
+    }
+    Ok(if passed { OK } else { FAILED })
+}
+
+fn row(name: &str, elements: &str, max_abs: &str, verdict: &str) -> String {
+    format!("{}\n", format!("{name:<NAME_WIDTH$} {elements:>10} {max_abs:>10}  {verdict}").trim_end())
+}
+
+fn shown(check: &Check) -> String {
+    let verdict = if check.passed { "ok" } else { "FAILED" };
+    let mut text = row(&check.name, &check.elements.to_string(), &format!("{:.2e}", check.max_abs), verdict);
+    if let Some(detail) = &check.detail {
+        text.push_str(&format!("    {}\n", format::harmless(detail)));
+    }
+    text
+}

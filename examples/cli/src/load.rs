@@ -1,0 +1,103 @@
+//! From a model's name to a model on a device.
+
+use crate::args::EngineArgs;
+use crate::interrupt;
+use crate::json::{self, Event};
+use crate::progress::{self, Progress};
+use crate::ui::Ui;
+use anyhow::{Context, Result};
+use firelight_runtime::source::{Error as SourceError, LocalModel, Options, Resolver};
+use firelight_runtime::{DeviceChoice, Engine, LoadedModel, Report};
+use std::time::{Duration, Instant};
+
+/// A model on its device.
+pub(crate) struct Ready {
+    pub(crate) engine: Engine,
+    pub(crate) model: LoadedModel,
+    pub(crate) local: LocalModel,
+    pub(crate) load_time: Duration,
+}
+
+/// The resolver with the user's environment.
+pub(crate) fn resolver() -> Result<Resolver> {
+    Ok(Resolver::new(Options::from_env()?))
+}
+
+/// The name of the model to use if none was given.
+pub(crate) fn default_model(resolver: &Resolver) -> Result<String> {
+    let entry = resolver.catalogue().default_for("chat");
+    Ok(entry.context("the catalogue has no chat model; name one with --model")?.name.clone())
+}
+
+/// The device that the flags ask for.
+pub(crate) fn engine(args: &EngineArgs) -> Result<Engine> {
+    pollster::block_on(Engine::new(args.options())).context("no device")
+}
+
+/// A model's files, fetched if they are not here. Ctrl-C ends a download; the next one resumes.
+pub(crate) fn files(resolver: &Resolver, name: &str, ui: &mut Ui) -> Result<LocalModel> {
+    let model = resolver.parse(name)?;
+    let here = resolver.path(name).is_ok();
+    let cancel = interrupt::listen();
+    let found = resolver.resolve(&model, &mut |e| ui.fetching(&e), &cancel);
+    progress::leave_line();
+    let local = match found {
+        Ok(local) => local,
+        // A package client gets the same Ctrl-C and may be faster to fail.
+        Err(_) if cancel.is_cancelled() => return Err(SourceError::Cancelled.into()),
+        Err(e) => return Err(anyhow::Error::from(e).context(format!("cannot get the model {model}"))),
+    };
+    if !here {
+        let licence = local.licence.as_ref().map(|l| format!(" · licence: {l}")).unwrap_or_default();
+        let url = local.entry.as_ref().and_then(|e| e.licence_url.as_ref());
+        let url = url.map(|u| format!(" ({u})")).unwrap_or_default();
+        ui.note(&format!("fetched {} from {}{licence}{url}", local.name, local.origin));
+    }
+    Ok(local)
+}
+
+/// The whole way: the name is checked, a device chosen, the files fetched, the weights loaded.
+pub(crate) fn ready(model: Option<&str>, args: &EngineArgs, ui: &mut Ui) -> Result<Ready> {
+    let resolver = resolver()?;
+    let name = match model {
+        Some(name) => name.to_owned(),
+        None => default_model(&resolver)?,
+    };
+    resolver.parse(&name)?;
+    let engine = engine(args)?;
+    let local = files(&resolver, &name, ui)?;
+    let start = Instant::now();
+    let loaded = pollster::block_on(engine.load(&local.root, &mut |done, total| {
+        let phase = "loading";
+        let (file, total) = (local.name.as_str(), Some(total));
+        ui.progress(&Progress { phase, file, done, total, speed_bps: None, eta_s: None });
+    }));
+    progress::leave_line();
+    let model = loaded.with_context(|| format!("cannot load {}", local.root.display()))?;
+    let load_time = start.elapsed();
+    let report = engine.report();
+    ui.note(&format!("{} on {}{}", local.name, report.device, why(&report, args)));
+    ui.event(&Event::Load {
+        model: &name,
+        path: local.root.display().to_string(),
+        device: &report.device,
+        rung: report.rung.name(),
+        load_ms: load_time.as_secs_f64() * 1e3,
+        attempts: json::attempts(&report),
+    })?;
+    Ok(Ready { engine, model, local, load_time })
+}
+
+/// Why nothing better runs, for people; empty where there is nothing to say.
+pub(crate) fn why(report: &Report, args: &EngineArgs) -> String {
+    let refused: Vec<String> = report
+        .attempts
+        .iter()
+        .filter_map(|a| a.refused.as_ref().map(|why| format!("\n  not {} ({}): {why}", a.what, a.rung)))
+        .collect();
+    let auto = args.options().device == DeviceChoice::Auto && args.rung.is_none();
+    if refused.is_empty() && auto && !report.rung.is_gpu() {
+        return " (no GPU adapter was found)".to_owned();
+    }
+    refused.concat()
+}
