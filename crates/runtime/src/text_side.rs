@@ -23,6 +23,15 @@ impl TextSide {
     /// # Errors
     /// `Malformed` if there is no tokenizer, `Text` if it or the template is broken.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
+        if checkpoint.synthetic_dtype().is_some() {
+            return Ok(TextSide {
+                tokenizer: Tokenizer::from_json(NO_TOKENS)?,
+                template: None,
+                eos_ids: Vec::new(),
+                bos_token: String::new(),
+                eos_token: String::new(),
+            });
+        }
         let eos_ids = checkpoint.eos_ids()?;
         let (tokenizer, template, config) = match checkpoint.weights().gguf_metadata() {
             Some(metadata) => {
@@ -39,7 +48,7 @@ impl TextSide {
                 };
                 let own = checkpoint.side_file("chat_template.jinja")?;
                 let own = own.map(|b| String::from_utf8_lossy(&b).into_owned());
-                let template = own.or_else(|| config.as_ref().and_then(|c| c.chat_template().map(str::to_owned)));
+                let template = own.or_else(|| config.as_ref().and_then(|c| c.chat_template(false).map(str::to_owned)));
                 let mut tokenizer = Tokenizer::from_json(&json)?;
                 if let Some(config) = &config {
                     tokenizer = tokenizer.with_config(config);
@@ -65,10 +74,13 @@ impl TextSide {
                 "this is a base model without a chat template; give it text to continue (--raw) or take an instruct model".into(),
             )
         })?;
-        let mut input = ChatInput::new(messages);
-        input.add_generation_prompt = add_generation_prompt;
-        input.bos_token = Some(&self.bos_token);
-        input.eos_token = Some(&self.eos_token);
+        let input = ChatInput {
+            messages,
+            add_generation_prompt,
+            bos_token: Some(self.bos_token.clone()),
+            eos_token: Some(self.eos_token.clone()),
+            ..ChatInput::default()
+        };
         Ok(template.render(&input)?)
     }
 
@@ -89,6 +101,9 @@ impl TextSide {
     }
 }
 
+/// The tokenizer of a model with made-up weights: its ids stand for nothing.
+const NO_TOKENS: &[u8] = br#"{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{"-":0},"merges":[]}}"#;
+
 /// The vocabulary a GGUF file carries.
 fn vocab(m: &Metadata) -> Result<GgufVocab> {
     let key = |name: &str| format!("tokenizer.ggml.{name}");
@@ -102,8 +117,8 @@ fn vocab(m: &Metadata) -> Result<GgufVocab> {
         model: m.require::<&str>(&key("model"))?.to_owned(),
         pre: m.get_as::<&str>(&key("pre"))?.map(str::to_owned),
         tokens: strings("tokens")?,
-        token_types: m.get_array_i32(&key("token_type"))?.unwrap_or_default(),
-        scores: m.get_array_f32(&key("scores"))?.unwrap_or_default(),
+        token_types: m.get_array_i32(&key("token_type"))?.unwrap_or_default().into_owned(),
+        scores: m.get_array_f32(&key("scores"))?.unwrap_or_default().into_owned(),
         merges: strings("merges")?,
         bos: id("bos_token_id")?,
         eos: id("eos_token_id")?,

@@ -87,11 +87,6 @@ impl Device {
         &self.0.kind
     }
 
-    #[cfg(feature = "gpu")]
-    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
-        &self.0.ledger
-    }
-
     /// True for a GPU.
     pub fn is_gpu(&self) -> bool {
         self.0.rung.is_gpu()

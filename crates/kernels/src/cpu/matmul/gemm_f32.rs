@@ -2,7 +2,7 @@
 //! register-blocked micro-kernel.
 
 use super::prepare::Buffer;
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, dispatch};
 use super::unpack::{CHUNK, Chunk, Format, bhalf_to_f32, half_to_f32, halves};
 use super::vec::dequantize;
 use super::{Columns, MatmulArgs};
@@ -70,7 +70,7 @@ impl<W: Source> Kernel for Panels<'_, W> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<S: Simd>(self, _: S) {
         PACKED.with_borrow_mut(|packed| {
             let packed = packed.resize::<f32>(PANEL * DEPTH);
             for row in self.rows.clone().step_by(PANEL) {
@@ -78,15 +78,10 @@ impl<W: Source> Kernel for Panels<'_, W> {
                 for start in (0..self.args.k).step_by(DEPTH) {
                     let depth = DEPTH.min(self.args.k - start);
                     self.pack::<S>(rows.clone(), start, depth, packed);
-                    let (args, out) = (self.args, self.out);
-                    simd.tiles(&Tiles {
-                        args,
-                        out,
-                        rows: rows.clone(),
-                        start,
-                        depth,
-                        packed,
-                    });
+                    let (args, out, rows) = (self.args, self.out, rows.clone());
+                    let tiles = Tiles { args, out, rows, start, depth, packed };
+                    // Not a plain call, so that it is compiled once per level, not once per weight type.
+                    dispatch(self.args.isa, tiles);
                 }
             }
         });
@@ -118,7 +113,7 @@ impl<W: Source> Panels<'_, W> {
 }
 
 /// One packed panel times all tokens.
-pub(crate) struct Tiles<'a> {
+pub(in crate::cpu) struct Tiles<'a> {
     args: &'a MatmulArgs<'a>,
     out: &'a Columns<'a>,
     rows: Range<usize>,
@@ -127,10 +122,19 @@ pub(crate) struct Tiles<'a> {
     packed: &'a [f32],
 }
 
+impl Kernel for Tiles<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        simd.tiles(&self);
+    }
+}
+
 impl Tiles<'_> {
     /// All tokens by `TILE` at a time, `VECS` vectors of rows at a time.
     #[inline(always)]
-    pub(super) fn run<S: Simd, const VECS: usize, const TILE: usize>(&self, simd: S) {
+    pub(super) fn all<S: Simd, const VECS: usize, const TILE: usize>(&self, simd: S) {
         let mut token = 0;
         while token + TILE <= self.args.t {
             self.tile::<S, VECS, TILE>(simd, token);

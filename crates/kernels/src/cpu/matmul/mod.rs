@@ -27,6 +27,7 @@
 #[cfg(test)]
 mod bench;
 mod gemm_f32;
+mod gemm_i8;
 mod isa;
 mod prepare;
 pub(super) mod simd;
@@ -40,8 +41,26 @@ pub use isa::{Isa, Level};
 use crate::cpu::{SharedOut, ThreadPool};
 use firelight_tensor::DType;
 use prepare::{Form, Prepared};
+use unpack::Format;
 use std::marker::PhantomData;
 use std::ops::Range;
+
+/// `$body` with `$format` the format type of `$dtype`, or `$other` for types that are not block formats.
+macro_rules! with_format {
+    ($dtype:expr, $format:ident => $body:expr, $other:expr) => {
+        with_format!(@ $dtype, $format, $body, $other;
+            Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2K Q3K Q4K Q5K Q6K)
+    };
+    (@ $dtype:expr, $format:ident, $body:expr, $other:expr; $($name:ident)*) => {
+        match $dtype {
+            $(DType::$name => {
+                type $format = unpack::$name;
+                $body
+            })*
+            _ => $other,
+        }
+    };
+}
 
 /// The operands of a product.
 #[derive(Clone, Copy)]
@@ -67,14 +86,15 @@ pub struct MatmulArgs<'a> {
 impl<'a> MatmulArgs<'a> {
     /// The form in which these operands' activations are prepared.
     fn form(&self) -> Form {
-        if self.exact || !self.dtype.is_quantized() || (self.many() && !gemm_i8_serves(self)) {
+        if self.exact || (self.many() && !self.int8_panels()) {
             return Form::Float;
         }
-        let group = match self.dtype {
-            DType::Q2K | DType::Q3K | DType::Q6K => 16,
-            _ => 32,
-        };
-        Form::Int8 { group }
+        with_format!(self.dtype, F => Form::Int8 { group: F::GROUP, zero: F::ZERO }, Form::Float)
+    }
+
+    /// The level has integer dot products of bytes that make the integer matrix product faster than the f32 one.
+    fn int8_panels(&self) -> bool {
+        matches!(self.isa.level(), Level::Avx512Vnni)
     }
 
     /// Rows that a task should have a multiple of, so that no work is done twice at its borders.
@@ -127,10 +147,6 @@ const MIN_TASK_WORK: usize = 1 << 16;
 /// Tokens from which packing a panel of weights pays.
 const MANY: usize = 8;
 
-fn gemm_i8_serves(_: &MatmulArgs<'_>) -> bool {
-    false
-}
-
 /// Buffers that products reuse: keep one per thread of callers.
 #[derive(Default)]
 pub struct Scratch {
@@ -181,20 +197,14 @@ unsafe fn rows(
         }
         return;
     }
-    macro_rules! formats {
-        ($($name:ident)*) => {
-            match args.dtype {
-                $(DType::$name => quantized::<unpack::$name>(args, prepared, rows, out),)*
-                DType::F16 => float::<gemm_f32::Half>(args, rows, out),
-                DType::BF16 => float::<gemm_f32::BHalf>(args, rows, out),
-                _ => float::<gemm_f32::Single>(args, rows, out),
-            }
-        };
-    }
-    formats!(Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2K Q3K Q4K Q5K Q6K)
+    with_format!(args.dtype, F => quantized::<F>(args, prepared, rows, out), match args.dtype {
+        DType::F16 => float::<gemm_f32::Half>(args, rows, out),
+        DType::BF16 => float::<gemm_f32::BHalf>(args, rows, out),
+        _ => float::<gemm_f32::Single>(args, rows, out),
+    })
 }
 
-fn quantized<F: unpack::Format>(
+fn quantized<F: Format>(
     args: &MatmulArgs<'_>,
     prepared: &Prepared,
     rows: Range<usize>,
@@ -202,6 +212,9 @@ fn quantized<F: unpack::Format>(
 ) {
     let format = PhantomData::<F>;
     match prepared.form() {
+        Form::Int8 { .. } if args.many() => {
+            simd::dispatch(args.isa, gemm_i8::Panels { args, prepared, rows, out, format });
+        }
         Form::Int8 { .. } => {
             simd::dispatch(args.isa, vec::Int8Rows { args, prepared, rows, out, format });
         }

@@ -15,6 +15,8 @@ pub(super) enum Form {
     Int8 {
         /// Elements per group, 16 or 32: that of the weight format.
         group: usize,
+        /// The weight format's zero point.
+        zero: i32,
     },
 }
 
@@ -56,6 +58,7 @@ pub(super) struct Prepared {
     q: Buffer,
     scale: Buffer,
     sum: Buffer,
+    begin: Buffer,
 }
 
 impl Default for Prepared {
@@ -67,6 +70,7 @@ impl Default for Prepared {
             q: Buffer::default(),
             scale: Buffer::default(),
             sum: Buffer::default(),
+            begin: Buffer::default(),
         }
     }
 }
@@ -80,7 +84,7 @@ impl Prepared {
     /// Prepares the activations of `args`.
     pub(super) fn update(&mut self, pool: &ThreadPool, args: &MatmulArgs<'_>) {
         self.form = args.form();
-        let Form::Int8 { group } = self.form else {
+        let Form::Int8 { group, zero } = self.form else {
             return;
         };
         if args.k == 0 {
@@ -92,15 +96,17 @@ impl Prepared {
         let q = SharedOut::new(self.q.resize(args.t * stride));
         let scale = SharedOut::new(self.scale.resize(args.t * groups));
         let sum = SharedOut::new(self.sum.resize(args.t * groups));
+        let begin = SharedOut::new(self.begin.resize(args.t * groups));
         pool.run(args.t.div_ceil(TOKENS), |task| {
             let first = task * TOKENS;
             let tokens = TOKENS.min(args.t - first);
             // SAFETY: these tokens' rows are this task's alone.
-            let (q, scale, sum) = unsafe {
+            let (q, scale, sum, begin) = unsafe {
                 (
                     q.range(first * stride, tokens * stride),
                     scale.range(first * groups, tokens * groups),
                     sum.range(first * groups, tokens * groups),
+                    begin.range(first * groups, tokens * groups),
                 )
             };
             let x = &args.x[first * args.k..][..tokens * args.k];
@@ -114,6 +120,8 @@ impl Prepared {
                     q,
                     scale,
                     sum,
+                    begin,
+                    zero,
                 },
             );
         });
@@ -136,9 +144,16 @@ impl Prepared {
     pub(super) fn sum(&self, t: usize) -> &[f32] {
         &self.sum.get()[t * self.groups..][..self.groups]
     }
+
+    /// Of each group of token `t`: -ZERO · Σ q.
+    #[inline(always)]
+    pub(super) fn begin(&self, t: usize) -> &[i32] {
+        &self.begin.get()[t * self.groups..][..self.groups]
+    }
 }
 
 struct Quantize<'a> {
+    zero: i32,
     x: &'a [f32],
     k: usize,
     group: usize,
@@ -146,6 +161,7 @@ struct Quantize<'a> {
     q: &'a mut [i8],
     scale: &'a mut [f32],
     sum: &'a mut [f32],
+    begin: &'a mut [i32],
 }
 
 impl Kernel for Quantize<'_> {
@@ -159,24 +175,24 @@ impl Kernel for Quantize<'_> {
             let q = &mut self.q[t * self.stride..][..self.stride];
             let scale = &mut self.scale[t * per_row..][..per_row];
             let sum = &mut self.sum[t * per_row..][..per_row];
+            let begin = &mut self.begin[t * per_row..][..per_row];
             q[self.k..].fill(0);
             let groups = self.k / self.group;
             scale[groups..].fill(0.0);
             sum[groups..].fill(0.0);
+            begin[groups..].fill(0);
             let blocks = x.as_chunks::<32>().0.iter().zip(q.as_chunks_mut::<32>().0);
             let groups = scale
                 .chunks_exact_mut(per_block)
                 .zip(sum.chunks_exact_mut(per_block));
-            for ((x, q), (scale, sum)) in blocks.zip(groups) {
+            let groups = groups.zip(begin.chunks_exact_mut(per_block));
+            for ((x, q), ((scale, sum), begin)) in blocks.zip(groups) {
                 let (d, sums) = block(x, q);
                 scale.fill(d);
-                match sum {
-                    [all] => *all = d * (sums[0] + sums[1]) as f32,
-                    parts => {
-                        for (sum, half) in parts.iter_mut().zip(sums) {
-                            *sum = d * half as f32;
-                        }
-                    }
+                let sums = if per_block == 1 { [sums[0] + sums[1], 0] } else { sums };
+                for ((sum, begin), whole) in sum.iter_mut().zip(begin).zip(sums) {
+                    *sum = d * whole as f32;
+                    *begin = -self.zero * whole;
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! x86-64 with AVX2, FMA and F16C: 256-bit vectors.
 
 use super::super::gemm_f32::Tiles;
+use super::super::gemm_i8;
 use super::{CHUNK, GROUPS, Kernel, Simd};
 use std::arch::x86_64::*;
 
@@ -10,6 +11,7 @@ pub(super) struct Avx2(());
 
 /// # Safety
 /// The CPU has AVX2, FMA and F16C.
+#[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx2(()))
@@ -76,8 +78,10 @@ pub(super) unsafe fn group_dots<const GROUP: usize, const WIDE: bool>(
 // SAFETY (all blocks): the token proves the features; the pointer operations pass on their caller's promise.
 impl Simd for Avx2 {
     type F = __m256;
+    type I = __m256i;
     const LANES: usize = 8;
     const FMA: bool = true;
+    const WIDE_BYTES: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -113,6 +117,11 @@ impl Simd for Avx2 {
         unsafe { _mm256_add_ps(a, b) }
     }
     #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: see the impl.
         unsafe { _mm256_fmadd_ps(a, b, c) }
@@ -128,7 +137,37 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn tiles(self, tiles: &Tiles<'_>) {
-        tiles.run::<Self, 2, 6>(self);
+        tiles.all::<Self, 2, 6>(self);
+    }
+    #[inline(always)]
+    fn splat_int(self, x: i32) -> __m256i {
+        // SAFETY: see the impl.
+        unsafe { _mm256_set1_epi32(x) }
+    }
+    #[inline(always)]
+    unsafe fn load_int(self, from: *const u32) -> __m256i {
+        // SAFETY: see the impl.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+    #[inline(always)]
+    fn dot_bytes(self, sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: see the impl.
+        unsafe {
+            let pairs = _mm256_maddubs_epi16(w, x);
+            _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+    #[inline(always)]
+    fn to_float(self, v: __m256i) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_cvtepi32_ps(v) }
+    }
+    #[inline(always)]
+    fn int8_tiles<const GROUP: usize, const MIN: bool>(
+        self,
+        tiles: &gemm_i8::Tiles<'_, GROUP, MIN>,
+    ) {
+        tiles.all::<Self, 2, 3>(self);
     }
     #[inline(always)]
     fn group_dots<const GROUP: usize, const WIDE: bool>(

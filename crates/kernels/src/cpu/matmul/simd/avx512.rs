@@ -1,6 +1,7 @@
 //! x86-64 with AVX-512: 512-bit vectors, and VNNI's integer dot products.
 
 use super::super::gemm_f32::Tiles;
+use super::super::gemm_i8;
 use super::{CHUNK, GROUPS, Kernel, Simd, avx2};
 use std::arch::x86_64::*;
 
@@ -14,6 +15,7 @@ pub(crate) struct Vnni(());
 
 /// # Safety
 /// The CPU has AVX2, FMA, F16C and AVX-512 F, BW, VL, DQ.
+#[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx512(()))
@@ -21,6 +23,7 @@ pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
 
 /// # Safety
 /// As [`run`], and VNNI and VBMI.
+#[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
 pub(super) unsafe fn run_vnni<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Vnni(()))
@@ -29,6 +32,7 @@ pub(super) unsafe fn run_vnni<K: Kernel>(kernel: K) -> K::Output {
 macro_rules! float_ops {
     () => {
         type F = __m512;
+        type I = __m512i;
         const LANES: usize = 16;
         const FMA: bool = true;
 
@@ -66,6 +70,33 @@ macro_rules! float_ops {
             unsafe { _mm512_add_ps(a, b) }
         }
         #[inline(always)]
+        fn mul(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: see the impl.
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        fn splat_int(self, x: i32) -> __m512i {
+            // SAFETY: see the impl.
+            unsafe { _mm512_set1_epi32(x) }
+        }
+        #[inline(always)]
+        unsafe fn load_int(self, from: *const u32) -> __m512i {
+            // SAFETY: see the impl.
+            unsafe { _mm512_loadu_si512(from.cast()) }
+        }
+        #[inline(always)]
+        fn to_float(self, v: __m512i) -> __m512 {
+            // SAFETY: see the impl.
+            unsafe { _mm512_cvtepi32_ps(v) }
+        }
+        #[inline(always)]
+        fn int8_tiles<const GROUP: usize, const MIN: bool>(
+        self,
+        tiles: &gemm_i8::Tiles<'_, GROUP, MIN>,
+    ) {
+            tiles.all::<Self, 2, 6>(self);
+        }
+        #[inline(always)]
         fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
             // SAFETY: see the impl.
             unsafe { _mm512_fmadd_ps(a, b, c) }
@@ -77,7 +108,7 @@ macro_rules! float_ops {
         }
         #[inline(always)]
         fn tiles(self, tiles: &Tiles<'_>) {
-            tiles.run::<Self, 2, 12>(self);
+            tiles.all::<Self, 2, 12>(self);
         }
     };
 }
@@ -85,6 +116,16 @@ macro_rules! float_ops {
 // SAFETY (all blocks): the token proves the features; the pointer operations pass on their caller's promise.
 impl Simd for Avx512 {
     float_ops!();
+    const WIDE_BYTES: bool = false;
+
+    #[inline(always)]
+    fn dot_bytes(self, sum: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        // SAFETY: see the impl.
+        unsafe { 
+            let pairs = _mm512_maddubs_epi16(w, x);
+            _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
+         }
+    }
 
     #[inline(always)]
     fn group_dots<const GROUP: usize, const WIDE: bool>(
@@ -100,6 +141,13 @@ impl Simd for Avx512 {
 // SAFETY (all blocks): the token proves the features; the pointer operations pass on their caller's promise.
 impl Simd for Vnni {
     float_ops!();
+    const WIDE_BYTES: bool = true;
+
+    #[inline(always)]
+    fn dot_bytes(self, sum: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        // SAFETY: see the impl.
+        unsafe { _mm512_dpbusd_epi32(sum, w, x) }
+    }
 
     #[inline(always)]
     fn group_dots<const GROUP: usize, const WIDE: bool>(

@@ -18,6 +18,7 @@ mod scalar;
 mod wasm;
 
 use super::gemm_f32::Tiles;
+use super::gemm_i8;
 use super::isa::{Isa, Level};
 use super::unpack::{CHUNK, GROUPS};
 
@@ -33,10 +34,15 @@ pub(crate) trait Kernel {
 pub(crate) trait Simd: Copy {
     /// A vector of [`Simd::LANES`] f32.
     type F: Copy;
+    /// A vector of [`Simd::LANES`] i32, or of four bytes in the place of each.
+    type I: Copy;
     /// Lanes of [`Simd::F`].
     const LANES: usize;
     /// `mul_add` is one instruction (where it is not, it is a slow function).
     const FMA: bool;
+
+    /// [`Simd::dot_bytes`] takes all unsigned bytes.
+    const WIDE_BYTES: bool;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F;
@@ -62,6 +68,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn store(self, to: *mut f32, v: Self::F);
     /// `a + b`.
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a · b`.
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a · b + c`, fused where the level has it.
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
     /// The sum of all lanes, in a fixed order.
@@ -75,7 +83,26 @@ pub(crate) trait Simd: Copy {
         x: &[i8; CHUNK],
     ) -> [i32; GROUPS];
 
-    /// [`Tiles::run`] with the tile that fits this level's registers.
+    /// All lanes `x`.
+    fn splat_int(self, x: i32) -> Self::I;
+    /// LANES words.
+    ///
+    /// # Safety
+    /// `from` is valid for reading LANES u32 (any alignment).
+    unsafe fn load_int(self, from: *const u32) -> Self::I;
+    /// Adds to each lane the products of its four unsigned bytes of `w` and signed bytes of `x`. Unless [`Simd::WIDE_BYTES`]
+    /// the bytes of `w` are at most 127.
+    fn dot_bytes(self, sum: Self::I, w: Self::I, x: Self::I) -> Self::I;
+    /// The integers as f32.
+    fn to_float(self, v: Self::I) -> Self::F;
+
+    /// [`gemm_i8::Tiles::all`] with the tile that fits this level's registers.
+    fn int8_tiles<const GROUP: usize, const MIN: bool>(
+        self,
+        tiles: &gemm_i8::Tiles<'_, GROUP, MIN>,
+    );
+
+    /// [`Tiles::all`] with the tile that fits this level's registers.
     fn tiles(self, tiles: &Tiles<'_>);
 }
 

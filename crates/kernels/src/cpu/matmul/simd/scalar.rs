@@ -1,6 +1,7 @@
 //! The level without instructions of its own: arrays that the compiler may vectorise with what every CPU of the target has.
 
 use super::super::gemm_f32::Tiles;
+use super::super::gemm_i8;
 use super::super::unpack::{bhalf_to_f32, half_to_f32};
 use super::{CHUNK, GROUPS, Simd};
 
@@ -11,8 +12,10 @@ const LANES: usize = 8;
 
 impl Simd for Scalar {
     type F = [f32; LANES];
+    type I = [i32; LANES];
     const LANES: usize = LANES;
     const FMA: bool = false;
+    const WIDE_BYTES: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -43,6 +46,10 @@ impl Simd for Scalar {
         std::array::from_fn(|i| a[i] + b[i])
     }
     #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+    #[inline(always)]
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
         std::array::from_fn(|i| a[i] * b[i] + c[i])
     }
@@ -52,7 +59,34 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn tiles(self, tiles: &Tiles<'_>) {
-        tiles.run::<Self, 1, 4>(self);
+        tiles.all::<Self, 1, 4>(self);
+    }
+    #[inline(always)]
+    fn splat_int(self, x: i32) -> Self::I {
+        [x; LANES]
+    }
+    #[inline(always)]
+    unsafe fn load_int(self, from: *const u32) -> Self::I {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<[i32; LANES]>().read_unaligned() }
+    }
+    #[inline(always)]
+    fn dot_bytes(self, sum: Self::I, w: Self::I, x: Self::I) -> Self::I {
+        std::array::from_fn(|i| {
+            let products = w[i].to_le_bytes().into_iter().zip(x[i].to_le_bytes());
+            sum[i] + products.map(|(w, x)| i32::from(w) * i32::from(x as i8)).sum::<i32>()
+        })
+    }
+    #[inline(always)]
+    fn to_float(self, v: Self::I) -> Self::F {
+        v.map(|v| v as f32)
+    }
+    #[inline(always)]
+    fn int8_tiles<const GROUP: usize, const MIN: bool>(
+        self,
+        tiles: &gemm_i8::Tiles<'_, GROUP, MIN>,
+    ) {
+        tiles.all::<Self, 1, 2>(self);
     }
     #[inline(always)]
     fn group_dots<const GROUP: usize, const WIDE: bool>(

@@ -1,0 +1,237 @@
+//! Many tokens, 8-bit activations: a panel of weight rows is unpacked to bytes and interleaved once, then multiplied with all
+//! tokens by a register-blocked integer micro-kernel; each group's integer sums are scaled into f32 accumulators.
+//!
+//! With `w = s·u + m` and `x ≈ d·q` a group adds `s·d·Σ u·q + m·(d·Σ q)`. Where `m = -ZERO·s` the integer sum starts at
+//! `-ZERO·Σ q` instead, which saves the second term.
+
+use super::prepare::{Buffer, Prepared};
+use super::simd::{Kernel, Simd, dispatch};
+use super::unpack::{CHUNK, Chunk, Format};
+use super::{Columns, MatmulArgs};
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Rows of a panel.
+pub(super) const PANEL: usize = 32;
+
+/// Elements of K that are packed at a time: a panel of them (32 KiB, and up to 16 KiB of scales) is at home in the second
+/// cache and mostly in the first.
+const DEPTH: usize = 1024;
+
+#[derive(Default)]
+struct Packed {
+    /// `words[k / 4 · PANEL + r]`: four consecutive weights of row r.
+    words: Buffer,
+    /// `scales[g · PANEL + r]`, `mins` likewise.
+    scales: Buffer,
+    mins: Buffer,
+}
+
+thread_local! {
+    static PACKED: RefCell<Packed> = RefCell::default();
+}
+
+/// The rows of a product by panels.
+pub(super) struct Panels<'a, F> {
+    pub(super) args: &'a MatmulArgs<'a>,
+    pub(super) prepared: &'a Prepared,
+    pub(super) rows: Range<usize>,
+    pub(super) out: &'a Columns<'a>,
+    pub(super) format: PhantomData<F>,
+}
+
+impl<F: Format> Kernel for Panels<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        PACKED.with_borrow_mut(|packed| {
+            let words = packed.words.resize::<u32>(PANEL * DEPTH / 4);
+            let scales = packed.scales.resize::<f32>(PANEL * DEPTH / F::GROUP);
+            let mins = packed.mins.resize::<f32>(PANEL * DEPTH / F::GROUP);
+            let chunks = self.args.k.div_ceil(CHUNK);
+            for row in self.rows.clone().step_by(PANEL) {
+                let rows = row..self.rows.end.min(row + PANEL);
+                for first in (0..chunks).step_by(DEPTH / CHUNK) {
+                    let chunks = first..chunks.min(first + DEPTH / CHUNK);
+                    let depth = (self.args.k - first * CHUNK).min(DEPTH);
+                    pack::<F>(self.args, rows.clone(), chunks, words, scales, mins);
+                    let panel = Panel {
+                        prepared: self.prepared,
+                        tokens: self.args.t,
+                        out: self.out,
+                        rows: rows.clone(),
+                        start: first * CHUNK,
+                        depth,
+                        words,
+                        scales,
+                        mins,
+                    };
+                    // Not a plain call, so that it is compiled once per level and kind of scales, not once per format.
+                    let isa = self.args.isa;
+                    match (F::GROUP, F::HAS_MIN) {
+                        (32, false) => dispatch(isa, Tiles::<32, false>(panel)),
+                        (32, true) => dispatch(isa, Tiles::<32, true>(panel)),
+                        (_, false) => dispatch(isa, Tiles::<16, false>(panel)),
+                        (_, true) => dispatch(isa, Tiles::<16, true>(panel)),
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Packs `chunks` of `rows`; rows beyond the last are 0.
+#[inline(always)]
+fn pack<F: Format>(
+    args: &MatmulArgs<'_>,
+    rows: Range<usize>,
+    chunks: Range<usize>,
+    words: &mut [u32],
+    scales: &mut [f32],
+    mins: &mut [f32],
+) {
+    const WORDS: usize = CHUNK / 4 * PANEL;
+    let groups = CHUNK / F::GROUP * PANEL;
+    if rows.len() < PANEL {
+        words[..chunks.len() * WORDS].fill(0);
+        scales[..chunks.len() * groups].fill(0.0);
+        mins[..chunks.len() * groups].fill(0.0);
+    }
+    let mut chunk = Chunk::zeroed();
+    for (r, row) in rows.enumerate() {
+        let bytes = args.row(row).chunks(F::CHUNK_BYTES).skip(chunks.start);
+        let packed = words.chunks_exact_mut(WORDS).zip(scales.chunks_exact_mut(groups));
+        let packed = packed.zip(mins.chunks_exact_mut(groups)).take(chunks.len());
+        for (((words, scales), mins), bytes) in packed.zip(bytes) {
+            F::unpack(bytes, &mut chunk);
+            let words = words.as_chunks_mut::<PANEL>().0;
+            for (to, word) in words.iter_mut().zip(chunk.q.as_chunks::<4>().0) {
+                to[r] = u32::from_le_bytes(*word);
+            }
+            for (to, scale) in scales.as_chunks_mut::<PANEL>().0.iter_mut().zip(&chunk.scale) {
+                to[r] = *scale;
+            }
+            if F::HAS_MIN {
+                for (to, min) in mins.as_chunks_mut::<PANEL>().0.iter_mut().zip(&chunk.min) {
+                    to[r] = *min;
+                }
+            }
+        }
+    }
+}
+
+/// A packed panel and what it is multiplied with.
+struct Panel<'a> {
+    prepared: &'a Prepared,
+    tokens: usize,
+    out: &'a Columns<'a>,
+    rows: Range<usize>,
+    start: usize,
+    depth: usize,
+    words: &'a [u32],
+    scales: &'a [f32],
+    mins: &'a [f32],
+}
+
+/// One packed panel times all tokens; groups of `GROUP`, with minima if `MIN`.
+pub(in crate::cpu) struct Tiles<'a, const GROUP: usize, const MIN: bool>(Panel<'a>);
+
+impl<const GROUP: usize, const MIN: bool> Kernel for Tiles<'_, GROUP, MIN> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        simd.int8_tiles(&self);
+    }
+}
+
+impl<const GROUP: usize, const MIN: bool> Tiles<'_, GROUP, MIN> {
+    /// All tokens by `TILE` at a time, `VECS` vectors of rows at a time.
+    #[inline(always)]
+    pub(super) fn all<S: Simd, const VECS: usize, const TILE: usize>(&self, simd: S) {
+        let mut token = 0;
+        while token + TILE <= self.0.tokens {
+            self.tile::<S, VECS, TILE>(simd, token);
+            token += TILE;
+        }
+        while token + 2 <= self.0.tokens {
+            self.tile::<S, VECS, 2>(simd, token);
+            token += 2;
+        }
+        while token < self.0.tokens {
+            self.tile::<S, VECS, 1>(simd, token);
+            token += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const VECS: usize, const TILE: usize>(&self, simd: S, token: usize) {
+        let panel = &self.0;
+        let p = panel.prepared;
+        let groups = panel.depth / GROUP;
+        let group = panel.start / GROUP;
+        let q: [&[i8]; TILE] =
+            std::array::from_fn(|t| &p.q(token + t)[panel.start..][..panel.depth]);
+        let d: [&[f32]; TILE] = std::array::from_fn(|t| &p.scale(token + t)[group..][..groups]);
+        let sum: [&[f32]; TILE] = std::array::from_fn(|t| &p.sum(token + t)[group..][..groups]);
+        let begin: [&[i32]; TILE] = std::array::from_fn(|t| &p.begin(token + t)[group..][..groups]);
+        let words = &panel.words[..panel.depth / 4 * PANEL];
+        let scales = &panel.scales[..groups * PANEL];
+        let mins = &panel.mins[..groups * PANEL];
+        for strip in (0..panel.rows.len()).step_by(VECS * S::LANES) {
+            let mut acc = [[simd.splat(0.0); VECS]; TILE];
+            for g in 0..groups {
+                // SAFETY: `strip` + VECS · LANES <= PANEL (a multiple of VECS · LANES at every level), the panel has depth / 4
+                // rows of PANEL words and `groups` rows of PANEL scales and minima, `q` has `depth` bytes and the other slices
+                // of a token `groups` entries.
+                unsafe {
+                    let mut dots: [[S::I; VECS]; TILE] = std::array::from_fn(|t| {
+                        let begin = if MIN { 0 } else { *begin[t].get_unchecked(g) };
+                        [simd.splat_int(begin); VECS]
+                    });
+                    for k in g * (GROUP / 4)..(g + 1) * (GROUP / 4) {
+                        let w = words.as_ptr().add(k * PANEL + strip);
+                        let w: [S::I; VECS] =
+                            std::array::from_fn(|v| simd.load_int(w.add(v * S::LANES)));
+                        for t in 0..TILE {
+                            let x = q[t].as_ptr().add(4 * k).cast::<i32>().read_unaligned();
+                            let x = simd.splat_int(x);
+                            for v in 0..VECS {
+                                dots[t][v] = simd.dot_bytes(dots[t][v], w[v], x);
+                            }
+                        }
+                    }
+                    let at = g * PANEL + strip;
+                    for t in 0..TILE {
+                        let d = simd.splat(*d[t].get_unchecked(g));
+                        for v in 0..VECS {
+                            let scale = simd.load(scales.as_ptr().add(at + v * S::LANES));
+                            let dots = simd.to_float(dots[t][v]);
+                            acc[t][v] = simd.mul_add(dots, simd.mul(scale, d), acc[t][v]);
+                        }
+                        if MIN {
+                            let sum = simd.splat(*sum[t].get_unchecked(g));
+                            for v in 0..VECS {
+                                let min = simd.load(mins.as_ptr().add(at + v * S::LANES));
+                                acc[t][v] = simd.mul_add(min, sum, acc[t][v]);
+                            }
+                        }
+                    }
+                }
+            }
+            let row = panel.rows.start + strip;
+            let valid = (panel.rows.end - row).min(VECS * S::LANES);
+            for (t, acc) in acc.iter().enumerate() {
+                let mut sums = [0f32; PANEL];
+                for (v, acc) in acc.iter().enumerate() {
+                    // SAFETY: VECS · LANES <= PANEL.
+                    unsafe { simd.store(sums.as_mut_ptr().add(v * S::LANES), *acc) };
+                }
+                // SAFETY: `rows`'s caller gave these rows to this call alone.
+                unsafe { panel.out.put(token + t, row, &sums[..valid], panel.start > 0) };
+            }
+        }
+    }
+}
