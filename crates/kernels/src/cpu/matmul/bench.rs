@@ -20,7 +20,7 @@ fn now(threads: usize) -> f64 {
 }
 
 /// Seconds of a call: the mean of as many as take a fifth of a second.
-fn seconds(threads: usize, mut f: impl FnMut()) -> f64 {
+fn measure(threads: usize, mut f: impl FnMut()) -> f64 {
     f();
     let start = now(threads);
     for calls in 1.. {
@@ -49,7 +49,7 @@ fn report() {
     // Reading memory: f32 sums over 128 MiB, four times what the last cache holds.
     let floats = vec![1f32; 32 << 20];
     let threads = pool.threads();
-    let seconds = seconds(threads, || {
+    let seconds = measure(threads, || {
         pool.run(threads, |i| {
             let part = &floats[floats.len() / threads * i..][..floats.len() / threads];
             std::hint::black_box(crate::cpu::vecmath::sum_squares(Isa::detect(), part));
@@ -77,7 +77,7 @@ fn report() {
                     let mut y = vec![0f32; n * t];
                     let mut scratch = Scratch::default();
                     let repeat = (20_000_000 / (n * k * t)).clamp(1, 200);
-                    let seconds = seconds(threads, || {
+                    let seconds = measure(threads, || {
                         for _ in 0..repeat {
                             run(&pool, &args, &mut scratch, &mut y, n, 0);
                         }

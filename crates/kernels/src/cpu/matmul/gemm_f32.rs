@@ -162,11 +162,15 @@ impl Tiles<'_> {
                 // multiple of VECS · LANES for every level); each of `x` has `depth` elements.
                 unsafe {
                     let w = packed.as_ptr().add(k * PANEL + strip);
-                    let w: [S::F; VECS] = std::array::from_fn(|v| simd.load(w.add(v * S::LANES)));
+                    // Loops, no closures: those would be compiled without the level's instructions.
+                    let mut weights = [simd.splat(0.0); VECS];
+                    for (v, weights) in weights.iter_mut().enumerate() {
+                        *weights = simd.load(w.add(v * S::LANES));
+                    }
                     for t in 0..TILE {
                         let x = simd.splat(*x[t].get_unchecked(k));
                         for v in 0..VECS {
-                            acc[t][v] = simd.mul_add(x, w[v], acc[t][v]);
+                            acc[t][v] = simd.mul_add(x, weights[v], acc[t][v]);
                         }
                     }
                 }

@@ -187,19 +187,24 @@ impl<const GROUP: usize, const MIN: bool> Tiles<'_, GROUP, MIN> {
                 // rows of PANEL words and `groups` rows of PANEL scales and minima, `q` has `depth` bytes and the other slices
                 // of a token `groups` entries.
                 unsafe {
-                    let mut dots: [[S::I; VECS]; TILE] = std::array::from_fn(|t| {
-                        let begin = if MIN { 0 } else { *begin[t].get_unchecked(g) };
-                        [simd.splat_int(begin); VECS]
-                    });
+                    // Loops, no closures: those would be compiled without the level's instructions.
+                    let mut dots = [[simd.splat_int(0); VECS]; TILE];
+                    if !MIN {
+                        for (dots, begin) in dots.iter_mut().zip(&begin) {
+                            *dots = [simd.splat_int(*begin.get_unchecked(g)); VECS];
+                        }
+                    }
                     for k in g * (GROUP / 4)..(g + 1) * (GROUP / 4) {
                         let w = words.as_ptr().add(k * PANEL + strip);
-                        let w: [S::I; VECS] =
-                            std::array::from_fn(|v| simd.load_int(w.add(v * S::LANES)));
+                        let mut weights = [simd.splat_int(0); VECS];
+                        for (v, weights) in weights.iter_mut().enumerate() {
+                            *weights = simd.load_int(w.add(v * S::LANES));
+                        }
                         for t in 0..TILE {
                             let x = q[t].as_ptr().add(4 * k).cast::<i32>().read_unaligned();
                             let x = simd.splat_int(x);
                             for v in 0..VECS {
-                                dots[t][v] = simd.dot_bytes(dots[t][v], w[v], x);
+                                dots[t][v] = simd.dot_bytes(dots[t][v], weights[v], x);
                             }
                         }
                     }
