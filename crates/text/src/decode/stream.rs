@@ -10,15 +10,15 @@ use crate::Tokenizer;
 /// can no longer become one come out as U+FFFD. A token costs the work of its own piece.
 ///
 /// ```
-/// # let json = br#"{"model":{"type":"BPE","vocab":{"h":0,"i":1,"\u00f0":2,"\u0141":3,"\u013a":4,"\u0124":5},"merges":[]},
-/// #   "pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false},"decoder":{"type":"ByteLevel"}}"#;
-/// let tokenizer = firelight_text::Tokenizer::from_json(json)?;
-/// let ids = tokenizer.encode("hi🙂", false)?;
-/// assert_eq!(ids.len(), 6); // the emoji is four byte tokens
+/// # let json = br#"{"model":{"type":"BPE","byte_fallback":true,"merges":[],"vocab":{"h":0,"i":1,
+/// #   "<0xF0>":2,"<0x9F>":3,"<0x99>":4,"<0x82>":5,"!":6}},"decoder":{"type":"ByteFallback"}}"#;
+/// # let tokenizer = firelight_text::Tokenizer::from_json(json)?;
+/// let ids = tokenizer.encode("hi🙂!", false)?;
+/// assert_eq!(ids.len(), 7); // the emoji is four byte tokens
 ///
 /// let mut stream = tokenizer.stream(true);
 /// let pieces: Vec<Option<String>> = ids.iter().map(|&id| stream.push(id)).collect();
-/// assert_eq!(pieces, [Some("h".into()), Some("i".into()), None, None, None, Some("🙂".into())]);
+/// assert_eq!(pieces, [Some("h".into()), Some("i".into()), None, None, None, None, Some("🙂!".into())]);
 /// assert_eq!(stream.finish(), "");
 /// # Ok::<(), firelight_text::Error>(())
 /// ```

@@ -16,26 +16,39 @@ pub(crate) struct Merges(HashMap<(u32, u32), (u32, u32)>);
 impl Merges {
     /// `merges` has one pair a line, `left right`, in order of rank; a piece may begin with a space.
     pub(crate) fn new(vocab: &Vocab, merges: &[String]) -> Result<Self> {
-        let mut map = HashMap::with_capacity(merges.len());
+        let pairs = merges.iter().map(|merge| split_pair(merge));
+        Self::from_pairs(vocab, pairs, "", "GGUF vocabulary")
+    }
+
+    /// Pairs in order of rank; `None` is one that could not be read. `prefix` is what pieces inside a word
+    /// begin with: it goes when such a piece is merged.
+    pub(crate) fn from_pairs<'p>(
+        vocab: &Vocab,
+        pairs: impl ExactSizeIterator<Item = Option<(&'p str, &'p str)>>,
+        prefix: &str,
+        format: &'static str,
+    ) -> Result<Self> {
+        let mut map = HashMap::with_capacity(pairs.len());
         let mut joined = String::new();
-        for (rank, merge) in (0u32..).zip(merges) {
-            let bad = |what: &str| {
-                Err(Error::malformed(
-                    "GGUF vocabulary",
-                    format!("merge {rank} ({merge:.80?}): {what}"),
-                ))
-            };
-            let Some((left, right)) = split_pair(merge) else {
-                return bad("expected two pieces with a space between");
+        for (rank, pair) in (0u32..).zip(pairs) {
+            let Some((left, right)) = pair else {
+                let what = format!("merge {rank}: expected two pieces with a space between");
+                return Err(Error::malformed(format, what));
             };
             joined.clear();
             joined.push_str(left);
-            joined.push_str(right);
-            let (Some(l), Some(r), Some(m)) = (vocab.id(left), vocab.id(right), vocab.id(&joined))
-            else {
-                return bad("both pieces and what they make must be tokens");
+            joined.push_str(right.strip_prefix(prefix).unwrap_or(right));
+            let ids = (vocab.id(left), vocab.id(right), vocab.id(&joined));
+            let (Some(l), Some(r), Some(m)) = ids else {
+                let what = format!(
+                    "merge {rank} ({left:.40?} {right:.40?}): both pieces and what they make must be tokens"
+                );
+                return Err(Error::malformed(format, what));
             };
-            map.entry((l, r)).or_insert((rank, m));
+            // Text must not add up to a control token.
+            if vocab.get(m).is_some_and(|token| !token.kind.is_special()) {
+                map.entry((l, r)).or_insert((rank, m));
+            }
         }
         Ok(Self(map))
     }

@@ -142,7 +142,9 @@ impl Tokenizer {
             });
         }
         match &self.shared.encoder {
-            Encoder::Hf(encoder) => encoder.encode(text, add_special, parse_special),
+            Encoder::Hf(encoder) => {
+                encoder.encode(&self.shared.vocab, text, add_special, parse_special)
+            }
             Encoder::Gguf(encoder) => encoder.encode(
                 &self.shared.vocab,
                 &self.roles,

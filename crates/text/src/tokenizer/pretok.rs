@@ -21,16 +21,32 @@ const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]
 const DEEPSEEK_CJK: &str = r"[一-龥\x{800}-一가-\x{D7FF}]+";
 
 /// Letters with case, as the DeepSeek LLM tokenizer lists them.
-const DEEPSEEK_LETTERS: &str = "[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕ\
-     ἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ\
-     𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]";
+const DEEPSEEK_LETTERS: &str = "[\u{41}-\u{5a}\u{61}-\u{7a}\u{b5}\u{c0}-\u{d6}\u{d8}-\u{f6}\u{f8}-\u{1ba}\
+     \u{1bc}-\u{1bf}\u{1c4}-\u{293}\u{295}-\u{2af}\u{370}-\u{373}\u{376}\u{377}\
+     \u{37b}-\u{37d}\u{37f}\u{386}\u{388}-\u{38a}\u{38c}\u{38e}-\u{3a1}\u{3a3}-\u{3f5}\
+     \u{3f7}-\u{481}\u{48a}-\u{52f}\u{531}-\u{556}\u{10a0}-\u{10c5}\u{13a0}-\u{13f5}\
+     \u{13f8}-\u{13fd}\u{1c90}-\u{1cba}\u{1cbd}-\u{1cbf}\u{1d00}-\u{1d2b}\
+     \u{1d6b}-\u{1d77}\u{1d79}-\u{1d9a}\u{1e00}-\u{1f15}\u{1f18}-\u{1f1d}\
+     \u{1f20}-\u{1f45}\u{1f48}-\u{1f4d}\u{1f50}-\u{1f57}\u{1f59}\u{1f5b}\u{1f5d}\
+     \u{1f5f}-\u{1f7d}\u{1f80}-\u{1fb4}\u{1fb6}-\u{1fbc}\u{1fbe}\u{1fc2}-\u{1fc4}\
+     \u{1fc6}-\u{1fcc}\u{1fd0}-\u{1fd3}\u{1fd6}-\u{1fdb}\u{1fe0}-\u{1fec}\
+     \u{1ff2}-\u{1ff4}\u{1ff6}-\u{1ffc}\u{2102}\u{2107}\u{210a}-\u{2113}\u{2115}\
+     \u{2119}-\u{211d}\u{2124}\u{2126}\u{2128}\u{212a}-\u{212d}\u{212f}-\u{2134}\u{2139}\
+     \u{213c}-\u{213f}\u{2145}-\u{2149}\u{214e}\u{2183}\u{2184}\u{2c00}-\u{2c7b}\
+     \u{2c7e}-\u{2ce4}\u{2ceb}-\u{2cee}\u{2cf2}\u{2cf3}\u{a640}-\u{a66d}\u{a680}-\u{a69b}\
+     \u{a722}-\u{a76f}\u{a771}-\u{a787}\u{a78b}-\u{a78e}\u{ab70}-\u{abbf}\
+     \u{fb00}-\u{fb06}\u{fb13}-\u{fb17}\u{ff21}-\u{ff3a}\u{ff41}-\u{ff5a}\
+     \u{10400}-\u{1044f}\u{104b0}-\u{104d3}\u{104d8}-\u{104fb}\u{10c80}-\u{10cb2}\
+     \u{10cc0}-\u{10cf2}\u{118a0}-\u{118df}\u{1e900}-\u{1e943}]";
 
 /// One cutter.
 #[derive(Debug)]
-struct Cutter {
+pub(crate) struct Cutter {
     regex: Regex,
     /// Whether the pattern ends in `\s+(?!\S)|\s+`, given here as `\s+`.
     spaces: Option<Spaces>,
+    /// Whether text that no match covers is a word, or nothing.
+    keep_gaps: bool,
 }
 
 /// What a match of the pattern's `\s+` alternative looks like.
@@ -165,7 +181,11 @@ impl PreTokenizer {
             let regex = Regex::new(&pattern).map_err(|e| {
                 Error::unsupported(format!("pre-tokenizer pattern {pattern:?}: {e}"))
             })?;
-            Ok(Cutter { regex, spaces })
+            Ok(Cutter {
+                regex,
+                spaces,
+                keep_gaps: true,
+            })
         };
         Ok(Self {
             cutters: cutters.into_iter().map(build).collect::<Result<_>>()?,
@@ -208,7 +228,53 @@ fn o200k(suffix: &str, digits: &str) -> (String, Option<Spaces>) {
 }
 
 impl Cutter {
-    fn cut(&self, text: &str, base: usize, out: &mut Vec<Range<usize>>) {
+    /// The cutter of a pattern as a `tokenizer.json` has it, or `None` if linear time cannot be had: the
+    /// pattern looks around in another way than the one that is done by hand.
+    pub(crate) fn linear(pattern: &str, keep_gaps: bool) -> Option<Self> {
+        const TAIL: &str = r"|\s+(?!\S)";
+        let (head, tail) = match pattern.strip_suffix(r"|\s+") {
+            Some(rest) => (rest.strip_suffix(TAIL)?, true),
+            None => (
+                pattern.strip_suffix(TAIL).unwrap_or(pattern),
+                pattern.ends_with(TAIL),
+            ),
+        };
+        let mut spaces = None;
+        let mut source = pattern.to_owned();
+        if tail {
+            // A run that is cut short without a last `|\s+` leaves a gap, which must be a word.
+            if !pattern.ends_with(r"|\s+") && !keep_gaps {
+                return None;
+            }
+            let newlines = [r"|\s*[\r\n]+", r"|\s*[\r\n]", "|\\s*[\r\n]+"];
+            let rest = newlines.iter().find_map(|n| head.strip_suffix(n));
+            spaces = Some(if rest.is_some() {
+                Spaces::NoNewline
+            } else {
+                Spaces::Any
+            });
+            // Nothing else may match white space alone, or its matches would be cut too.
+            let rest = rest.unwrap_or(head).replace(r"[^\s", "");
+            let suspicious = [
+                r"\s", r"\t", " +", " *", " {", "[ ", "\n", "\t", r"|[\r\n]", r"|\n", r"\h",
+            ];
+            if suspicious.iter().any(|s| rest.contains(s)) {
+                return None;
+            }
+            source = format!(r"{head}|\s+");
+        }
+        let regex = regex::RegexBuilder::new(&source)
+            .size_limit(4 << 20)
+            .build()
+            .ok()?;
+        (!regex.is_match("")).then_some(Self {
+            regex,
+            spaces,
+            keep_gaps,
+        })
+    }
+
+    pub(crate) fn cut(&self, text: &str, base: usize, out: &mut Vec<Range<usize>>) {
         let mut push = |from: usize, to: usize| {
             if from < to {
                 out.push(base + from..base + to);
@@ -220,14 +286,18 @@ impl Cutter {
             if let Some(spaces) = self.spaces {
                 to = give_back(text, from, to, spaces);
             }
-            push(at, from);
+            if self.keep_gaps {
+                push(at, from);
+            }
             push(from, to);
             if to <= at {
                 break; // an empty match: no pattern here has one
             }
             at = to;
         }
-        push(at, text.len());
+        if self.keep_gaps {
+            push(at, text.len());
+        }
     }
 }
 
@@ -298,6 +368,42 @@ mod tests {
             words("gpt-4o", "helloWorld it's"),
             ["hello", "World", " it's"]
         );
+    }
+
+    #[test]
+    fn patterns_of_tokenizer_json() {
+        let gpt2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+        let qwen = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+        let cut = |pattern: &str, keep_gaps, text: &str| {
+            let cutter = Cutter::linear(pattern, keep_gaps)?;
+            let mut out = Vec::new();
+            cutter.cut(text, 0, &mut out);
+            Some(
+                out.into_iter()
+                    .map(|w| text[w].to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let text = "a   b\n\n\tc'LL  ";
+        assert_eq!(cut(gpt2, true, text).unwrap(), words("gpt-2", text));
+        assert_eq!(cut(qwen, true, text).unwrap(), words("qwen2", text));
+        assert_eq!(cut(qwen, false, text).unwrap(), words("qwen2", text));
+        assert_eq!(cut(r"\p{N}{1,3}", false, "a1234b").unwrap(), ["123", "4"]);
+        assert_eq!(
+            cut(r"\p{N}{1,3}", true, "a1234b").unwrap(),
+            ["a", "123", "4", "b"]
+        );
+        // What cannot be done in linear time, or is not understood, is left to another engine.
+        for pattern in [
+            r"a(?=b)",
+            r"\s{4}|\s+(?!\S)|\s+",
+            r"a*",
+            r"\p{L}+| +|\s+(?!\S)|\s+",
+            r"(a",
+            r"\p{L}+|\s+",
+        ] {
+            assert!(cut(pattern, true, "x").is_none(), "{pattern}");
+        }
     }
 
     #[test]

@@ -31,6 +31,15 @@ impl Kind {
 pub(crate) struct Token {
     pub(crate) piece: Arc<str>,
     pub(crate) kind: Kind,
+    /// Whether the model has it; false for one that was only added.
+    pub(crate) in_model: bool,
+}
+
+impl Token {
+    /// Whether the model may make it out of text. Never a control token.
+    pub(crate) fn of_model(&self) -> bool {
+        self.in_model && !self.kind.is_special()
+    }
 }
 
 /// Tokens by id (holes are possible in `tokenizer.json`) and ids by piece.
@@ -63,9 +72,15 @@ impl Vocab {
         }
         let piece: Arc<str> = piece.into();
         if let Some(slot) = self.tokens.get_mut(index) {
+            let in_model = kind == Kind::Normal
+                || kind == Kind::Byte
+                || slot
+                    .as_ref()
+                    .is_some_and(|old| old.in_model && old.piece == piece);
             *slot = Some(Token {
                 piece: piece.clone(),
                 kind,
+                in_model,
             });
         }
         self.ids.insert(piece, id);
