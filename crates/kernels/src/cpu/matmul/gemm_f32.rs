@@ -6,7 +6,7 @@ use super::simd::{Kernel, Simd, dispatch};
 use super::unpack::{CHUNK, Chunk, Format, bhalf_to_f32, half_to_f32, halves};
 use super::vec::dequantize;
 use super::{Columns, MatmulArgs};
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -17,13 +17,13 @@ pub(super) const PANEL: usize = 32;
 const DEPTH: usize = 1024;
 
 thread_local! {
-    static PACKED: RefCell<Buffer> = RefCell::default();
+    static PACKED: Cell<Buffer> = Cell::default();
 }
 
 /// Where a row's weights come from, 256 at a time.
 pub(super) trait Source {
     /// Weights `chunk · 256 ..` of a row's bytes as f32; those beyond the row's end are unspecified.
-    fn chunk<S: Simd>(row: &[u8], chunk: usize, scratch: &mut Chunk, weights: &mut [f32; CHUNK]);
+    fn chunk<S: Simd>(simd: S, row: &[u8], chunk: usize, scratch: &mut Chunk, weights: &mut [f32; CHUNK]);
 }
 
 /// Weights of a block format.
@@ -31,9 +31,9 @@ pub(super) struct Quantized<F>(PhantomData<F>);
 
 impl<F: Format> Source for Quantized<F> {
     #[inline(always)]
-    fn chunk<S: Simd>(row: &[u8], chunk: usize, scratch: &mut Chunk, weights: &mut [f32; CHUNK]) {
+    fn chunk<S: Simd>(simd: S, row: &[u8], chunk: usize, scratch: &mut Chunk, weights: &mut [f32; CHUNK]) {
         let bytes = &row[chunk * F::CHUNK_BYTES..];
-        dequantize::<S, F>(&bytes[..bytes.len().min(F::CHUNK_BYTES)], scratch, weights);
+        dequantize::<S, F>(simd, &bytes[..bytes.len().min(F::CHUNK_BYTES)], scratch, weights);
     }
 }
 
@@ -43,7 +43,7 @@ macro_rules! float_source {
         pub(super) struct $name;
         impl Source for $name {
             #[inline(always)]
-            fn chunk<S: Simd>(row: &[u8], chunk: usize, _: &mut Chunk, weights: &mut [f32; CHUNK]) {
+            fn chunk<S: Simd>(_: S, row: &[u8], chunk: usize, _: &mut Chunk, weights: &mut [f32; CHUNK]) {
                 let $b = &row[chunk * CHUNK * $bytes..];
                 for (w, value) in weights.iter_mut().zip($values) {
                     *w = value;
@@ -70,28 +70,29 @@ impl<W: Source> Kernel for Panels<'_, W> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        PACKED.with_borrow_mut(|packed| {
-            let packed = packed.resize::<f32>(PANEL * DEPTH);
+    fn run<S: Simd>(self, simd: S) {
+        // Taken out, since a closure would be compiled without the level's instructions.
+            let mut buffer = PACKED.take();
+            let packed = buffer.resize::<f32>(PANEL * DEPTH);
             for row in self.rows.clone().step_by(PANEL) {
                 let rows = row..self.rows.end.min(row + PANEL);
                 for start in (0..self.args.k).step_by(DEPTH) {
                     let depth = DEPTH.min(self.args.k - start);
-                    self.pack::<S>(rows.clone(), start, depth, packed);
+                    self.pack(simd, rows.clone(), start, depth, packed);
                     let (args, out, rows) = (self.args, self.out, rows.clone());
                     let tiles = Tiles { args, out, rows, start, depth, packed };
                     // Not a plain call, so that it is compiled once per level, not once per weight type.
                     dispatch(self.args.isa, tiles);
                 }
             }
-        });
+        PACKED.set(buffer);
     }
 }
 
 impl<W: Source> Panels<'_, W> {
     /// `packed[k · PANEL + r]` = weight `start + k` of row `rows.start + r`, 0 beyond the last row.
     #[inline(always)]
-    fn pack<S: Simd>(&self, rows: Range<usize>, start: usize, depth: usize, packed: &mut [f32]) {
+    fn pack<S: Simd>(&self, simd: S, rows: Range<usize>, start: usize, depth: usize, packed: &mut [f32]) {
         let mut scratch = Chunk::zeroed();
         let mut weights = [0f32; CHUNK];
         if rows.len() < PANEL {
@@ -103,7 +104,7 @@ impl<W: Source> Panels<'_, W> {
                 .chunks_mut(CHUNK * PANEL)
                 .enumerate()
             {
-                W::chunk::<S>(row, start / CHUNK + i, &mut scratch, &mut weights);
+                W::chunk(simd, row, start / CHUNK + i, &mut scratch, &mut weights);
                 for (packed, w) in packed.as_chunks_mut::<PANEL>().0.iter_mut().zip(&weights) {
                     packed[r] = *w;
                 }

@@ -8,7 +8,7 @@ use super::prepare::{Buffer, Prepared};
 use super::simd::{Kernel, Simd, dispatch};
 use super::unpack::{CHUNK, Chunk, Format};
 use super::{Columns, MatmulArgs};
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -29,7 +29,7 @@ struct Packed {
 }
 
 thread_local! {
-    static PACKED: RefCell<Packed> = RefCell::default();
+    static PACKED: Cell<Packed> = Cell::default();
 }
 
 /// The rows of a product by panels.
@@ -45,8 +45,9 @@ impl<F: Format> Kernel for Panels<'_, F> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        PACKED.with_borrow_mut(|packed| {
+    fn run<S: Simd>(self, simd: S) {
+        // Taken out, since a closure would be compiled without the level's instructions.
+            let mut packed = PACKED.take();
             let words = packed.words.resize::<u32>(PANEL * DEPTH / 4);
             let scales = packed.scales.resize::<f32>(PANEL * DEPTH / F::GROUP);
             let mins = packed.mins.resize::<f32>(PANEL * DEPTH / F::GROUP);
@@ -56,7 +57,7 @@ impl<F: Format> Kernel for Panels<'_, F> {
                 for first in (0..chunks).step_by(DEPTH / CHUNK) {
                     let chunks = first..chunks.min(first + DEPTH / CHUNK);
                     let depth = (self.args.k - first * CHUNK).min(DEPTH);
-                    pack::<F>(self.args, rows.clone(), chunks, words, scales, mins);
+                    pack::<S, F>(simd, self.args, rows.clone(), chunks, words, scales, mins);
                     let panel = Panel {
                         prepared: self.prepared,
                         tokens: self.args.t,
@@ -78,13 +79,14 @@ impl<F: Format> Kernel for Panels<'_, F> {
                     }
                 }
             }
-        });
+        PACKED.set(packed);
     }
 }
 
 /// Packs `chunks` of `rows`; rows beyond the last are 0.
 #[inline(always)]
-fn pack<F: Format>(
+fn pack<S: Simd, F: Format>(
+    simd: S,
     args: &MatmulArgs<'_>,
     rows: Range<usize>,
     chunks: Range<usize>,
@@ -105,7 +107,7 @@ fn pack<F: Format>(
         let packed = words.chunks_exact_mut(WORDS).zip(scales.chunks_exact_mut(groups));
         let packed = packed.zip(mins.chunks_exact_mut(groups)).take(chunks.len());
         for (((words, scales), mins), bytes) in packed.zip(bytes) {
-            F::unpack(bytes, &mut chunk);
+            F::unpack(simd, bytes, &mut chunk);
             let words = words.as_chunks_mut::<PANEL>().0;
             for (to, word) in words.iter_mut().zip(chunk.q.as_chunks::<4>().0) {
                 to[r] = u32::from_le_bytes(*word);

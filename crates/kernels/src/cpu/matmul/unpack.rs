@@ -5,6 +5,8 @@
 //! The loops below are plain Rust without branches, inlined into one copy per instruction set and vectorised there by the
 //! compiler. Layouts: the block structs of ggml (`ggml-common.h`), as GGUF files store them.
 
+use super::simd::Simd;
+
 /// Weights of a row that are unpacked together (the block length of the k-quants, 8 blocks of the others).
 pub(super) const CHUNK: usize = 256;
 
@@ -46,7 +48,7 @@ pub(super) trait Format {
     const WIDE: bool = false;
 
     /// Unpacks `bytes` (whole blocks, one chunk or the shorter rest of a row).
-    fn unpack(bytes: &[u8], out: &mut Chunk);
+    fn unpack<S: Simd>(simd: S, bytes: &[u8], out: &mut Chunk);
 
     /// Bytes of a full chunk.
     const CHUNK_BYTES: usize = CHUNK / Self::BLOCK * Self::BYTES;
@@ -55,8 +57,8 @@ pub(super) trait Format {
 
     /// [`Format::unpack`], then zeroes the groups beyond the end of the row.
     #[inline(always)]
-    fn unpack_rest(bytes: &[u8], out: &mut Chunk) {
-        Self::unpack(bytes, out);
+    fn unpack_rest<S: Simd>(simd: S, bytes: &[u8], out: &mut Chunk) {
+        Self::unpack(simd, bytes, out);
         let groups = bytes.len() / Self::BYTES * Self::BLOCK / Self::GROUP;
         for (scale, min) in out.scale.iter_mut().zip(&mut out.min).skip(groups) {
             (*scale, *min) = (0.0, 0.0);
@@ -102,9 +104,24 @@ fn fifth_bits(high: [u8; 4], q: &mut [u8; 32]) {
     }
 }
 
+/// The f16 numbers at byte `at` of each block.
+#[inline(always)]
+fn halves_at<S: Simd, const N: usize>(
+    simd: S,
+    blocks: &[[u8; N]],
+    at: usize,
+    out: &mut [f32; GROUPS],
+) {
+    let mut bits = [0u16; GROUPS];
+    for (bits, block) in bits.iter_mut().zip(blocks) {
+        *bits = u16::from_le_bytes([block[at], block[at + 1]]);
+    }
+    simd.widen_halves(&bits, out);
+}
+
 macro_rules! legacy {
     ($(#[$doc:meta])* $name:ident, $bytes:literal, zero $zero:literal, wide $wide:literal,
-     |$b:ident, $q:ident| $quants:expr, |$s:ident| $min:expr) => {
+     |$b:ident, $q:ident| $quants:expr) => {
         $(#[$doc])*
         pub(super) struct $name;
         impl Format for $name {
@@ -115,15 +132,18 @@ macro_rules! legacy {
             const WIDE: bool = $wide;
 
             #[inline(always)]
-            fn unpack(bytes: &[u8], out: &mut Chunk) {
+            fn unpack<S: Simd>(simd: S, bytes: &[u8], out: &mut Chunk) {
                 let blocks = bytes.as_chunks::<$bytes>().0;
                 for ($b, $q) in blocks.iter().zip(out.q.as_chunks_mut::<32>().0) {
                     $quants;
                 }
-                for (($b, scale), min) in blocks.iter().zip(&mut out.scale).zip(&mut out.min) {
-                    let $s = half_at($b, 0);
-                    *scale = $s;
-                    *min = $min;
+                halves_at(simd, blocks, 0, &mut out.scale);
+                if Self::HAS_MIN {
+                    halves_at(simd, blocks, 2, &mut out.min);
+                } else {
+                    for (min, scale) in out.min.iter_mut().zip(&out.scale) {
+                        *min = -$zero as f32 * scale;
+                    }
                 }
             }
         }
@@ -132,26 +152,26 @@ macro_rules! legacy {
 
 legacy!(
     /// f16 scale, 16 bytes of nibbles.
-    Q4_0, 18, zero 8, wide false, |b, q| nibbles(&b[2..], q), |s| -8.0 * s
+    Q4_0, 18, zero 8, wide false, |b, q| nibbles(&b[2..], q)
 );
 legacy!(
     /// f16 scale, f16 min, 16 bytes of nibbles.
-    Q4_1, 20, zero 0, wide false, |b, q| nibbles(&b[4..], q), |s| half_at(b, 2)
+    Q4_1, 20, zero 0, wide false, |b, q| nibbles(&b[4..], q)
 );
 legacy!(
     /// f16 scale, 32 fifth bits, 16 bytes of nibbles.
     Q5_0, 22, zero 16, wide false,
-    |b, q| { nibbles(&b[6..], q); fifth_bits([b[2], b[3], b[4], b[5]], q) }, |s| -16.0 * s
+    |b, q| { nibbles(&b[6..], q); fifth_bits([b[2], b[3], b[4], b[5]], q) }
 );
 legacy!(
     /// f16 scale, f16 min, 32 fifth bits, 16 bytes of nibbles.
     Q5_1, 24, zero 0, wide false,
-    |b, q| { nibbles(&b[8..], q); fifth_bits([b[4], b[5], b[6], b[7]], q) }, |s| half_at(b, 2)
+    |b, q| { nibbles(&b[8..], q); fifth_bits([b[4], b[5], b[6], b[7]], q) }
 );
 legacy!(
     /// f16 scale, 32 signed bytes.
     Q8_0, 34, zero 128, wide true,
-    |b, q| { for (q, byte) in q.iter_mut().zip(&b[2..]) { *q = byte ^ 0x80; } }, |s| -128.0 * s
+    |b, q| { for (q, byte) in q.iter_mut().zip(&b[2..]) { *q = byte ^ 0x80; } }
 );
 
 /// 16 bytes of 4-bit (scale, min), 64 of 2-bit quants, f16 scale and min of these; groups of 16.
@@ -163,7 +183,7 @@ impl Format for Q2K {
     const ZERO: i32 = 0;
 
     #[inline(always)]
-    fn unpack(bytes: &[u8], out: &mut Chunk) {
+    fn unpack<S: Simd>(_: S, bytes: &[u8], out: &mut Chunk) {
         let Some(b) = bytes.first_chunk::<84>() else {
             return;
         };
@@ -185,7 +205,7 @@ impl Format for Q3K {
     const ZERO: i32 = 4;
 
     #[inline(always)]
-    fn unpack(bytes: &[u8], out: &mut Chunk) {
+    fn unpack<S: Simd>(_: S, bytes: &[u8], out: &mut Chunk) {
         let Some(b) = bytes.first_chunk::<110>() else {
             return;
         };
@@ -258,7 +278,7 @@ impl Format for Q4K {
     const ZERO: i32 = 0;
 
     #[inline(always)]
-    fn unpack(bytes: &[u8], out: &mut Chunk) {
+    fn unpack<S: Simd>(_: S, bytes: &[u8], out: &mut Chunk) {
         let Some(b) = bytes.first_chunk::<144>() else {
             return;
         };
@@ -276,7 +296,7 @@ impl Format for Q5K {
     const ZERO: i32 = 0;
 
     #[inline(always)]
-    fn unpack(bytes: &[u8], out: &mut Chunk) {
+    fn unpack<S: Simd>(_: S, bytes: &[u8], out: &mut Chunk) {
         let Some(b) = bytes.first_chunk::<176>() else {
             return;
         };
@@ -299,7 +319,7 @@ impl Format for Q6K {
     const ZERO: i32 = 32;
 
     #[inline(always)]
-    fn unpack(bytes: &[u8], out: &mut Chunk) {
+    fn unpack<S: Simd>(_: S, bytes: &[u8], out: &mut Chunk) {
         let Some(b) = bytes.first_chunk::<210>() else {
             return;
         };

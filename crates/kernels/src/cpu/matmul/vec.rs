@@ -45,9 +45,9 @@ impl<F: Format> Int8Rows<'_, F> {
         let mut acc = [[0f32; GROUPS]; TOKENS];
         for (i, bytes) in self.args.row(row).chunks(F::CHUNK_BYTES).enumerate() {
             if bytes.len() == F::CHUNK_BYTES {
-                F::unpack(bytes, chunk);
+                F::unpack(simd, bytes, chunk);
             } else {
-                F::unpack_rest(bytes, chunk);
+                F::unpack_rest(simd, bytes, chunk);
             }
             for (t, acc) in acc.iter_mut().enumerate().take(n) {
                 let p = self.prepared;
@@ -120,7 +120,7 @@ impl<F: Format> Kernel for ExactRows<'_, F> {
                 let tokens = TOKENS.min(self.args.t - first);
                 let mut acc = [[simd.splat(0.0); 2]; TOKENS];
                 for (i, bytes) in self.args.row(row).chunks(F::CHUNK_BYTES).enumerate() {
-                    dequantize::<S, F>(bytes, &mut chunk, &mut weights);
+                    dequantize::<S, F>(simd, bytes, &mut chunk, &mut weights);
                     for (t, acc) in acc.iter_mut().enumerate().take(tokens) {
                         let x = &self.args.token(first + t)[i * CHUNK..];
                         let len = x.len().min(CHUNK);
@@ -150,14 +150,15 @@ impl<F: Format> Kernel for ExactRows<'_, F> {
 /// The weights of a chunk as f32.
 #[inline(always)]
 pub(super) fn dequantize<S: Simd, F: Format>(
+    simd: S,
     bytes: &[u8],
     chunk: &mut Chunk,
     weights: &mut [f32; CHUNK],
 ) {
     if bytes.len() == F::CHUNK_BYTES {
-        F::unpack(bytes, chunk);
+        F::unpack(simd, bytes, chunk);
     } else {
-        F::unpack_rest(bytes, chunk);
+        F::unpack_rest(simd, bytes, chunk);
     }
     let groups = weights
         .chunks_exact_mut(F::GROUP)

@@ -61,6 +61,14 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `from` is valid for reading LANES u16 (any alignment).
     unsafe fn load_bhalf(self, from: *const u16) -> Self::F;
+    /// f16 bits to f32.
+    #[inline(always)]
+    fn widen_halves(self, bits: &[u16; GROUPS], out: &mut [f32; GROUPS]) {
+        for i in (0..GROUPS).step_by(Self::LANES) {
+            // SAFETY: LANES divides GROUPS at every level.
+            unsafe { self.store(out.as_mut_ptr().add(i), self.load_half(bits.as_ptr().add(i))) };
+        }
+    }
     /// Writes LANES numbers.
     ///
     /// # Safety
