@@ -1,0 +1,109 @@
+//! Triangular filters on the mel scale.
+//!
+//! Slaney's scale (Auditory Toolbox) is linear below 1 kHz and logarithmic above:
+//! ```text
+//! mel(f) = 3f / 200                         f < 1000 Hz
+//!          15 + 27·ln(f / 1000) / ln 6.4    otherwise
+//! ```
+//! The M + 2 corners lie evenly between mel(f_min) and mel(f_max); filter m rises from corner m to m + 1, falls to m + 2,
+//! and is scaled by 2 / (f[m + 2] − f[m]), which makes all areas equal (`norm="slaney"`).
+
+use crate::{Error, Result};
+
+/// A bank of filters over the bins of a power spectrum.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MelFilters {
+    bins: usize,
+    /// Of each filter, its first bin and the weights from there on.
+    filters: Vec<(usize, Vec<f64>)>,
+}
+
+impl MelFilters {
+    /// `mels` filters in Slaney's scale and norm, from `f_min` to `f_max` Hz, over the `n_fft / 2 + 1` bins of a signal
+    /// at `rate` Hz. Weights are rounded to f32, in which every implementation keeps them.
+    ///
+    /// # Errors
+    /// `InvalidInput` if `mels` is not in 1…1024, `n_fft` not in 2…65536, or the frequencies are not in order.
+    pub fn slaney(mels: usize, n_fft: usize, rate: u32, f_min: f64, f_max: f64) -> Result<Self> {
+        let in_order = f_min >= 0.0 && f_min < f_max && f_max.is_finite() && rate > 0;
+        if !(1..=1024).contains(&mels) || !(2..=65536).contains(&n_fft) || !in_order {
+            return Err(Error::invalid(format!(
+                "a mel bank has 1…1024 filters over 2…65536 points between two frequencies in order, \
+                 got {mels} over {n_fft} from {f_min} to {f_max} Hz at {rate} Hz"
+            )));
+        }
+        let (low, high) = (mel(f_min), mel(f_max));
+        let step = (high - low) / (mels + 1) as f64;
+        let corners: Vec<f64> = (0..mels + 2)
+            .map(|i| hertz(low + step * i as f64))
+            .collect();
+        let bins = n_fft / 2 + 1;
+        // The bins lie evenly up to half the rate in whole hertz.
+        let bin = f64::from(rate / 2) / (bins - 1) as f64;
+        let filters = corners.windows(3).map(|c| {
+            let norm = 2.0 / (c[2] - c[0]);
+            let weight = |k: usize| {
+                let f = k as f64 * bin;
+                let (up, down) = ((f - c[0]) / (c[1] - c[0]), (c[2] - f) / (c[2] - c[1]));
+                f64::from((up.min(down).max(0.0) * norm) as f32)
+            };
+            let start = (0..bins).find(|&k| weight(k) > 0.0).unwrap_or(bins);
+            (
+                start,
+                (start..bins).map(weight).take_while(|&w| w > 0.0).collect(),
+            )
+        });
+        Ok(MelFilters {
+            bins,
+            filters: filters.collect(),
+        })
+    }
+
+    /// How many filters there are.
+    pub fn mels(&self) -> usize {
+        self.filters.len()
+    }
+
+    /// How many bins they lie over.
+    pub fn bins(&self) -> usize {
+        self.bins
+    }
+
+    /// The bank as a dense `[M, bins]` matrix, row-major.
+    pub fn dense(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.mels() * self.bins];
+        for (row, (start, weights)) in out.chunks_exact_mut(self.bins).zip(&self.filters) {
+            row.iter_mut()
+                .skip(*start)
+                .zip(weights)
+                .for_each(|(o, &w)| *o = w as f32);
+        }
+        out
+    }
+
+    /// The energies of one frame: `bins` powers in, one value per filter out.
+    pub(crate) fn apply<'a>(&'a self, power: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
+        self.filters.iter().map(|(start, weights)| {
+            power
+                .iter()
+                .skip(*start)
+                .zip(weights)
+                .map(|(p, w)| p * w)
+                .sum()
+        })
+    }
+}
+
+fn mel(f: f64) -> f64 {
+    match f < 1000.0 {
+        true => 3.0 * f / 200.0,
+        false => 15.0 + (f / 1000.0).ln() * (27.0 / 6.4f64.ln()),
+    }
+}
+
+fn hertz(mel: f64) -> f64 {
+    match mel < 15.0 {
+        true => 200.0 * mel / 3.0,
+        false => 1000.0 * ((6.4f64.ln() / 27.0) * (mel - 15.0)).exp(),
+    }
+}

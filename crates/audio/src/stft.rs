@@ -1,0 +1,172 @@
+//! The short-time Fourier transform of centred, Hann-windowed frames, as power.
+//!
+//! ```text
+//! w[i]    = ½ − ½·cos(2πi / n)                              periodic Hann, i in 0…n−1
+//! P[t, k] = |Σ_i w[i] · x(t·hop + i − n/2) · e^(−2πi·ik/n)|²   k in 0…n/2
+//! ```
+//! Samples before the first and after the last are mirrored without repeating the edge (`torch.stft` with `center=True`,
+//! `pad_mode="reflect"`). The window and the windowed samples are rounded to f32, as torch has them; the transform itself is
+//! in f64, because another f32 one would add its own rounding to the reference's instead of equalling it.
+
+use crate::{Error, Result};
+use firelight_tensor::Tensor;
+use realfft::num_complex::Complex;
+use realfft::{RealFftPlanner, RealToComplex};
+use std::sync::Arc;
+
+/// A planned transform.
+#[derive(Clone)]
+pub struct Stft {
+    n_fft: usize,
+    hop: usize,
+    window: Arc<[f32]>,
+    plan: Arc<dyn RealToComplex<f64>>,
+}
+
+/// Buffers of one transform, to be used again.
+pub(crate) struct Scratch {
+    frame: Vec<f64>,
+    spectrum: Vec<Complex<f64>>,
+    work: Vec<Complex<f64>>,
+}
+
+impl Stft {
+    /// Frames of `n_fft` samples every `hop`.
+    ///
+    /// # Errors
+    /// `InvalidInput` unless `n_fft` is even and in 2…65536 and `hop` is in 1…`n_fft`.
+    pub fn new(n_fft: usize, hop: usize) -> Result<Self> {
+        if !n_fft.is_multiple_of(2) || !(2..=65536).contains(&n_fft) || !(1..=n_fft).contains(&hop)
+        {
+            return Err(Error::invalid(format!(
+                "n_fft is even and in 2…65536 and the hop in 1…n_fft, got {n_fft} and {hop}"
+            )));
+        }
+        // `torch.hann_window`: the angle in f32, which is what its last digits hang on.
+        let step = (2.0 * std::f64::consts::PI / n_fft as f64) as f32;
+        let hann = |i: usize| 0.5 - 0.5 * f64::from(i as f32 * step).cos() as f32;
+        Ok(Stft {
+            n_fft,
+            hop,
+            window: (0..n_fft).map(hann).collect(),
+            plan: RealFftPlanner::new().plan_fft_forward(n_fft),
+        })
+    }
+
+    /// Frequencies per frame: n_fft / 2 + 1.
+    pub fn bins(&self) -> usize {
+        self.n_fft / 2 + 1
+    }
+
+    /// Samples from one frame to the next.
+    pub fn hop(&self) -> usize {
+        self.hop
+    }
+
+    /// Samples in a frame.
+    pub fn n_fft(&self) -> usize {
+        self.n_fft
+    }
+
+    /// Frames of a signal of `samples` samples: 1 + samples / hop.
+    pub fn frames(&self, samples: usize) -> usize {
+        1 + samples / self.hop
+    }
+
+    /// The power spectrogram `[T, n_fft / 2 + 1]` f32 of mono samples.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there are no more than n_fft / 2 samples (nothing to mirror) or one is not finite.
+    pub fn power(&self, samples: &[f32]) -> Result<Tensor> {
+        check_finite(samples, 0)?;
+        self.check_length(samples.len())?;
+        let (frames, bins) = (self.frames(samples.len()), self.bins());
+        let mut scratch = self.scratch();
+        let mut power = vec![0.0; bins];
+        let mut values = Vec::with_capacity(frames * bins);
+        for t in 0..frames {
+            self.frame(samples, samples.len(), t, &mut scratch, &mut power);
+            values.extend(power.iter().map(|&p| p as f32));
+        }
+        Ok(Tensor::from_f32(&values, &[frames, bins])?)
+    }
+
+    pub(crate) fn check_length(&self, samples: usize) -> Result<()> {
+        if samples <= self.n_fft / 2 {
+            return Err(Error::invalid(format!(
+                "mirroring the ends takes more than n_fft / 2 = {} samples, got {samples}; pad the clip with zeros",
+                self.n_fft / 2
+            )));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn scratch(&self) -> Scratch {
+        Scratch {
+            frame: self.plan.make_input_vec(),
+            spectrum: self.plan.make_output_vec(),
+            work: self.plan.make_scratch_vec(),
+        }
+    }
+
+    /// The power of frame `t` of a signal of `length` samples that starts with `samples` and goes on with zeros.
+    pub(crate) fn frame(
+        &self,
+        samples: &[f32],
+        length: usize,
+        t: usize,
+        scratch: &mut Scratch,
+        power: &mut [f64],
+    ) {
+        let start = (t * self.hop) as isize - (self.n_fft / 2) as isize;
+        let end = start + self.n_fft as isize;
+        let last = length as isize - 1;
+        let inside = usize::try_from(start)
+            .ok()
+            .filter(|_| end <= samples.len() as isize);
+        match inside.and_then(|s| samples.get(s..s + self.n_fft)) {
+            Some(frame) => {
+                for ((o, &x), w) in scratch.frame.iter_mut().zip(frame).zip(&*self.window) {
+                    *o = f64::from(x * w);
+                }
+            }
+            None => {
+                for ((o, i), w) in scratch.frame.iter_mut().zip(start..).zip(&*self.window) {
+                    let i = if i < 0 { -i } else { i };
+                    let i = if i > last { 2 * last - i } else { i };
+                    let x = usize::try_from(i).ok().and_then(|i| samples.get(i));
+                    *o = f64::from(x.copied().unwrap_or(0.0) * w);
+                }
+            }
+        }
+        let Scratch {
+            frame,
+            spectrum,
+            work,
+        } = scratch;
+        // The buffers are the plan's own sizes, and a real transform of real input cannot fail otherwise.
+        let done = self.plan.process_with_scratch(frame, spectrum, work);
+        debug_assert!(done.is_ok());
+        for (p, c) in power.iter_mut().zip(spectrum.iter()) {
+            *p = c.norm_sqr();
+        }
+    }
+}
+
+impl std::fmt::Debug for Stft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stft({} samples every {})", self.n_fft, self.hop)
+    }
+}
+
+/// Refuses NaN and infinities; `before` samples came earlier.
+pub(crate) fn check_finite(samples: &[f32], before: usize) -> Result<()> {
+    match samples.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(Error::invalid(format!(
+            "samples are finite, but sample {} is {}",
+            before + at,
+            samples[at]
+        ))),
+    }
+}

@@ -1,0 +1,316 @@
+//! Whisper's front end: 16 kHz mono samples to log-mel features, whole or as they come.
+//!
+//! ```text
+//! P     = power spectrogram of the clip padded with zeros to the window (30 s), n_fft 400, hop 160, last frame dropped
+//! L     = log₁₀(max(mel · P, 10⁻¹⁰))
+//! out   = (max(L, max over all of L − 8) + 4) / 4
+//! ```
+//! The floor hangs on the loudest value of the **whole** window, so a stream cannot know a feature for good before the
+//! window is over: a louder sound to come lifts the floor under what has been. What a stream can do is to keep L, which
+//! does not change, and apply the floor when asked: [`WhisperStream::features`] gives at every moment what
+//! [`Whisper::features`] gives for the samples so far, to the bit.
+//!
+//! Source: `feature_extraction_whisper.py` of transformers 5 (torch path); OpenAI's `audio.py` computes the same.
+
+use crate::stft::check_finite;
+use crate::{Error, MelFilters, Result, Stft};
+use firelight_tensor::Tensor;
+use serde_json::Value;
+
+/// The front end of one Whisper model.
+#[derive(Clone, Debug)]
+pub struct Whisper {
+    stft: Stft,
+    filters: MelFilters,
+    rate: u32,
+    /// Samples of the window that the model looks at.
+    window: usize,
+}
+
+impl Whisper {
+    /// The front end with `mels` filters and a window of 30 s: 80 up to large-v2, 128 from large-v3 on.
+    ///
+    /// # Errors
+    /// `InvalidInput` if `mels` is not in 1…1024.
+    pub fn new(mels: usize) -> Result<Self> {
+        Self::with(mels, 400, 160, 16_000, 30)
+    }
+
+    fn with(mels: usize, n_fft: usize, hop: usize, rate: u32, seconds: u64) -> Result<Self> {
+        let window = seconds * u64::from(rate);
+        // A window of ten minutes at 48 kHz is more than any model has.
+        let max = 600 * 48_000;
+        if window > max {
+            return Err(Error::Limit {
+                what: "samples in a Whisper window",
+                max,
+                got: window,
+            });
+        }
+        let stft = Stft::new(n_fft, hop)?;
+        stft.check_length(window as usize)?;
+        Ok(Whisper {
+            filters: MelFilters::slaney(mels, n_fft, rate, 0.0, 8000.0)?,
+            stft,
+            rate,
+            window: window as usize,
+        })
+    }
+
+    /// The front end of a `preprocessor_config.json` (or of the `feature_extractor` part of a `processor_config.json`).
+    ///
+    /// # Errors
+    /// `Malformed` if the text is not JSON, `Unsupported` for another class or a setting that is not served (dither,
+    /// normalisation of the samples, padding with anything but zeros), `InvalidInput` and `Limit` for values out of range.
+    pub fn from_config(json: &str) -> Result<Self> {
+        let value: Value = serde_json::from_str(json)
+            .map_err(|e| Error::malformed("preprocessor_config.json", 0, e.to_string()))?;
+        let file = value.get("feature_extractor").unwrap_or(&value);
+        if !file.is_object() {
+            return Err(Error::invalid(
+                "a preprocessor configuration is a JSON object",
+            ));
+        }
+        let get = |key: &str| file.get(key).filter(|v| !v.is_null());
+        let number = |key: &str, default: u64| {
+            get(key).map_or(Ok(default), |v| {
+                v.as_u64()
+                    .filter(|&n| (1..=1 << 24).contains(&n))
+                    .ok_or_else(|| {
+                        Error::invalid(format!("{key} is a whole number of at least 1, got {v}"))
+                    })
+            })
+        };
+        if let Some(class) = get("feature_extractor_type")
+            && class != "WhisperFeatureExtractor"
+        {
+            return Err(Error::unsupported(format!(
+                "feature extractor {class}; WhisperFeatureExtractor is served"
+            )));
+        }
+        for key in ["dither", "padding_value"] {
+            if let Some(v) = get(key)
+                && v.as_f64() != Some(0.0)
+            {
+                return Err(Error::unsupported(format!("{key} = {v}; 0 is served")));
+            }
+        }
+        if let Some(v) = get("do_normalize")
+            && v.as_bool() != Some(false)
+        {
+            return Err(Error::unsupported("do_normalize = true"));
+        }
+        Self::with(
+            number("feature_size", 80)? as usize,
+            number("n_fft", 400)? as usize,
+            number("hop_length", 160)? as usize,
+            number("sampling_rate", 16_000)? as u32,
+            number("chunk_length", 30)?,
+        )
+    }
+
+    /// The sample rate that the samples must have, Hz.
+    pub fn rate(&self) -> u32 {
+        self.rate
+    }
+
+    /// Filters, `M`.
+    pub fn mels(&self) -> usize {
+        self.filters.mels()
+    }
+
+    /// Samples in the window.
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
+    /// Frames of the window, `T`.
+    pub fn frames(&self) -> usize {
+        self.window / self.stft.hop()
+    }
+
+    /// The features `[M, T]` of a clip of at most the window, which zeros fill up. An empty clip is silence.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a sample is not finite, `Limit` if the clip is longer than the window (the reference would
+    /// drop the rest without a word): cut it, or take [`Whisper::features_whole`].
+    pub fn features(&self, samples: &[f32]) -> Result<Tensor> {
+        let mut stream = self.stream();
+        stream.push(samples)?;
+        stream.features()
+    }
+
+    /// The features `[B, M, T]` of clips of at most the window.
+    ///
+    /// # Errors
+    /// As [`Whisper::features`]; `InvalidInput` if there is no clip.
+    pub fn batch(&self, clips: &[&[f32]]) -> Result<Tensor> {
+        if clips.is_empty() {
+            return Err(Error::invalid("a batch has at least one clip"));
+        }
+        let mut values = Vec::with_capacity(clips.len() * self.mels() * self.frames());
+        for clip in clips {
+            let mut stream = self.stream();
+            stream.push(clip)?;
+            stream.write(&mut values);
+        }
+        Ok(Tensor::from_f32(
+            &values,
+            &[clips.len(), self.mels(), self.frames()],
+        )?)
+    }
+
+    /// The features `[M, samples / hop]` of a clip of any length as it is, without padding: one floor for all of it
+    /// (the reference with `truncation=False`).
+    ///
+    /// # Errors
+    /// `InvalidInput` if there are no more than n_fft / 2 samples or one is not finite.
+    pub fn features_whole(&self, samples: &[f32]) -> Result<Tensor> {
+        check_finite(samples, 0)?;
+        self.stft.check_length(samples.len())?;
+        let frames = samples.len() / self.stft.hop();
+        let mut logs = Vec::with_capacity(frames * self.mels());
+        self.logs(samples, samples.len(), 0..frames, &mut logs);
+        let mut values = Vec::with_capacity(logs.len());
+        self.floor(&logs, frames, &mut values);
+        Ok(Tensor::from_f32(&values, &[self.mels(), frames])?)
+    }
+
+    /// A stream over one window.
+    pub fn stream(&self) -> WhisperStream<'_> {
+        WhisperStream {
+            front: self,
+            samples: Vec::new(),
+            logs: Vec::new(),
+        }
+    }
+
+    /// Appends L of `frames` to `logs`, frame by frame.
+    fn logs(
+        &self,
+        samples: &[f32],
+        length: usize,
+        frames: std::ops::Range<usize>,
+        logs: &mut Vec<f32>,
+    ) {
+        let (mut scratch, mut power) = (self.stft.scratch(), vec![0.0; self.stft.bins()]);
+        // A frame that begins after the last sample is silent, unless the end mirrors samples into it.
+        let reach = self.stft.n_fft() / 2;
+        let silent = (samples.len() + reach).div_ceil(self.stft.hop());
+        let mirrors = length.saturating_sub(samples.len()) <= 2 * reach;
+        for t in frames {
+            if t >= silent && !mirrors {
+                logs.extend(std::iter::repeat_n(FLOOR.log10() as f32, self.mels()));
+                continue;
+            }
+            self.stft
+                .frame(samples, length, t, &mut scratch, &mut power);
+            logs.extend(
+                self.filters
+                    .apply(&power)
+                    .map(|e| e.max(FLOOR).log10() as f32),
+            );
+        }
+    }
+
+    /// Appends the features `[M, frames]` that L `[frames, M]` gives.
+    fn floor(&self, logs: &[f32], frames: usize, out: &mut Vec<f32>) {
+        let floor = logs.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v)) - 8.0;
+        let mels = self.mels();
+        for m in 0..mels {
+            out.extend((0..frames).map(|t| (logs[t * mels + m].max(floor) + 4.0) / 4.0));
+        }
+    }
+}
+
+/// The least energy whose logarithm is taken.
+const FLOOR: f64 = 1e-10;
+
+/// One window of samples as they come.
+#[derive(Clone, Debug)]
+pub struct WhisperStream<'a> {
+    front: &'a Whisper,
+    samples: Vec<f32>,
+    /// L of the frames that no later sample changes, `[t, M]`.
+    logs: Vec<f32>,
+}
+
+impl WhisperStream<'_> {
+    /// Takes samples; the frames that they complete are computed now.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a sample is not finite, `Limit` if they exceed the window (see [`WhisperStream::room`]).
+    /// Nothing is taken then.
+    pub fn push(&mut self, samples: &[f32]) -> Result<()> {
+        check_finite(samples, self.samples.len())?;
+        if samples.len() > self.room() {
+            return Err(Error::Limit {
+                what: "samples in a Whisper window",
+                max: self.front.window as u64,
+                got: (self.samples.len() + samples.len()) as u64,
+            });
+        }
+        self.samples.extend_from_slice(samples);
+        let done = self.ready_frames();
+        let ready = self.complete();
+        if ready > done {
+            self.front.logs(
+                &self.samples,
+                self.front.window,
+                done..ready,
+                &mut self.logs,
+            );
+        }
+        Ok(())
+    }
+
+    /// Samples that the window still takes.
+    pub fn room(&self) -> usize {
+        self.front.window - self.samples.len()
+    }
+
+    /// Frames computed for good (but for the floor).
+    pub fn ready_frames(&self) -> usize {
+        self.logs.len() / self.front.mels()
+    }
+
+    /// The features `[M, T]` of the window: the samples so far, and silence after them.
+    ///
+    /// # Errors
+    /// `Tensor` if the memory is not to be had.
+    pub fn features(&self) -> Result<Tensor> {
+        let mut values = Vec::with_capacity(self.front.mels() * self.front.frames());
+        self.write(&mut values);
+        Ok(Tensor::from_f32(
+            &values,
+            &[self.front.mels(), self.front.frames()],
+        )?)
+    }
+
+    /// Forgets the samples; the memory is kept for the next window.
+    pub fn clear(&mut self) {
+        self.samples.clear();
+        self.logs.clear();
+    }
+
+    fn write(&self, out: &mut Vec<f32>) {
+        let frames = self.front.frames();
+        let mut logs = self.logs.clone();
+        self.front.logs(
+            &self.samples,
+            self.front.window,
+            self.ready_frames()..frames,
+            &mut logs,
+        );
+        self.front.floor(&logs, frames, out);
+    }
+
+    /// Frames whose samples are all there: the first one also mirrors n_fft / 2 + 1 samples.
+    fn complete(&self) -> usize {
+        let (have, reach) = (self.samples.len(), self.front.stft.n_fft() / 2);
+        if have <= reach {
+            return 0;
+        }
+        ((have - reach) / self.front.stft.hop() + 1).min(self.front.frames())
+    }
+}

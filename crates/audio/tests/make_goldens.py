@@ -1,0 +1,143 @@
+"""Makes tests/data from the reference implementations. Run it from this folder, with
+
+    pip install torch==2.15.0 transformers==5.23.0 numpy soundfile
+
+The clip is ours (tones, sweeps, noise bursts and silence from a fixed seed), so no recording of anyone is kept here.
+"""
+import io
+import json
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+DATA = Path(__file__).parent / "data"
+RATE = 16000
+
+
+def clip(seconds, rate=RATE, seed=7):
+    """int16 mono: a sweep, harmonics with vibrato, noise bursts, a silent gap, a quiet tail."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(int(seconds * rate)) / rate
+    f0 = 140 + 15 * np.sin(2 * np.pi * 5 * t)
+    voice = sum(np.sin(2 * np.pi * k * np.cumsum(f0) / rate) / k for k in range(1, 12))
+    sweep = np.sin(2 * np.pi * (100 * t + (rate / 2 - 200) / (2 * seconds) * t**2))
+    noise = rng.standard_normal(t.size) * (np.sin(2 * np.pi * 3 * t) > 0.7)
+    x = 0.25 * voice + 0.2 * sweep + 0.15 * noise
+    x[int(0.40 * t.size) : int(0.50 * t.size)] = 0
+    x[int(0.85 * t.size) :] *= 0.002
+    return np.clip(x / np.abs(x).max() * 30000, -32768, 32767).astype(np.int16)
+
+
+def crc(a):
+    return f"{zlib.crc32(np.ascontiguousarray(a, dtype=np.float32).tobytes()):08x}"
+
+
+def exact_transform(fe, x):
+    """The class's torch path with the Fourier transform and all that follows in f64: what its f32 transform rounds away."""
+    import torch
+    window = torch.hann_window(fe.n_fft).numpy()
+    padded = np.pad(x, fe.n_fft // 2, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, fe.n_fft)[:: fe.hop_length][:-1] * window
+    power = np.abs(np.fft.rfft(frames.astype(np.float64))) ** 2
+    logs = np.log10(np.maximum(fe.mel_filters.astype(np.float32).astype(np.float64).T @ power.T, 1e-10))
+    return (np.maximum(logs, logs.max() - 8) + 4) / 4
+
+
+def whisper_cases():
+    import torch
+    from transformers import WhisperFeatureExtractor
+    torch.set_num_threads(1)
+    x = clip(2)
+    soundfile.write(DATA / "clip.wav", x, RATE, subtype="PCM_16")
+    x = x.astype(np.float32) / 32768
+    cases = [
+        # name, mels, window in seconds, samples of the clip, padded to the window
+        ("80 bands, 30 s", 80, 30, (0, 32000), True), ("128 bands, 30 s", 128, 30, (0, 32000), True), ("odd length", 80, 5, (1000, 13345), True),
+        ("full window", 80, 2, (0, 32000), True), ("all but the last 100 samples", 80, 2, (0, 31900), True), ("all but the last 300 samples", 128, 2, (0, 31700), True),
+        ("one sample", 80, 2, (5000, 5001), True), ("150 samples", 80, 2, (5000, 5150), True), ("silence", 80, 2, (14000, 15000), True),
+        ("whole", 80, 30, (0, 32000), False), ("whole, odd", 128, 30, (700, 7031), False), ("whole, shortest", 80, 30, (700, 901), False),
+    ]
+    out, blob = [], b""   # per case the columns of the reference, then those with an exact transform
+    for name, mels, window, (a, b), padded in cases:
+        fe = WhisperFeatureExtractor(feature_size=mels, chunk_length=window)
+        kw = {} if padded else {"padding": False, "truncation": False}
+        f = fe(x[a:b], sampling_rate=RATE, return_tensors="np", **kw)["input_features"][0].astype(np.float32)
+        exact = exact_transform(fe, np.pad(x[a:b], (0, window * RATE - (b - a))) if padded else x[a:b])
+        real = -(-(b - a) // 160) + 2
+        columns = sorted({int(c) for c in np.linspace(0, min(real, f.shape[1]) - 1, 12)} | {max(f.shape[1] - 2, 0), f.shape[1] - 1})
+        out.append({"name": name, "mels": mels, "window": window, "samples": [a, b], "padded": padded, "shape": list(f.shape), "columns": columns, "at": len(blob) // 4,
+                    "mean": float(f.mean(dtype=np.float64)), "rounding": float(np.abs(f - exact).max())})
+        for path in (f, exact.astype(np.float32)):
+            blob += np.ascontiguousarray(path[:, columns]).tobytes()
+    (DATA / "whisper.json").write_text("[\n" + ",\n".join(map(json.dumps, out)) + "\n]\n")
+    (DATA / "whisper.f32").write_bytes(blob)
+    fb = WhisperFeatureExtractor(feature_size=80).mel_filters.T.astype(np.float32), WhisperFeatureExtractor(feature_size=128).mel_filters.T.astype(np.float32)
+    (DATA / "mel.json").write_text(json.dumps([{"mels": f.shape[0], "sums": [float(v) for v in f.sum(1, dtype=np.float64)]} for f in fb]) + "\n")
+    return [(o["name"], o["rounding"]) for o in out]
+
+
+def decode_cases():
+    folder = DATA / "decode"
+    folder.mkdir(exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    lines = ["# file rate channels samples crc32(mono f32)   lossy: 0 and the samples lie beside it as .f32"]
+
+    def put(name, data, mono, rate, channels, exact=True):
+        (folder / name).write_bytes(data)
+        mono = np.asarray(mono, np.float32)
+        if not exact:
+            (folder / f"{name}.f32").write_bytes(mono.tobytes())
+        lines.append(f"{name} {rate} {channels} {mono.size} {crc(mono) if exact else 0}")
+
+    def mean(frames):
+        frames = np.asarray(frames, np.float32).reshape(len(frames), -1)
+        total = frames[:, 0].copy()
+        for c in range(1, frames.shape[1]):
+            total += frames[:, c]
+        return total / np.float32(frames.shape[1]) if frames.shape[1] > 1 else total
+
+    def via_sndfile(name, x, rate, kind, subtype, exact=True, **kw):
+        out = io.BytesIO()
+        soundfile.write(out, x, rate, format=kind, subtype=subtype, **kw)
+        back, _ = soundfile.read(io.BytesIO(out.getvalue()), dtype="float32", always_2d=True)
+        put(name, out.getvalue(), mean(back), rate, back.shape[1], exact)
+
+    x = clip(0.05, seed=3).astype(np.float64) / 32768
+    stereo = np.stack([x, np.roll(x, 11) * 0.5], 1)
+    for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"):
+        via_sndfile(f"{subtype.lower()}.wav", x, RATE, "WAV", subtype)
+    via_sndfile("stereo.wav", stereo, 44100, "WAV", "PCM_16")
+    via_sndfile("extensible_7.wav", np.stack([np.roll(x, 5 * i) * 0.8**i for i in range(7)], 1)[:300], 48000, "WAVEX", "PCM_24")
+    via_sndfile("ulaw_8k.wav", x, 8000, "WAV", "ULAW")
+    via_sndfile("loud.wav", x * 3, RATE, "WAV", "FLOAT")
+    via_sndfile("mono.flac", x, RATE, "FLAC", "PCM_16")
+    via_sndfile("stereo_24.flac", stereo, 44100, "FLAC", "PCM_24")
+    long = clip(0.4, rate=44100, seed=4).astype(np.float64) / 32768
+    via_sndfile("stereo.mp3", np.stack([long, long[::-1]], 1)[:4000], 44100, "MP3", "MPEG_LAYER_III", exact=False)
+    via_sndfile("mono.ogg", long[:4000], 44100, "OGG", "VORBIS", exact=False)
+    # Lengths left open, as recorders that write to a pipe leave them.
+    wav = (folder / "pcm_16.wav").read_bytes()
+    at = wav.index(b"data") + 4
+    for name, riff, data in (("open_ends.wav", 0xFFFFFFFF, 0xFFFFFFFF), ("open_zeros.wav", 0, 0)):
+        put(name, wav[:4] + struct.pack("<I", riff) + wav[8:at] + struct.pack("<I", data) + wav[at + 4 :], x_of(wav), RATE, 1)
+    # Chunks before and after the samples, one of odd length.
+    extra = b"junk" + struct.pack("<I", 3) + b"abc\0"
+    body = wav[12 : 12 + 24] + extra + wav[at - 4 :] + b"LIST" + struct.pack("<I", 4) + b"INFO"
+    put("chunks.wav", b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body, x_of(wav), RATE, 1)
+    (DATA / "decode.txt").write_text("\n".join(lines) + "\n")
+    return len(lines) - 1
+
+
+def x_of(wav):
+    return soundfile.read(io.BytesIO(wav), dtype="float32")[0]
+
+
+if __name__ == "__main__":
+    DATA.mkdir(exist_ok=True)
+    for part in sys.argv[1:] or ["whisper", "decode"]:
+        print(part, globals()[part + "_cases"]())
