@@ -139,7 +139,8 @@ impl Prepared {
         &self.scale.get()[t * self.groups..][..self.groups]
     }
 
-    /// Of each group of token `t`: scale · Σ q.
+    /// Of each group of token `t`: what the weights' minimum is multiplied with, scale · Σ q; for formats with a zero point what
+    /// their scale is, scale · -ZERO · Σ q.
     #[inline(always)]
     pub(super) fn sum(&self, t: usize) -> &[f32] {
         &self.sum.get()[t * self.groups..][..self.groups]
@@ -191,8 +192,9 @@ impl Kernel for Quantize<'_> {
                 scale.fill(d);
                 let sums = if per_block == 1 { [sums[0] + sums[1], 0] } else { sums };
                 for ((sum, begin), whole) in sum.iter_mut().zip(begin).zip(sums) {
-                    *sum = d * whole as f32;
                     *begin = -self.zero * whole;
+                    let factor = if self.zero == 0 { whole } else { *begin };
+                    *sum = d * factor as f32;
                 }
             }
         }

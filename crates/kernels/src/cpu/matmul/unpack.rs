@@ -2,8 +2,10 @@
 //!
 //! Every format is `w = scale[g] · u + min[g]` with an unsigned `u` of 2 to 8 bits and one `(scale, min)` per group `g` of
 //! 16 or 32 consecutive weights; formats without a minimum have a zero point instead: `min[g] = -ZERO · scale[g]`.
-//! The loops below are plain Rust without branches, inlined into one copy per instruction set and vectorised there by the
-//! compiler. Layouts: the block structs of ggml (`ggml-common.h`), as GGUF files store them.
+//! A format is written once, in the byte-vector operations of [`Simd`], and compiled per instruction set. Its quants come out in
+//! vectors of 32 consecutive weights, which a [`Sink`] takes: it multiplies them at once or stores them.
+//!
+//! Layouts: the block structs of ggml (`ggml-common.h`), as GGUF files store them.
 
 use super::simd::Simd;
 
@@ -13,15 +15,18 @@ pub(super) const CHUNK: usize = 256;
 /// Groups of a chunk for the formats with groups of 16; those with 32 use the first half.
 pub(super) const GROUPS: usize = 16;
 
+/// A number for each group of a chunk; 0 for groups that it does not have.
+pub(super) type Groups = [f32; GROUPS];
+
 /// 256 weights in canonical form. A chunk at the end of a row may be shorter: the groups beyond it have scale and min 0.
 #[repr(C, align(64))]
 pub(super) struct Chunk {
     /// The unsigned quants, in the order of the row.
     pub(super) q: [u8; CHUNK],
     /// The factor of each group.
-    pub(super) scale: [f32; GROUPS],
+    pub(super) scale: Groups,
     /// What is added in each group.
-    pub(super) min: [f32; GROUPS],
+    pub(super) min: Groups,
 }
 
 impl Chunk {
@@ -32,6 +37,12 @@ impl Chunk {
             min: [0.0; GROUPS],
         }
     }
+}
+
+/// Takes the quants of a chunk, 32 weights at a time.
+pub(super) trait Sink<S: Simd> {
+    /// Weights `32 · i ..` of the chunk.
+    fn take(&mut self, simd: S, i: usize, q: S::B);
 }
 
 /// A block format.
@@ -47,21 +58,49 @@ pub(super) trait Format {
     /// The quants use all 8 bits, so that products with 8-bit activations do not fit pairwise in 16 bits.
     const WIDE: bool = false;
 
-    /// Unpacks `bytes` (whole blocks, one chunk or the shorter rest of a row).
-    fn unpack<S: Simd>(simd: S, bytes: &[u8], out: &mut Chunk);
+    /// The scale and, if [`Format::HAS_MIN`], the minimum of each group in `bytes` (whole blocks: one chunk, or the shorter
+    /// rest of a row, whose missing groups get 0).
+    fn scales<S: Simd>(simd: S, bytes: &[u8], scale: &mut Groups, min: &mut Groups);
+
+    /// The quants in `bytes`.
+    fn quants<S: Simd>(simd: S, bytes: &[u8], sink: &mut impl Sink<S>);
 
     /// Bytes of a full chunk.
     const CHUNK_BYTES: usize = CHUNK / Self::BLOCK * Self::BYTES;
     /// The format stores minima.
     const HAS_MIN: bool = Self::ZERO == 0;
 
-    /// [`Format::unpack`], then zeroes the groups beyond the end of the row.
+    /// Scales and minima, those of formats with a zero point too.
     #[inline(always)]
-    fn unpack_rest<S: Simd>(simd: S, bytes: &[u8], out: &mut Chunk) {
-        Self::unpack(simd, bytes, out);
-        let groups = bytes.len() / Self::BYTES * Self::BLOCK / Self::GROUP;
-        for (scale, min) in out.scale.iter_mut().zip(&mut out.min).skip(groups) {
-            (*scale, *min) = (0.0, 0.0);
+    fn scales_and_mins<S: Simd>(simd: S, bytes: &[u8], scale: &mut Groups, min: &mut Groups) {
+        Self::scales(simd, bytes, scale, min);
+        if !Self::HAS_MIN {
+            let zero = simd.splat(-Self::ZERO as f32);
+            for i in (0..GROUPS).step_by(S::LANES) {
+                // SAFETY: LANES divides GROUPS at every level.
+                unsafe {
+                    let scale = simd.load(scale.as_ptr().add(i));
+                    simd.store(min.as_mut_ptr().add(i), simd.mul(zero, scale));
+                }
+            }
+        }
+    }
+
+    /// All of a chunk, stored.
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, bytes: &[u8], out: &mut Chunk) {
+        Self::scales_and_mins(simd, bytes, &mut out.scale, &mut out.min);
+        Self::quants(simd, bytes, &mut Store(&mut out.q));
+    }
+}
+
+struct Store<'a>(&'a mut [u8; CHUNK]);
+
+impl<S: Simd> Sink<S> for Store<'_> {
+    #[inline(always)]
+    fn take(&mut self, simd: S, i: usize, q: S::B) {
+        if let Some(to) = self.0.as_chunks_mut::<32>().0.get_mut(i) {
+            simd.store_bytes(to, q);
         }
     }
 }
@@ -87,31 +126,9 @@ fn half_at<const N: usize>(block: &[u8; N], at: usize) -> f32 {
     half_to_f32(u16::from_le_bytes([block[at], block[at + 1]]))
 }
 
-/// The low nibbles of 16 bytes, then the high ones: the order of the legacy 4- and 5-bit formats.
+/// The f16 numbers at byte `at` of each block, 0 for those beyond the last.
 #[inline(always)]
-fn nibbles(qs: &[u8], q: &mut [u8; 32]) {
-    for (j, byte) in qs.iter().take(16).enumerate() {
-        q[j] = byte & 15;
-        q[j + 16] = byte >> 4;
-    }
-}
-
-/// Adds bit `j` of `high` to quant `j` as its bit 4.
-#[inline(always)]
-fn fifth_bits(high: [u8; 4], q: &mut [u8; 32]) {
-    for (j, q) in q.iter_mut().enumerate() {
-        *q |= u8::from(high[j / 8] & (1 << (j % 8)) != 0) << 4;
-    }
-}
-
-/// The f16 numbers at byte `at` of each block.
-#[inline(always)]
-fn halves_at<S: Simd, const N: usize>(
-    simd: S,
-    blocks: &[[u8; N]],
-    at: usize,
-    out: &mut [f32; GROUPS],
-) {
+fn halves_at<S: Simd, const N: usize>(simd: S, blocks: &[[u8; N]], at: usize, out: &mut Groups) {
     let mut bits = [0u16; GROUPS];
     for (bits, block) in bits.iter_mut().zip(blocks) {
         *bits = u16::from_le_bytes([block[at], block[at + 1]]);
@@ -119,9 +136,16 @@ fn halves_at<S: Simd, const N: usize>(
     simd.widen_halves(&bits, out);
 }
 
+/// 16 bytes of a block from `at` on.
+#[inline(always)]
+fn run<const N: usize, const LEN: usize>(block: &[u8; N], at: usize) -> &[u8; LEN] {
+    // Both sizes are constants of the formats: the check is gone when this is compiled.
+    block[at..].first_chunk().unwrap_or(&[0; LEN])
+}
+
 macro_rules! legacy {
     ($(#[$doc:meta])* $name:ident, $bytes:literal, zero $zero:literal, wide $wide:literal,
-     |$b:ident, $q:ident| $quants:expr) => {
+     |$simd:ident, $b:ident| $quants:expr) => {
         $(#[$doc])*
         pub(super) struct $name;
         impl Format for $name {
@@ -132,18 +156,19 @@ macro_rules! legacy {
             const WIDE: bool = $wide;
 
             #[inline(always)]
-            fn unpack<S: Simd>(simd: S, bytes: &[u8], out: &mut Chunk) {
+            fn scales<S: Simd>(simd: S, bytes: &[u8], scale: &mut Groups, min: &mut Groups) {
                 let blocks = bytes.as_chunks::<$bytes>().0;
-                for ($b, $q) in blocks.iter().zip(out.q.as_chunks_mut::<32>().0) {
-                    $quants;
-                }
-                halves_at(simd, blocks, 0, &mut out.scale);
+                halves_at(simd, blocks, 0, scale);
                 if Self::HAS_MIN {
-                    halves_at(simd, blocks, 2, &mut out.min);
-                } else {
-                    for (min, scale) in out.min.iter_mut().zip(&out.scale) {
-                        *min = -$zero as f32 * scale;
-                    }
+                    halves_at(simd, blocks, 2, min);
+                }
+            }
+
+            #[inline(always)]
+            fn quants<S: Simd>($simd: S, bytes: &[u8], sink: &mut impl Sink<S>) {
+                for (i, $b) in bytes.as_chunks::<$bytes>().0.iter().enumerate() {
+                    let q = $quants;
+                    sink.take($simd, i, q);
                 }
             }
         }
@@ -152,27 +177,56 @@ macro_rules! legacy {
 
 legacy!(
     /// f16 scale, 16 bytes of nibbles.
-    Q4_0, 18, zero 8, wide false, |b, q| nibbles(&b[2..], q)
+    Q4_0, 18, zero 8, wide false, |simd, b| simd.nibbles(run(b, 2))
 );
 legacy!(
     /// f16 scale, f16 min, 16 bytes of nibbles.
-    Q4_1, 20, zero 0, wide false, |b, q| nibbles(&b[4..], q)
+    Q4_1, 20, zero 0, wide false, |simd, b| simd.nibbles(run(b, 4))
 );
 legacy!(
     /// f16 scale, 32 fifth bits, 16 bytes of nibbles.
-    Q5_0, 22, zero 16, wide false,
-    |b, q| { nibbles(&b[6..], q); fifth_bits([b[2], b[3], b[4], b[5]], q) }
+    Q5_0, 22, zero 16, wide false, |simd, b| {
+        simd.or(simd.nibbles(run(b, 6)), simd.fifth_bits(u32::from_le_bytes(*run(b, 2))))
+    }
 );
 legacy!(
     /// f16 scale, f16 min, 32 fifth bits, 16 bytes of nibbles.
-    Q5_1, 24, zero 0, wide false,
-    |b, q| { nibbles(&b[8..], q); fifth_bits([b[4], b[5], b[6], b[7]], q) }
+    Q5_1, 24, zero 0, wide false, |simd, b| {
+        simd.or(simd.nibbles(run(b, 8)), simd.fifth_bits(u32::from_le_bytes(*run(b, 4))))
+    }
 );
 legacy!(
     /// f16 scale, 32 signed bytes.
-    Q8_0, 34, zero 128, wide true,
-    |b, q| { for (q, byte) in q.iter_mut().zip(&b[2..]) { *q = byte ^ 0x80; } }
+    Q8_0, 34, zero 128, wide true, |simd, b| simd.xor(simd.load_bytes(run(b, 2)), 0x80)
 );
+
+/// `d · factors`, for each group.
+#[inline(always)]
+fn scaled<S: Simd>(simd: S, d: f32, factors: &[i8; GROUPS], out: &mut Groups) {
+    simd.widen_bytes(factors, out);
+    for i in (0..GROUPS).step_by(S::LANES) {
+        // SAFETY: LANES divides GROUPS at every level.
+        unsafe {
+            let at = out.as_mut_ptr().add(i);
+            simd.store(at, simd.mul(simd.load(at), simd.splat(d)));
+        }
+    }
+}
+
+/// Four 32-bit words as the 16 bytes of factors.
+#[inline(always)]
+fn factors(words: [u32; 4]) -> [i8; GROUPS] {
+    let mut out = [0; GROUPS];
+    for (out, word) in out.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+        *out = word.to_le_bytes().map(|byte| byte as i8);
+    }
+    out
+}
+
+#[inline(always)]
+fn word<const N: usize>(block: &[u8; N], at: usize) -> u32 {
+    u32::from_le_bytes(*run(block, at))
+}
 
 /// 16 bytes of 4-bit (scale, min), 64 of 2-bit quants, f16 scale and min of these; groups of 16.
 pub(super) struct Q2K;
@@ -183,20 +237,27 @@ impl Format for Q2K {
     const ZERO: i32 = 0;
 
     #[inline(always)]
-    fn unpack<S: Simd>(_: S, bytes: &[u8], out: &mut Chunk) {
-        let Some(b) = bytes.first_chunk::<84>() else {
-            return;
-        };
-        two_bits(&b[16..80], &mut out.q);
-        let (d, dmin) = (half_at(b, 80), half_at(b, 82));
-        for g in 0..16 {
-            out.scale[g] = d * f32::from(b[g] & 15);
-            out.min[g] = -dmin * f32::from(b[g] >> 4);
+    fn scales<S: Simd>(simd: S, bytes: &[u8], scale: &mut Groups, min: &mut Groups) {
+        let Some(b) = bytes.first_chunk::<84>() else { return };
+        let pairs = [word(b, 0), word(b, 4), word(b, 8), word(b, 12)];
+        scaled(simd, half_at(b, 80), &factors(pairs.map(|w| w & 0x0f0f_0f0f)), scale);
+        scaled(simd, -half_at(b, 82), &factors(pairs.map(|w| w >> 4 & 0x0f0f_0f0f)), min);
+    }
+
+    #[inline(always)]
+    fn quants<S: Simd>(simd: S, bytes: &[u8], sink: &mut impl Sink<S>) {
+        let Some(b) = bytes.first_chunk::<84>() else { return };
+        for half in 0..2 {
+            let q = simd.load_bytes(run(b, 16 + 32 * half));
+            for i in 0..4 {
+                sink.take(simd, 4 * half + i, simd.extract(q, 2 * i as i32, 3));
+            }
         }
     }
 }
 
-/// 32 bytes of third bits, 64 of 2-bit quants, 16 6-bit scales in 12 bytes, f16 scale of these; groups of 16.
+/// 32 bytes of third bits, 64 of 2-bit quants, 16 6-bit scales in 12 bytes, f16 scale of these; groups of 16. Bit `j` of a byte
+/// of third bits belongs to the `j`-th run of 32 weights.
 pub(super) struct Q3K;
 impl Format for Q3K {
     const BLOCK: usize = 256;
@@ -205,42 +266,29 @@ impl Format for Q3K {
     const ZERO: i32 = 4;
 
     #[inline(always)]
-    fn unpack<S: Simd>(_: S, bytes: &[u8], out: &mut Chunk) {
-        let Some(b) = bytes.first_chunk::<110>() else {
-            return;
+    fn scales<S: Simd>(simd: S, bytes: &[u8], scale: &mut Groups, _: &mut Groups) {
+        let Some(b) = bytes.first_chunk::<110>() else { return };
+        let (a, c, high) = (word(b, 96), word(b, 100), word(b, 104));
+        let six = |low: u32, i: u32| low & 0x0f0f_0f0f | (high >> (2 * i) & 0x0303_0303) << 4;
+        // 6 bits, less 32 in each byte: their sixth bit turned round and carried into the sign.
+        let signed = |v: u32| {
+            let v = v ^ 0x2020_2020;
+            v | (v & 0x2020_2020) << 1 | (v & 0x2020_2020) << 2
         };
-        two_bits(&b[32..96], &mut out.q);
-        for (j, q) in out.q.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            for (q, high) in q.iter_mut().zip(&b[..32]) {
-                *q |= (high >> j & 1) << 2;
-            }
-        }
-        let d = half_at(b, 108);
-        for g in 0..16 {
-            let low = if g < 8 {
-                b[96 + g] & 15
-            } else {
-                b[96 + g - 8] >> 4
-            };
-            let high = b[104 + g % 4] >> (2 * (g / 4)) & 3;
-            out.scale[g] = d * f32::from((low | high << 4) as i8 - 32);
-            out.min[g] = -4.0 * out.scale[g];
-        }
+        let words = [six(a, 0), six(c, 1), six(a >> 4, 2), six(c >> 4, 3)];
+        scaled(simd, half_at(b, 108), &factors(words.map(signed)), scale);
     }
-}
 
-/// 2-bit quants: bits `2i..2i+2` of a half's 32 bytes are its `i`-th run of 32 weights.
-#[inline(always)]
-fn two_bits(qs: &[u8], q: &mut [u8; CHUNK]) {
-    for (qs, q) in qs
-        .as_chunks::<32>()
-        .0
-        .iter()
-        .zip(q.as_chunks_mut::<128>().0)
-    {
-        for (i, q) in q.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            for (q, byte) in q.iter_mut().zip(qs) {
-                *q = byte >> (2 * i) & 3;
+    #[inline(always)]
+    fn quants<S: Simd>(simd: S, bytes: &[u8], sink: &mut impl Sink<S>) {
+        let Some(b) = bytes.first_chunk::<110>() else { return };
+        let high = simd.load_bytes(run(b, 0));
+        for half in 0..2 {
+            let q = simd.load_bytes(run(b, 32 + 32 * half));
+            for i in 0..4 {
+                let run = 4 * half + i;
+                let third = simd.extract(high, run as i32 - 2, 4);
+                sink.take(simd, run, simd.or(simd.extract(q, 2 * i as i32, 3), third));
             }
         }
     }
@@ -248,25 +296,18 @@ fn two_bits(qs: &[u8], q: &mut [u8; CHUNK]) {
 
 /// The eight 6-bit (scale, min) pairs of Q4_K and Q5_K, times the block's own scale and min.
 #[inline(always)]
-fn six_bit_pairs(d: f32, dmin: f32, s: &[u8], out: &mut Chunk) {
-    for j in 0..4 {
-        let (a, b, c) = (s[j], s[j + 4], s[j + 8]);
-        out.scale[j] = d * f32::from(a & 63);
-        out.min[j] = -dmin * f32::from(b & 63);
-        out.scale[j + 4] = d * f32::from(c & 15 | a >> 6 << 4);
-        out.min[j + 4] = -dmin * f32::from(c >> 4 | b >> 6 << 4);
-    }
-}
-
-/// Low nibbles of each 32 bytes, then their high ones.
-#[inline(always)]
-fn nibble_runs(qs: &[u8], q: &mut [u8; CHUNK]) {
-    for (qs, q) in qs.as_chunks::<32>().0.iter().zip(q.as_chunks_mut::<64>().0) {
-        for (j, byte) in qs.iter().enumerate() {
-            q[j] = byte & 15;
-            q[j + 32] = byte >> 4;
-        }
-    }
+fn six_bit_pairs<S: Simd, const N: usize>(
+    simd: S,
+    b: &[u8; N],
+    scale: &mut Groups,
+    min: &mut Groups,
+) {
+    let (s, m, high) = (word(b, 4), word(b, 8), word(b, 12));
+    let two = |w: u32| (w >> 6 & 0x0303_0303) << 4;
+    let scales = [s & 0x3f3f_3f3f, high & 0x0f0f_0f0f | two(s)];
+    let mins = [m & 0x3f3f_3f3f, high >> 4 & 0x0f0f_0f0f | two(m)];
+    scaled(simd, half_at(b, 0), &factors([scales[0], scales[1], 0, 0]), scale);
+    scaled(simd, -half_at(b, 2), &factors([mins[0], mins[1], 0, 0]), min);
 }
 
 /// f16 scale and min, eight 6-bit pairs in 12 bytes, 128 bytes of nibbles; groups of 32.
@@ -278,12 +319,19 @@ impl Format for Q4K {
     const ZERO: i32 = 0;
 
     #[inline(always)]
-    fn unpack<S: Simd>(_: S, bytes: &[u8], out: &mut Chunk) {
-        let Some(b) = bytes.first_chunk::<144>() else {
-            return;
-        };
-        nibble_runs(&b[16..], &mut out.q);
-        six_bit_pairs(half_at(b, 0), half_at(b, 2), &b[4..16], out);
+    fn scales<S: Simd>(simd: S, bytes: &[u8], scale: &mut Groups, min: &mut Groups) {
+        let Some(b) = bytes.first_chunk::<144>() else { return };
+        six_bit_pairs(simd, b, scale, min);
+    }
+
+    #[inline(always)]
+    fn quants<S: Simd>(simd: S, bytes: &[u8], sink: &mut impl Sink<S>) {
+        let Some(b) = bytes.first_chunk::<144>() else { return };
+        for i in 0..4 {
+            let q = simd.load_bytes(run(b, 16 + 32 * i));
+            sink.take(simd, 2 * i, simd.extract(q, 0, 15));
+            sink.take(simd, 2 * i + 1, simd.extract(q, 4, 15));
+        }
     }
 }
 
@@ -296,21 +344,28 @@ impl Format for Q5K {
     const ZERO: i32 = 0;
 
     #[inline(always)]
-    fn unpack<S: Simd>(_: S, bytes: &[u8], out: &mut Chunk) {
-        let Some(b) = bytes.first_chunk::<176>() else {
-            return;
-        };
-        nibble_runs(&b[48..], &mut out.q);
-        for (j, q) in out.q.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            for (q, high) in q.iter_mut().zip(&b[16..48]) {
-                *q |= (high >> j & 1) << 4;
+    fn scales<S: Simd>(simd: S, bytes: &[u8], scale: &mut Groups, min: &mut Groups) {
+        let Some(b) = bytes.first_chunk::<176>() else { return };
+        six_bit_pairs(simd, b, scale, min);
+    }
+
+    #[inline(always)]
+    fn quants<S: Simd>(simd: S, bytes: &[u8], sink: &mut impl Sink<S>) {
+        let Some(b) = bytes.first_chunk::<176>() else { return };
+        let high = simd.load_bytes(run(b, 16));
+        for i in 0..4 {
+            let q = simd.load_bytes(run(b, 48 + 32 * i));
+            for (half, shift) in [(0, 0), (1, 4)] {
+                let run = 2 * i + half;
+                let fifth = simd.extract(high, run as i32 - 4, 16);
+                sink.take(simd, run, simd.or(simd.extract(q, shift, 15), fifth));
             }
         }
-        six_bit_pairs(half_at(b, 0), half_at(b, 2), &b[4..16], out);
     }
 }
 
-/// 128 bytes of low nibbles, 64 of 2-bit high parts, 16 signed scales, f16 scale of these; groups of 16.
+/// 128 bytes of low nibbles, 64 of 2-bit high parts, 16 signed scales, f16 scale of these; groups of 16. Per half of the block:
+/// two runs of 32 from the low nibbles of 64 bytes, then two from the high ones.
 pub(super) struct Q6K;
 impl Format for Q6K {
     const BLOCK: usize = 256;
@@ -319,27 +374,24 @@ impl Format for Q6K {
     const ZERO: i32 = 32;
 
     #[inline(always)]
-    fn unpack<S: Simd>(_: S, bytes: &[u8], out: &mut Chunk) {
-        let Some(b) = bytes.first_chunk::<210>() else {
-            return;
-        };
-        let halves = b
-            .as_chunks::<64>()
-            .0
-            .iter()
-            .zip(b[128..192].as_chunks::<32>().0);
-        for ((low, high), q) in halves.zip(out.q.as_chunks_mut::<128>().0) {
-            for j in 0..32 {
-                q[j] = low[j] & 15 | (high[j] & 3) << 4;
-                q[j + 32] = low[j + 32] & 15 | (high[j] >> 2 & 3) << 4;
-                q[j + 64] = low[j] >> 4 | (high[j] >> 4 & 3) << 4;
-                q[j + 96] = low[j + 32] >> 4 | (high[j] >> 6) << 4;
+    fn scales<S: Simd>(simd: S, bytes: &[u8], scale: &mut Groups, _: &mut Groups) {
+        let Some(b) = bytes.first_chunk::<210>() else { return };
+        let words = [word(b, 192), word(b, 196), word(b, 200), word(b, 204)];
+        scaled(simd, half_at(b, 208), &factors(words), scale);
+    }
+
+    #[inline(always)]
+    fn quants<S: Simd>(simd: S, bytes: &[u8], sink: &mut impl Sink<S>) {
+        let Some(b) = bytes.first_chunk::<210>() else { return };
+        for half in 0..2 {
+            let high = simd.load_bytes(run(b, 128 + 32 * half));
+            let low =
+                [simd.load_bytes(run(b, 64 * half)), simd.load_bytes(run(b, 64 * half + 32))];
+            for i in 0..4 {
+                let four = simd.extract(low[i % 2], 4 * (i / 2) as i32, 15);
+                let two = simd.extract(high, 2 * i as i32 - 4, 0x30);
+                sink.take(simd, 4 * half + i, simd.or(four, two));
             }
-        }
-        let d = half_at(b, 208);
-        for g in 0..16 {
-            out.scale[g] = d * f32::from(b[192 + g] as i8);
-            out.min[g] = -32.0 * out.scale[g];
         }
     }
 }
@@ -347,9 +399,5 @@ impl Format for Q6K {
 /// Reads little-endian 16-bit words.
 #[inline(always)]
 pub(super) fn halves(bytes: &[u8]) -> impl ExactSizeIterator<Item = u16> + '_ {
-    bytes
-        .as_chunks::<2>()
-        .0
-        .iter()
-        .map(|b| u16::from_le_bytes(*b))
+    bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b))
 }

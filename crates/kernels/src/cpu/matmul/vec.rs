@@ -2,7 +2,7 @@
 
 use super::prepare::Prepared;
 use super::simd::{Kernel, Simd};
-use super::unpack::{CHUNK, Chunk, Format, GROUPS};
+use super::unpack::{CHUNK, Chunk, Format, GROUPS, Groups, Sink};
 use super::{Columns, MatmulArgs};
 use firelight_tensor::DType;
 use std::marker::PhantomData;
@@ -28,7 +28,7 @@ impl<F: Format> Kernel for Int8Rows<'_, F> {
         let mut chunk = Chunk::zeroed();
         for row in self.rows.clone() {
             if self.args.t == 1 {
-                self.tokens(simd, row, 0, 1, &mut chunk);
+                self.one_token(simd, row);
                 continue;
             }
             for first in (0..self.args.t).step_by(TOKENS) {
@@ -40,64 +40,125 @@ impl<F: Format> Kernel for Int8Rows<'_, F> {
 }
 
 impl<F: Format> Int8Rows<'_, F> {
+    /// A row times one token: the quants go from the weights to the product in registers.
+    #[inline(always)]
+    fn one_token<S: Simd>(&self, simd: S, row: usize) {
+        let mut sums = Sums::new(simd);
+        let (mut scale, mut min) = ([0.0; GROUPS], [0.0; GROUPS]);
+        for (i, bytes) in self.args.row(row).chunks(F::CHUNK_BYTES).enumerate() {
+            F::scales(simd, bytes, &mut scale, &mut min);
+            let Some(mut dots) = self.chunk(simd, i, 0, &scale, &min, &mut sums) else { return };
+            F::quants(simd, bytes, &mut dots);
+        }
+        // SAFETY: `rows`'s caller gave these rows to this call alone.
+        unsafe { self.out.write(0, row, sums.total(simd)) };
+    }
+
+    /// A row times several tokens: the quants of a chunk are unpacked once, into the first cache.
     #[inline(always)]
     fn tokens<S: Simd>(&self, simd: S, row: usize, first: usize, n: usize, chunk: &mut Chunk) {
-        let mut acc = [[0f32; GROUPS]; TOKENS];
+        let mut sums = [Sums::new(simd); TOKENS];
         for (i, bytes) in self.args.row(row).chunks(F::CHUNK_BYTES).enumerate() {
-            if bytes.len() == F::CHUNK_BYTES {
-                F::unpack(simd, bytes, chunk);
-            } else {
-                F::unpack_rest(simd, bytes, chunk);
-            }
-            for (t, acc) in acc.iter_mut().enumerate().take(n) {
-                let p = self.prepared;
-                let (Some(x), Some(scale), Some(sum)) = (
-                    p.q(first + t)[i * CHUNK..].first_chunk::<CHUNK>(),
-                    p.scale(first + t)
-                        .get(i * CHUNK / F::GROUP..(i + 1) * CHUNK / F::GROUP),
-                    p.sum(first + t)
-                        .get(i * CHUNK / F::GROUP..(i + 1) * CHUNK / F::GROUP),
-                ) else {
-                    return;
-                };
-                let dots = if F::WIDE {
-                    wide_or_not::<S, F, true>(simd, &chunk.q, x)
-                } else {
-                    wide_or_not::<S, F, false>(simd, &chunk.q, x)
-                };
-                for g in 0..CHUNK / F::GROUP {
-                    acc[g] += dots[g] as f32 * (chunk.scale[g] * scale[g]) + chunk.min[g] * sum[g];
+            F::unpack(simd, bytes, chunk);
+            let blocks = bytes.len() / F::BYTES * F::BLOCK / 32;
+            for (t, sums) in sums.iter_mut().enumerate().take(n) {
+                let (scale, min) = (&chunk.scale, &chunk.min);
+                let dots = self.chunk(simd, i, first + t, scale, min, sums);
+                let Some(mut dots) = dots else { return };
+                for (i, q) in chunk.q.as_chunks::<32>().0.iter().take(blocks).enumerate() {
+                    Sink::<S>::take(&mut dots, simd, i, simd.load_bytes(q));
                 }
             }
         }
-        for (t, acc) in acc.iter().enumerate().take(n) {
+        for (t, sums) in sums.iter().enumerate().take(n) {
             // SAFETY: `rows`'s caller gave these rows to this call alone.
-            unsafe { self.out.write(first + t, row, pairwise(*acc)) };
+            unsafe { self.out.write(first + t, row, sums.total(simd)) };
         }
+    }
+
+    /// Adds the terms of a chunk's minima to `sums` and returns what adds the terms of its quants.
+    #[inline(always)]
+    fn chunk<'s, S: Simd>(
+        &'s self,
+        simd: S,
+        chunk: usize,
+        token: usize,
+        scale: &Groups,
+        min: &Groups,
+        sums: &'s mut Sums<S>,
+    ) -> Option<Dots<'s, S, F>> {
+        let p = self.prepared;
+        let x = p.q(token).as_chunks::<CHUNK>().0.get(chunk)?;
+        let at = chunk * (CHUNK / F::GROUP);
+        let d = p.scale(token).get(at..at + CHUNK / F::GROUP)?;
+        let sum = p.sum(token).get(at..at + CHUNK / F::GROUP)?;
+        let mut factor = [0.0; GROUPS];
+        // With a zero point the minimum is -ZERO times the scale; -ZERO is in the sum already.
+        let min = if F::HAS_MIN { min } else { scale };
+        for i in (0..CHUNK / F::GROUP).step_by(8) {
+            // SAFETY: `d` and `sum` have CHUNK / GROUP numbers, 8 or 16; the others have 16.
+            unsafe {
+                let product = simd.eight_mul(
+                    simd.eight_load(scale.as_ptr().add(i)),
+                    simd.eight_load(d.as_ptr().add(i)),
+                );
+                simd.eight_store(factor.as_mut_ptr().add(i), product);
+                sums.mins = simd.eight_mul_add(
+                    simd.eight_load(min.as_ptr().add(i)),
+                    simd.eight_load(sum.as_ptr().add(i)),
+                    sums.mins,
+                );
+            }
+        }
+        Some(Dots { x, factor, sums, format: PhantomData })
     }
 }
 
-#[inline(always)]
-fn wide_or_not<S: Simd, F: Format, const WIDE: bool>(
-    simd: S,
-    q: &[u8; CHUNK],
-    x: &[i8; CHUNK],
-) -> [i32; GROUPS] {
-    if F::GROUP == 32 {
-        simd.group_dots::<32, WIDE>(q, x)
-    } else {
-        simd.group_dots::<16, WIDE>(q, x)
+/// Accumulators of a row times a token.
+#[derive(Clone, Copy)]
+struct Sums<S: Simd> {
+    /// Of the quants, taken in turn.
+    dots: [S::H; 2],
+    /// Of the minima.
+    mins: S::H,
+}
+
+impl<S: Simd> Sums<S> {
+    #[inline(always)]
+    fn new(simd: S) -> Self {
+        Sums { dots: [simd.eight_zeros(); 2], mins: simd.eight_zeros() }
+    }
+
+    #[inline(always)]
+    fn total(&self, simd: S) -> f32 {
+        simd.eight_sum(simd.eight_add(simd.eight_add(self.dots[0], self.dots[1]), self.mins))
     }
 }
 
-#[inline(always)]
-fn pairwise(mut v: [f32; GROUPS]) -> f32 {
-    for width in [8, 4, 2, 1] {
-        for i in 0..width {
-            v[i] += v[i + width];
+/// Multiplies the quants of a chunk with 8-bit activations.
+struct Dots<'a, S: Simd, F> {
+    x: &'a [i8; CHUNK],
+    /// Scale of the weights times that of the activations.
+    factor: Groups,
+    sums: &'a mut Sums<S>,
+    format: PhantomData<F>,
+}
+
+impl<S: Simd, F: Format> Sink<S> for Dots<'_, S, F> {
+    #[inline(always)]
+    fn take(&mut self, simd: S, i: usize, q: S::B) {
+        let Some(x) = self.x.as_chunks::<32>().0.get(i) else { return };
+        let sum = &mut self.sums.dots[i % 2];
+        // SAFETY: 32 activations; i < 8, and there are 16 factors, two for each i with groups of 16.
+        unsafe {
+            let factor = self.factor.as_ptr().add(i * (32 / F::GROUP));
+            *sum = match (F::GROUP, F::WIDE) {
+                (16, _) => simd.dot_32::<16, false>(*sum, q, x.as_ptr(), factor),
+                (_, false) => simd.dot_32::<32, false>(*sum, q, x.as_ptr(), factor),
+                (_, true) => simd.dot_32::<32, true>(*sum, q, x.as_ptr(), factor),
+            };
         }
     }
-    v[0]
 }
 
 /// Block-quantised rows times f32 activations: a chunk is dequantised and multiplied in f32.
@@ -114,25 +175,22 @@ impl<F: Format> Kernel for ExactRows<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let mut chunk = Chunk::zeroed();
-        let mut weights = [0f32; CHUNK];
         for row in self.rows.clone() {
             for first in (0..self.args.t).step_by(TOKENS) {
                 let tokens = TOKENS.min(self.args.t - first);
                 let mut acc = [[simd.splat(0.0); 2]; TOKENS];
                 for (i, bytes) in self.args.row(row).chunks(F::CHUNK_BYTES).enumerate() {
-                    dequantize::<S, F>(simd, bytes, &mut chunk, &mut weights);
+                    F::unpack(simd, bytes, &mut chunk);
                     for (t, acc) in acc.iter_mut().enumerate().take(tokens) {
                         let x = &self.args.token(first + t)[i * CHUNK..];
-                        let len = x.len().min(CHUNK);
-                        let pairs = weights[..len].chunks_exact(2 * S::LANES);
-                        for (w, x) in pairs.zip(x[..len].chunks_exact(2 * S::LANES)) {
-                            for (half, acc) in acc.iter_mut().enumerate() {
-                                let at = half * S::LANES;
-                                // SAFETY: both slices have 2 · LANES elements.
-                                let (w, x) = unsafe {
-                                    (simd.load(w.as_ptr().add(at)), simd.load(x.as_ptr().add(at)))
-                                };
-                                *acc = simd.mul_add(w, x, *acc);
+                        for g in 0..x.len().min(CHUNK) / F::GROUP {
+                            for (step, i) in (0..F::GROUP).step_by(S::LANES).enumerate() {
+                                let at = g * F::GROUP + i;
+                                let w = weight::<S, F>(simd, &chunk, g, at);
+                                let sum = &mut acc[(g + step) % 2];
+                                // SAFETY: at + LANES <= the group's end <= the length of `x`.
+                                let x = unsafe { simd.load(x.as_ptr().add(at)) };
+                                *sum = simd.mul_add(w, x, *sum);
                             }
                         }
                     }
@@ -147,6 +205,15 @@ impl<F: Format> Kernel for ExactRows<'_, F> {
     }
 }
 
+/// LANES weights of group `g` from element `at` of the chunk on, as f32.
+#[inline(always)]
+fn weight<S: Simd, F: Format>(simd: S, chunk: &Chunk, g: usize, at: usize) -> S::F {
+    debug_assert!(at + S::LANES <= CHUNK && g < GROUPS);
+    // SAFETY: at + LANES is at most the end of group g, since LANES divides GROUP.
+    let q = unsafe { simd.load_unsigned(chunk.q.as_ptr().add(at)) };
+    simd.mul_add(q, simd.splat(chunk.scale[g]), simd.splat(chunk.min[g]))
+}
+
 /// The weights of a chunk as f32.
 #[inline(always)]
 pub(super) fn dequantize<S: Simd, F: Format>(
@@ -155,26 +222,12 @@ pub(super) fn dequantize<S: Simd, F: Format>(
     chunk: &mut Chunk,
     weights: &mut [f32; CHUNK],
 ) {
-    if bytes.len() == F::CHUNK_BYTES {
-        F::unpack(simd, bytes, chunk);
-    } else {
-        F::unpack_rest(simd, bytes, chunk);
-    }
-    let groups = weights
-        .chunks_exact_mut(F::GROUP)
-        .zip(chunk.q.chunks_exact(F::GROUP));
-    for ((w, q), (scale, min)) in groups.zip(chunk.scale.iter().zip(&chunk.min)) {
-        for (w, q) in w.iter_mut().zip(q) {
-            *w = if F::HAS_MIN {
-                let u = f32::from(*q);
-                if S::FMA {
-                    u.mul_add(*scale, *min)
-                } else {
-                    u * scale + min
-                }
-            } else {
-                (i32::from(*q) - F::ZERO) as f32 * scale
-            };
+    F::unpack(simd, bytes, chunk);
+    for g in 0..CHUNK / F::GROUP {
+        for at in (g * F::GROUP..(g + 1) * F::GROUP).step_by(S::LANES) {
+            let w = weight::<S, F>(simd, chunk, g, at);
+            // SAFETY: at + LANES <= CHUNK.
+            unsafe { simd.store(weights.as_mut_ptr().add(at), w) };
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::gemm_f32::Tiles;
 use super::super::gemm_i8;
-use super::{CHUNK, GROUPS, Kernel, Simd};
+use super::{GROUPS, Kernel, Simd};
 use std::arch::x86_64::*;
 
 /// Token: made only in [`run`].
@@ -17,66 +17,184 @@ pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx2(()))
 }
 
-/// The integer dot products of a chunk, 256-bit; also the AVX-512 level's without VNNI.
+/// Operations on vectors of 32 bytes and 8 floats, the same at every x86-64 level but for the dot product of bytes.
+macro_rules! byte_ops {
+    () => {
+        type B = __m256i;
+        type H = __m256;
+
+        #[inline(always)]
+        fn load_bytes(self, from: &[u8; 32]) -> __m256i {
+            // SAFETY: see the impl.
+            unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+        }
+        #[inline(always)]
+        fn store_bytes(self, to: &mut [u8; 32], v: __m256i) {
+            // SAFETY: see the impl.
+            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), v) }
+        }
+        #[inline(always)]
+        fn or(self, a: __m256i, b: __m256i) -> __m256i {
+            // SAFETY: see the impl.
+            unsafe { _mm256_or_si256(a, b) }
+        }
+        #[inline(always)]
+        fn xor(self, v: __m256i, bits: u8) -> __m256i {
+            // SAFETY: see the impl.
+            unsafe { _mm256_xor_si256(v, _mm256_set1_epi8(bits as i8)) }
+        }
+        #[inline(always)]
+        fn extract(self, v: __m256i, shift: i32, mask: u8) -> __m256i {
+            // SAFETY: see the impl.
+            unsafe {
+                let moved = if shift < 0 {
+                    _mm256_sll_epi16(v, _mm_cvtsi32_si128(-shift))
+                } else {
+                    _mm256_srl_epi16(v, _mm_cvtsi32_si128(shift))
+                };
+                _mm256_and_si256(moved, _mm256_set1_epi8(mask as i8))
+            }
+        }
+        #[inline(always)]
+        fn nibbles(self, from: &[u8; 16]) -> __m256i {
+            // SAFETY: see the impl.
+            unsafe {
+                let both = _mm256_broadcastsi128_si256(_mm_loadu_si128(from.as_ptr().cast()));
+                let shifts = _mm256_setr_epi64x(0, 0, 4, 4);
+                _mm256_and_si256(_mm256_srlv_epi64(both, shifts), _mm256_set1_epi8(15))
+            }
+        }
+        #[inline(always)]
+        fn widen_bytes(self, from: &[i8; GROUPS], to: &mut [f32; GROUPS]) {
+            // SAFETY: see the impl; the loads read 8 of 16 bytes each, the stores write 8 of 16 numbers each.
+            unsafe {
+                let (from, to) = (from.as_ptr(), to.as_mut_ptr());
+                for i in [0, 8] {
+                    let wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(i).cast()));
+                    _mm256_storeu_ps(to.add(i), _mm256_cvtepi32_ps(wide));
+                }
+            }
+        }
+        #[inline(always)]
+        fn eight_zeros(self) -> __m256 {
+            // SAFETY: see the impl.
+            unsafe { _mm256_setzero_ps() }
+        }
+        #[inline(always)]
+        unsafe fn eight_load(self, from: *const f32) -> __m256 {
+            // SAFETY: see the impl.
+            unsafe { _mm256_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn eight_store(self, to: *mut f32, v: __m256) {
+            // SAFETY: see the impl.
+            unsafe { _mm256_storeu_ps(to, v) }
+        }
+        #[inline(always)]
+        fn eight_add(self, a: __m256, b: __m256) -> __m256 {
+            // SAFETY: see the impl.
+            unsafe { _mm256_add_ps(a, b) }
+        }
+        #[inline(always)]
+        fn eight_mul(self, a: __m256, b: __m256) -> __m256 {
+            // SAFETY: see the impl.
+            unsafe { _mm256_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        fn eight_mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+            // SAFETY: see the impl.
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        fn eight_sum(self, v: __m256) -> f32 {
+            // SAFETY: see the impl.
+            unsafe { $crate::cpu::matmul::simd::avx2::eight_sum(v) }
+        }
+        #[inline(always)]
+        unsafe fn dot_32<const GROUP: usize, const WIDE: bool>(
+            self,
+            sum: __m256,
+            q: __m256i,
+            x: *const i8,
+            scale: *const f32,
+        ) -> __m256 {
+            // SAFETY: see the impl.
+            unsafe {
+                let dots = self.dots_32::<WIDE>(q, _mm256_loadu_si256(x.cast()));
+                let scale = if GROUP == 16 {
+                    let pair = _mm256_castpd_ps(_mm256_broadcast_sd(&*scale.cast()));
+                    _mm256_permutevar8x32_ps(pair, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1))
+                } else {
+                    _mm256_broadcast_ss(&*scale)
+                };
+                _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale, sum)
+            }
+        }
+    };
+}
+pub(super) use byte_ops;
+
+/// The sum of all lanes.
 ///
 /// # Safety
 /// The CPU has AVX2.
 #[inline(always)]
-pub(super) unsafe fn group_dots<const GROUP: usize, const WIDE: bool>(
-    q: &[u8; CHUNK],
-    x: &[i8; CHUNK],
-) -> [i32; GROUPS] {
-    let mut out = [0; GROUPS];
-    // SAFETY: AVX2 is the caller's promise; the loads stay inside the arrays, the stores inside `out`: eight vectors of 32
-    // bytes cover the 256 elements.
+pub(super) unsafe fn eight_sum(v: __m256) -> f32 {
+    // SAFETY: the caller's promise.
     unsafe {
-        // Eight sums per 32 elements: lanes 0..4 from the first 16 elements, 4..8 from the last.
-        let block = |i: usize| {
-            let q = q.as_ptr().add(32 * i);
-            let x = x.as_ptr().add(32 * i);
-            if WIDE {
-                let wide = |j: usize| {
-                    let q = _mm256_cvtepu8_epi16(_mm_loadu_si128(q.add(16 * j).cast()));
-                    let x = _mm256_cvtepi8_epi16(_mm_loadu_si128(x.add(16 * j).cast()));
-                    _mm256_madd_epi16(q, x)
-                };
-                let (a, b) = (wide(0), wide(1));
-                let low = _mm256_permute2x128_si256::<0x20>(a, b);
-                let high = _mm256_permute2x128_si256::<0x31>(a, b);
-                _mm256_add_epi32(low, high)
-            } else {
-                let q = _mm256_loadu_si256(q.cast());
-                let x = _mm256_loadu_si256(x.cast());
-                _mm256_madd_epi16(_mm256_maddubs_epi16(q, x), _mm256_set1_epi16(1))
-            }
-        };
-        for half in 0..2 {
-            let v = |i: usize| block(4 * half + i);
-            let ab = _mm256_hadd_epi32(v(0), v(1));
-            let cd = _mm256_hadd_epi32(v(2), v(3));
-            // Per 128-bit half: the sums of groups of 16, [a b c d] for the first and [a' b' c' d'] for the second 16.
-            let abcd = _mm256_hadd_epi32(ab, cd);
-            let (low, high) = (
-                _mm256_castsi256_si128(abcd),
-                _mm256_extracti128_si256::<1>(abcd),
-            );
-            if GROUP == 32 {
-                _mm_storeu_si128(
-                    out.as_mut_ptr().add(4 * half).cast(),
-                    _mm_add_epi32(low, high),
-                );
-            } else {
-                let to = out.as_mut_ptr().add(8 * half);
-                _mm_storeu_si128(to.cast(), _mm_unpacklo_epi32(low, high));
-                _mm_storeu_si128(to.add(4).cast(), _mm_unpackhi_epi32(low, high));
-            }
+        let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+}
+
+/// Dot products of the four bytes in each lane's place, not necessarily kept within its half if `WIDE`.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+pub(super) unsafe fn dots_32<const WIDE: bool>(q: __m256i, x: __m256i) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if WIDE {
+            // Products of neighbours may exceed 16 bits: multiply as 16-bit numbers.
+            let (q0, q1) = (_mm256_castsi256_si128(q), _mm256_extracti128_si256::<1>(q));
+            let (x0, x1) = (_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
+            let low = _mm256_madd_epi16(_mm256_cvtepu8_epi16(q0), _mm256_cvtepi8_epi16(x0));
+            let high = _mm256_madd_epi16(_mm256_cvtepu8_epi16(q1), _mm256_cvtepi8_epi16(x1));
+            _mm256_add_epi32(low, high)
+        } else {
+            _mm256_madd_epi16(_mm256_maddubs_epi16(q, x), _mm256_set1_epi16(1))
         }
     }
-    out
+}
+
+/// 16 where a bit is set.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn fifth_bits(bits: u32) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // Byte j of the word's byte j / 8, against bit j % 8.
+        let spread = _mm256_setr_epi64x(
+            0,
+            0x0101_0101_0101_0101,
+            0x0202_0202_0202_0202,
+            0x0303_0303_0303_0303,
+        );
+        let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+        let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(bits as i32), spread);
+        let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
+        _mm256_and_si256(set, _mm256_set1_epi8(16))
+    }
 }
 
 // SAFETY (all blocks): the token proves the features; the pointer operations pass on their caller's promise.
 impl Simd for Avx2 {
+    byte_ops!();
+
     type F = __m256;
     type I = __m256i;
     const LANES: usize = 8;
@@ -129,11 +247,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn sum(self, v: __m256) -> f32 {
         // SAFETY: see the impl.
-        unsafe {
-            let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-        }
+        unsafe { eight_sum(v) }
     }
     #[inline(always)]
     fn tiles(self, tiles: &Tiles<'_>) {
@@ -170,12 +284,21 @@ impl Simd for Avx2 {
         tiles.all::<Self, 2, 3>(self);
     }
     #[inline(always)]
-    fn group_dots<const GROUP: usize, const WIDE: bool>(
-        self,
-        q: &[u8; CHUNK],
-        x: &[i8; CHUNK],
-    ) -> [i32; GROUPS] {
+    fn fifth_bits(self, bits: u32) -> __m256i {
         // SAFETY: see the impl.
-        unsafe { group_dots::<GROUP, WIDE>(q, x) }
+        unsafe { fifth_bits(bits) }
+    }
+    #[inline(always)]
+    unsafe fn load_unsigned(self, from: *const u8) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
+}
+
+impl Avx2 {
+    #[inline(always)]
+    fn dots_32<const WIDE: bool>(self, q: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: the token proves the features.
+        unsafe { dots_32::<WIDE>(q, x) }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::super::gemm_f32::Tiles;
 use super::super::gemm_i8;
-use super::{CHUNK, GROUPS, Kernel, Simd, avx2};
+use super::avx2::byte_ops;
+use super::{GROUPS, Kernel, Simd, avx2};
 use std::arch::x86_64::*;
 
 /// Token of AVX-512 F, BW, VL and DQ: made only in [`run`].
@@ -70,6 +71,11 @@ macro_rules! float_ops {
             unsafe { _mm512_add_ps(a, b) }
         }
         #[inline(always)]
+        unsafe fn load_unsigned(self, from: *const u8) -> __m512 {
+            // SAFETY: see the impl.
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
+        }
+        #[inline(always)]
         fn mul(self, a: __m512, b: __m512) -> __m512 {
             // SAFETY: see the impl.
             unsafe { _mm512_mul_ps(a, b) }
@@ -115,6 +121,7 @@ macro_rules! float_ops {
 
 // SAFETY (all blocks): the token proves the features; the pointer operations pass on their caller's promise.
 impl Simd for Avx512 {
+    byte_ops!();
     float_ops!();
     const WIDE_BYTES: bool = false;
 
@@ -128,18 +135,15 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn group_dots<const GROUP: usize, const WIDE: bool>(
-        self,
-        q: &[u8; CHUNK],
-        x: &[i8; CHUNK],
-    ) -> [i32; GROUPS] {
+    fn fifth_bits(self, bits: u32) -> __m256i {
         // SAFETY: see the impl.
-        unsafe { avx2::group_dots::<GROUP, WIDE>(q, x) }
+        unsafe { _mm256_maskz_set1_epi8(bits, 16) }
     }
 }
 
 // SAFETY (all blocks): the token proves the features; the pointer operations pass on their caller's promise.
 impl Simd for Vnni {
+    byte_ops!();
     float_ops!();
     const WIDE_BYTES: bool = true;
 
@@ -150,39 +154,24 @@ impl Simd for Vnni {
     }
 
     #[inline(always)]
-    fn group_dots<const GROUP: usize, const WIDE: bool>(
-        self,
-        q: &[u8; CHUNK],
-        x: &[i8; CHUNK],
-    ) -> [i32; GROUPS] {
-        let mut out = [0; GROUPS];
-        // SAFETY: see the impl; four loads of 64 bytes cover the arrays, the stores fill at most `out`.
-        unsafe {
-            // Lanes of four sums per group of 16 elements: four groups to a vector.
-            let v = |i: usize| {
-                let q = _mm512_loadu_si512(q.as_ptr().add(64 * i).cast());
-                let x = _mm512_loadu_si512(x.as_ptr().add(64 * i).cast());
-                _mm512_dpbusd_epi32(_mm512_setzero_si512(), q, x)
-            };
-            let pairs =
-                |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-            // 128-bit part p of `quads` holds group p of each of the four vectors.
-            let (ab, cd) = (pairs(v(0), v(1)), pairs(v(2), v(3)));
-            let quads =
-                _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-            if GROUP == 16 {
-                let sums = _mm512_permutexvar_epi32(order, quads);
-                _mm512_storeu_si512(out.as_mut_ptr().cast(), sums);
-            } else {
-                // Neighbouring groups of 16 lie in neighbouring 128-bit parts: add part 1 to 0 and 3 to 2.
-                let sums =
-                    _mm512_add_epi32(quads, _mm512_shuffle_i32x4::<0b10_11_00_01>(quads, quads));
-                let order = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 0, 0, 0, 0, 0, 0, 0, 0);
-                let sums = _mm512_maskz_permutexvar_epi32(0xff, order, sums);
-                _mm512_storeu_si512(out.as_mut_ptr().cast(), sums);
-            }
-        }
-        out
+    fn fifth_bits(self, bits: u32) -> __m256i {
+        // SAFETY: see the impl.
+        unsafe { _mm256_maskz_set1_epi8(bits, 16) }
+    }
+}
+
+impl Avx512 {
+    #[inline(always)]
+    fn dots_32<const WIDE: bool>(self, q: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: the token proves the features.
+        unsafe { avx2::dots_32::<WIDE>(q, x) }
+    }
+}
+
+impl Vnni {
+    #[inline(always)]
+    fn dots_32<const WIDE: bool>(self, q: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: the token proves the features.
+        unsafe { _mm256_dpbusd_epi32(_mm256_setzero_si256(), q, x) }
     }
 }

@@ -20,7 +20,7 @@ mod wasm;
 use super::gemm_f32::Tiles;
 use super::gemm_i8;
 use super::isa::{Isa, Level};
-use super::unpack::{CHUNK, GROUPS};
+use super::unpack::GROUPS;
 
 /// Something that runs at a level.
 pub(crate) trait Kernel {
@@ -36,6 +36,10 @@ pub(crate) trait Simd: Copy {
     type F: Copy;
     /// A vector of [`Simd::LANES`] i32, or of four bytes in the place of each.
     type I: Copy;
+    /// A vector of 32 bytes.
+    type B: Copy;
+    /// A vector of 8 f32.
+    type H: Copy;
     /// Lanes of [`Simd::F`].
     const LANES: usize;
     /// `mul_add` is one instruction (where it is not, it is a slow function).
@@ -83,13 +87,61 @@ pub(crate) trait Simd: Copy {
     /// The sum of all lanes, in a fixed order.
     fn sum(self, v: Self::F) -> f32;
 
-    /// Integer dot products of the groups of a chunk: `out[g] = Σ q·x` over the `GROUP` (16 or 32) elements of group `g`.
-    /// `WIDE`: the quants may exceed 127. Entries beyond `CHUNK / GROUP` are 0.
-    fn group_dots<const GROUP: usize, const WIDE: bool>(
+    /// The bytes.
+    fn load_bytes(self, from: &[u8; 32]) -> Self::B;
+    /// Writes the bytes.
+    fn store_bytes(self, to: &mut [u8; 32], v: Self::B);
+    /// `a | b`.
+    fn or(self, a: Self::B, b: Self::B) -> Self::B;
+    /// Each byte `^ bits`.
+    fn xor(self, v: Self::B, bits: u8) -> Self::B;
+    /// Each byte shifted to the right by `shift` (left if negative), `& mask`. The mask has no bit that a shift by whole vectors
+    /// would bring from a neighbouring byte.
+    fn extract(self, v: Self::B, shift: i32, mask: u8) -> Self::B;
+    /// The low nibbles of 16 bytes, then the high ones.
+    fn nibbles(self, from: &[u8; 16]) -> Self::B;
+    /// Byte j is 16 if bit j is set, else 0.
+    fn fifth_bits(self, bits: u32) -> Self::B;
+    /// Bytes as f32.
+    fn widen_bytes(self, from: &[i8; GROUPS], to: &mut [f32; GROUPS]);
+    /// LANES unsigned bytes as f32.
+    ///
+    /// # Safety
+    /// `from` is valid for reading LANES bytes.
+    unsafe fn load_unsigned(self, from: *const u8) -> Self::F;
+
+    /// Zeros.
+    fn eight_zeros(self) -> Self::H;
+    /// 8 numbers.
+    ///
+    /// # Safety
+    /// `from` is valid for reading 8 f32.
+    unsafe fn eight_load(self, from: *const f32) -> Self::H;
+    /// Writes 8 numbers.
+    ///
+    /// # Safety
+    /// `to` is valid for writing 8 f32.
+    unsafe fn eight_store(self, to: *mut f32, v: Self::H);
+    /// `a + b`.
+    fn eight_add(self, a: Self::H, b: Self::H) -> Self::H;
+    /// `a · b`.
+    fn eight_mul(self, a: Self::H, b: Self::H) -> Self::H;
+    /// `a · b + c`.
+    fn eight_mul_add(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H;
+    /// The sum of all lanes, in a fixed order.
+    fn eight_sum(self, v: Self::H) -> f32;
+    /// Adds `scale · Σ q·x` over 32 elements, spread over the lanes in any fixed way; with groups of 16 there are two scales, one
+    /// for each half. Unless `WIDE` the quants are at most 127.
+    ///
+    /// # Safety
+    /// `x` is valid for reading 32 bytes, `scale` for 32 / `GROUP` f32.
+    unsafe fn dot_32<const GROUP: usize, const WIDE: bool>(
         self,
-        q: &[u8; CHUNK],
-        x: &[i8; CHUNK],
-    ) -> [i32; GROUPS];
+        sum: Self::H,
+        q: Self::B,
+        x: *const i8,
+        scale: *const f32,
+    ) -> Self::H;
 
     /// All lanes `x`.
     fn splat_int(self, x: i32) -> Self::I;

@@ -3,7 +3,7 @@
 use super::super::gemm_f32::Tiles;
 use super::super::gemm_i8;
 use super::super::unpack::{bhalf_to_f32, half_to_f32};
-use super::{CHUNK, GROUPS, Simd};
+use super::{GROUPS, Simd};
 
 #[derive(Clone, Copy)]
 pub(super) struct Scalar;
@@ -13,6 +13,8 @@ const LANES: usize = 8;
 impl Simd for Scalar {
     type F = [f32; LANES];
     type I = [i32; LANES];
+    type B = [u8; 32];
+    type H = [f32; 8];
     const LANES: usize = LANES;
     const FMA: bool = false;
     const WIDE_BYTES: bool = true;
@@ -89,20 +91,90 @@ impl Simd for Scalar {
         tiles.all::<Self, 1, 2>(self);
     }
     #[inline(always)]
-    fn group_dots<const GROUP: usize, const WIDE: bool>(
+    fn load_bytes(self, from: &[u8; 32]) -> [u8; 32] {
+        *from
+    }
+    #[inline(always)]
+    fn store_bytes(self, to: &mut [u8; 32], v: [u8; 32]) {
+        *to = v;
+    }
+    #[inline(always)]
+    fn or(self, a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
+        std::array::from_fn(|i| a[i] | b[i])
+    }
+    #[inline(always)]
+    fn xor(self, v: [u8; 32], bits: u8) -> [u8; 32] {
+        v.map(|v| v ^ bits)
+    }
+    #[inline(always)]
+    fn extract(self, v: [u8; 32], shift: i32, mask: u8) -> [u8; 32] {
+        v.map(|v| if shift < 0 { v << -shift & mask } else { v >> shift & mask })
+    }
+    #[inline(always)]
+    fn nibbles(self, from: &[u8; 16]) -> [u8; 32] {
+        std::array::from_fn(|i| if i < 16 { from[i] & 15 } else { from[i - 16] >> 4 })
+    }
+    #[inline(always)]
+    fn fifth_bits(self, bits: u32) -> [u8; 32] {
+        std::array::from_fn(|i| (bits >> i & 1) as u8 * 16)
+    }
+    #[inline(always)]
+    fn widen_bytes(self, from: &[i8; GROUPS], to: &mut [f32; GROUPS]) {
+        *to = from.map(f32::from);
+    }
+    #[inline(always)]
+    unsafe fn load_unsigned(self, from: *const u8) -> Self::F {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<[u8; LANES]>().read() }.map(f32::from)
+    }
+    #[inline(always)]
+    fn eight_zeros(self) -> [f32; 8] {
+        [0.0; 8]
+    }
+    #[inline(always)]
+    unsafe fn eight_load(self, from: *const f32) -> [f32; 8] {
+        // SAFETY: the caller's promise.
+        unsafe { self.load(from) }
+    }
+    #[inline(always)]
+    unsafe fn eight_store(self, to: *mut f32, v: [f32; 8]) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(to, v) }
+    }
+    #[inline(always)]
+    fn eight_add(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        self.add(a, b)
+    }
+    #[inline(always)]
+    fn eight_mul(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        self.mul(a, b)
+    }
+    #[inline(always)]
+    fn eight_mul_add(self, a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+        self.mul_add(a, b, c)
+    }
+    #[inline(always)]
+    fn eight_sum(self, v: [f32; 8]) -> f32 {
+        self.sum(v)
+    }
+    #[inline(always)]
+    unsafe fn dot_32<const GROUP: usize, const WIDE: bool>(
         self,
-        q: &[u8; CHUNK],
-        x: &[i8; CHUNK],
-    ) -> [i32; GROUPS] {
-        let mut out = [0; GROUPS];
-        let groups = q.chunks_exact(GROUP).zip(x.chunks_exact(GROUP));
-        for (out, (q, x)) in out.iter_mut().zip(groups) {
-            *out = q
-                .iter()
-                .zip(x)
-                .map(|(&q, &x)| i32::from(q) * i32::from(x))
-                .sum();
+        mut sum: [f32; 8],
+        q: [u8; 32],
+        x: *const i8,
+        scale: *const f32,
+    ) -> [f32; 8] {
+        // SAFETY: the caller's promise.
+        let x = unsafe { x.cast::<[i8; 32]>().read() };
+        for half in 0..2 {
+            let mut dot = 0;
+            for i in 16 * half..16 * half + 16 {
+                dot += i32::from(q[i]) * i32::from(x[i]);
+            }
+            // SAFETY: the caller's promise: two scales with groups of 16, else one.
+            sum[half] += dot as f32 * unsafe { *scale.add(if GROUP == 16 { half } else { 0 }) };
         }
-        out
+        sum
     }
 }
