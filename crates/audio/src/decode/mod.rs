@@ -3,18 +3,15 @@
 //! The format is known by content. Samples become f32 (integers by their full scale: i16 / 32768), channels are averaged;
 //! values beyond ±1 in float files are kept. A NaN or an infinity is an error: every feature after it would be one too.
 
-mod source;
+mod g711;
+#[cfg(any(feature = "flac", feature = "mp3", feature = "vorbis"))]
+mod packed;
 mod wav;
 
 use crate::{Error, Resampler, Result};
-use source::Source;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
-use symphonia::core::errors::Error as Fault;
-use symphonia::core::formats::probe::Hint;
-use symphonia::core::formats::{FormatReader, TrackType};
-use symphonia::core::io::MediaSourceStream;
+#[cfg(any(feature = "flac", feature = "mp3", feature = "vorbis"))]
+use packed::Packed;
+use wav::Wav;
 
 const FORMAT: &str = "audio";
 /// Sample rates that occur, in Hz.
@@ -50,53 +47,38 @@ impl Default for DecodeOptions {
 
 /// A file's samples, block by block: memory stays small however long the file is.
 pub struct Decoder<'a> {
-    format: Box<dyn FormatReader + 'a>,
-    decoder: Box<dyn AudioDecoder>,
-    track: u32,
+    reader: Reader<'a>,
     rate: u32,
     channels: usize,
-    /// Samples per channel that the header promises.
     promised: Option<u64>,
     given: u64,
-    keep_truncated: bool,
-    reached: Arc<AtomicU64>,
     interleaved: Vec<f32>,
     mono: Vec<f32>,
+}
+
+enum Reader<'a> {
+    Wav(Wav<'a>),
+    #[cfg(any(feature = "flac", feature = "mp3", feature = "vorbis"))]
+    Packed(Box<Packed<'a>>),
 }
 
 impl<'a> Decoder<'a> {
     /// A decoder over the bytes of a file. Of `options`, `keep_truncated` matters.
     ///
     /// # Errors
-    /// `Unsupported` if the content is no format of this build, `Malformed` if its header is broken, `Limit` for more
-    /// than 64 channels or a sample rate outside 1…768 kHz.
+    /// `Unsupported` if the content is no format of this build or the sample rate lies outside 1…768 kHz, `Malformed` if
+    /// the header is broken, `Limit` for more than 64 channels.
     pub fn new(bytes: &'a [u8], options: &DecodeOptions) -> Result<Self> {
         if bytes.is_empty() {
             return Err(Error::malformed(FORMAT, 0, "the file is empty"));
         }
-        let source = Source::new(bytes, wav::patches(bytes, options.keep_truncated)?);
-        let reached = source.reached();
-        let stream = MediaSourceStream::new(Box::new(source), Default::default());
-        let fault = |e| fault(e, &reached);
-        let format = symphonia::default::get_probe()
-            .probe(&Hint::new(), stream, Default::default(), Default::default())
-            .map_err(|e| match e {
-                Fault::IoError(_) | Fault::Unsupported(_) if !known(bytes) => Error::unsupported(format!(
-                    "the bytes are no audio file of a format in this build: {} bytes starting {:02x?}",
-                    bytes.len(),
-                    &bytes[..bytes.len().min(8)]
-                )),
-                e => fault(e),
-            })?;
-        let track = format
-            .default_track(TrackType::Audio)
-            .ok_or_else(|| Error::unsupported("the file has no audio track"))?;
-        let params = track
-            .codec_params
-            .as_ref()
-            .and_then(|p| p.audio())
-            .ok_or_else(|| Error::unsupported("the codec of the audio track is not known"))?;
-        let channels = params.channels.as_ref().map_or(0, |c| c.count());
+        let (reader, rate, channels, promised) = if Wav::is(bytes) {
+            let r = Wav::new(bytes, options.keep_truncated)?;
+            let about = (r.rate, r.channels, r.promised);
+            (Reader::Wav(r), about.0, about.1, about.2)
+        } else {
+            packed(bytes, options)?
+        };
         if channels as u64 > MAX_CHANNELS {
             return Err(Error::Limit {
                 what: "channels of an audio file",
@@ -104,21 +86,18 @@ impl<'a> Decoder<'a> {
                 got: channels as u64,
             });
         }
-        let rate = params.sample_rate.unwrap_or(0);
         check_rate(rate)?;
-        let decoder = symphonia::default::get_codecs()
-            .make_audio_decoder(params, &AudioDecoderOptions::default())
-            .map_err(fault)?;
+        if channels == 0 {
+            return Err(Error::unsupported(
+                "a file that does not say how many channels it has",
+            ));
+        }
         Ok(Decoder {
-            track: track.id,
-            promised: track.num_frames,
-            format,
-            decoder,
+            reader,
             rate,
             channels,
+            promised,
             given: 0,
-            keep_truncated: options.keep_truncated,
-            reached,
             interleaved: Vec::new(),
             mono: Vec::new(),
         })
@@ -145,66 +124,53 @@ impl<'a> Decoder<'a> {
     /// `Malformed` if the bytes are broken, end too soon (unless kept), or hold a NaN or an infinity; `Unsupported` if
     /// rate or channels change on the way.
     pub fn next_block(&mut self) -> Result<Option<&[f32]>> {
-        loop {
-            let packet = match self.format.next_packet() {
-                Ok(Some(packet)) => packet,
-                Ok(None) => return self.end(),
-                Err(Fault::IoError(_)) if self.keep_truncated => return Ok(None),
-                Err(e) => return Err(fault(e, &self.reached)),
-            };
-            if packet.track_id != self.track {
-                continue;
+        let offset = match &mut self.reader {
+            Reader::Wav(r) => {
+                r.next_block(&mut self.interleaved);
+                r.position()
             }
-            let block = self
-                .decoder
-                .decode(&packet)
-                .map_err(|e| fault(e, &self.reached))?;
-            let (rate, channels) = (block.spec().rate(), block.spec().channels().count());
-            if self.channels == 0 {
-                self.channels = channels;
+            #[cfg(any(feature = "flac", feature = "mp3", feature = "vorbis"))]
+            Reader::Packed(r) => {
+                r.next_block(&mut self.interleaved)?;
+                0
             }
-            if rate != self.rate || channels != self.channels || channels == 0 {
-                return Err(Error::unsupported(format!(
-                    "a file that changes on the way from {} Hz and {} channels to {rate} Hz and {channels}",
-                    self.rate, self.channels
-                )));
-            }
-            block.copy_to_vec_interleaved(&mut self.interleaved);
-            if let Some(at) = self.interleaved.iter().position(|v| !v.is_finite()) {
-                let what = format!(
-                    "sample {} is {}; samples are finite",
-                    self.given + (at / channels) as u64,
-                    self.interleaved[at]
-                );
-                return Err(Error::malformed(
-                    FORMAT,
-                    self.reached.load(Ordering::Relaxed),
-                    what,
-                ));
-            }
-            downmix(&self.interleaved, channels, &mut self.mono);
-            self.given += self.mono.len() as u64;
-            if !self.mono.is_empty() {
-                return Ok(Some(&self.mono));
-            }
+        };
+        if let Some(at) = self.interleaved.iter().position(|v| !v.is_finite()) {
+            let what = format!(
+                "sample {} is {}; samples are finite",
+                self.given + (at / self.channels) as u64,
+                self.interleaved[at]
+            );
+            return Err(Error::malformed(FORMAT, offset, what));
         }
+        downmix(&self.interleaved, self.channels, &mut self.mono);
+        self.given += self.mono.len() as u64;
+        Ok((!self.mono.is_empty()).then_some(&self.mono))
     }
+}
 
-    fn end(&self) -> Result<Option<&[f32]>> {
-        match self.promised {
-            Some(promised) if promised > self.given && !self.keep_truncated => {
-                Err(Error::malformed(
-                    FORMAT,
-                    self.reached.load(Ordering::Relaxed),
-                    format!(
-                        "{promised} samples promised, {} found (truncated?); set keep_truncated to take what is there",
-                        self.given
-                    ),
-                ))
-            }
-            _ => Ok(None),
-        }
-    }
+#[cfg(any(feature = "flac", feature = "mp3", feature = "vorbis"))]
+fn packed<'a>(
+    bytes: &'a [u8],
+    options: &DecodeOptions,
+) -> Result<(Reader<'a>, u32, usize, Option<u64>)> {
+    let r = Packed::new(bytes, options)?.ok_or_else(|| unknown(bytes))?;
+    let about = (r.rate, r.channels, r.promised);
+    Ok((Reader::Packed(Box::new(r)), about.0, about.1, about.2))
+}
+
+#[cfg(not(any(feature = "flac", feature = "mp3", feature = "vorbis")))]
+fn packed<'a>(bytes: &'a [u8], _: &DecodeOptions) -> Result<(Reader<'a>, u32, usize, Option<u64>)> {
+    Err(unknown(bytes))
+}
+
+fn unknown(bytes: &[u8]) -> Error {
+    Error::unsupported(format!(
+        "the bytes are no audio file of a format in this build (WAV, and flac, mp3, vorbis as features): \
+         {} bytes starting {:02x?}",
+        bytes.len(),
+        &bytes[..bytes.len().min(8)]
+    ))
 }
 
 impl std::fmt::Debug for Decoder<'_> {
@@ -235,7 +201,7 @@ pub fn decode_with(bytes: &[u8], rate: Option<u32>, options: &DecodeOptions) -> 
     let mut resampler = Resampler::new(decoder.rate(), rate)?;
     let mut samples = Vec::new();
     while let Some(block) = decoder.next_block()? {
-        resampler.push(block, &mut samples);
+        resampler.push(block, &mut samples)?;
         check_samples(&samples, options)?;
     }
     resampler.finish(&mut samples);
@@ -276,21 +242,4 @@ pub(crate) fn check_rate(rate: u32) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// Whether the first bytes announce a format that some build of this crate reads.
-fn known(bytes: &[u8]) -> bool {
-    let wave = bytes.get(8..12) == Some(b"WAVE");
-    bytes.starts_with(b"RIFF") && wave || bytes.starts_with(b"fLaC") && cfg!(feature = "flac")
-}
-
-fn fault(e: Fault, reached: &AtomicU64) -> Error {
-    let offset = reached.load(Ordering::Relaxed);
-    match e {
-        Fault::Unsupported(what) => Error::unsupported(what),
-        Fault::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
-            Error::malformed(FORMAT, offset, "the file ends too soon (truncated?)")
-        }
-        e => Error::malformed(FORMAT, offset, e.to_string()),
-    }
 }

@@ -1,0 +1,120 @@
+//! Compressed formats, through symphonia.
+
+use super::{DecodeOptions, FORMAT};
+use crate::{Error, Result};
+use std::io::Cursor;
+use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
+use symphonia::core::errors::Error as Fault;
+use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::{FormatReader, TrackType};
+use symphonia::core::io::MediaSourceStream;
+
+/// The samples of a compressed file.
+pub(super) struct Packed<'a> {
+    pub(super) rate: u32,
+    pub(super) channels: usize,
+    /// Samples per channel, where the header says so.
+    pub(super) promised: Option<u64>,
+    format: Box<dyn FormatReader + 'a>,
+    decoder: Box<dyn AudioDecoder>,
+    track: u32,
+    given: u64,
+    size: u64,
+    keep_truncated: bool,
+}
+
+impl<'a> Packed<'a> {
+    /// `None` if the bytes are no format of this build.
+    pub(super) fn new(bytes: &'a [u8], options: &DecodeOptions) -> Result<Option<Self>> {
+        let size = bytes.len() as u64;
+        let stream = MediaSourceStream::new(Box::new(Cursor::new(bytes)), Default::default());
+        let probe = symphonia::default::get_probe();
+        let format = match probe.probe(&Hint::new(), stream, Default::default(), Default::default())
+        {
+            Ok(format) => format,
+            Err(e) if bytes.starts_with(b"fLaC") || bytes.starts_with(b"OggS") => {
+                return Err(fault(e, size));
+            }
+            Err(Fault::IoError(_) | Fault::Unsupported(_)) => return Ok(None),
+            Err(e) => return Err(fault(e, size)),
+        };
+        let track = format
+            .default_track(TrackType::Audio)
+            .ok_or_else(|| Error::unsupported("a file without an audio track"))?;
+        let params = track
+            .codec_params
+            .as_ref()
+            .and_then(|p| p.audio())
+            .ok_or_else(|| Error::unsupported("a file whose codec this build does not know"))?;
+        let decoder = symphonia::default::get_codecs()
+            .make_audio_decoder(params, &AudioDecoderOptions::default())
+            .map_err(|e| fault(e, size))?;
+        Ok(Some(Packed {
+            rate: params.sample_rate.unwrap_or(0),
+            channels: params.channels.as_ref().map_or(0, |c| c.count()),
+            promised: track.num_frames,
+            track: track.id,
+            format,
+            decoder,
+            given: 0,
+            size,
+            keep_truncated: options.keep_truncated,
+        }))
+    }
+
+    /// Puts the next interleaved samples into `out`; none at the end.
+    pub(super) fn next_block(&mut self, out: &mut Vec<f32>) -> Result<()> {
+        out.clear();
+        while out.is_empty() {
+            let packet = match self.format.next_packet() {
+                Ok(Some(packet)) => packet,
+                Ok(None) => return self.end(),
+                Err(Fault::IoError(_)) if self.keep_truncated => return Ok(()),
+                Err(e) => return Err(fault(e, self.size)),
+            };
+            if packet.track_id != self.track {
+                continue;
+            }
+            let block = self
+                .decoder
+                .decode(&packet)
+                .map_err(|e| fault(e, self.size))?;
+            let (rate, channels) = (block.spec().rate(), block.spec().channels().count());
+            if rate != self.rate || channels != self.channels {
+                return Err(Error::unsupported(format!(
+                    "a file that changes on the way from {} Hz and {} channels to {rate} Hz and {channels}",
+                    self.rate, self.channels
+                )));
+            }
+            block.copy_to_vec_interleaved(out);
+            self.given += block.frames() as u64;
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<()> {
+        match self.promised {
+            Some(promised) if promised > self.given && !self.keep_truncated => {
+                Err(Error::malformed(
+                    FORMAT,
+                    self.size,
+                    format!(
+                        "{promised} samples promised, {} found (truncated?); set keep_truncated to take what is there",
+                        self.given
+                    ),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn fault(e: Fault, size: u64) -> Error {
+    match e {
+        Fault::Unsupported(what) => Error::unsupported(what),
+        Fault::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Error::malformed(FORMAT, size, "the file ends too soon (truncated?)")
+        }
+        e => Error::malformed(FORMAT, 0, e.to_string()),
+    }
+}
