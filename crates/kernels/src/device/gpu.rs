@@ -123,7 +123,10 @@ impl Gpu {
         let mut usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         usage |= match holder {
             Holder::Staging => wgpu::BufferUsages::MAP_READ,
-            Holder::Params => wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM,
+            // These two share a pool, and so must share their usages.
+            Holder::Params | Holder::Activations => {
+                wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM
+            }
             _ => wgpu::BufferUsages::STORAGE,
         };
         if holder == Holder::Staging {
