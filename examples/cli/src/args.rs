@@ -82,8 +82,8 @@ impl EngineArgs {
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
-    /// How much chance: 0 always takes the most likely token
-    #[arg(long, value_name = "T", default_value_t = 0.7)]
+    /// How much chance: 0 always takes the most likely token; small models wander above 0.5
+    #[arg(long, value_name = "T", default_value_t = 0.3)]
     pub(crate) temperature: f32,
     /// Always the most likely token, the same as --temperature 0
     #[arg(long)]
@@ -92,7 +92,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub(crate) top_k: u32,
     /// Choose among the fewest tokens with at least this probability together
-    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    #[arg(long, value_name = "P", default_value_t = 0.9)]
     pub(crate) top_p: f32,
     /// Choose among tokens at least this times as likely as the likeliest
     #[arg(long, value_name = "P", default_value_t = 0.0)]
@@ -142,16 +142,25 @@ mod tests {
     }
 
     fn settings(args: &[&str]) -> firelight_runtime::SampleSettings {
-        Flags::parse_from(std::iter::once(&"x").chain(args)).sampling.settings()
+        Flags::parse_from(std::iter::once(&"x").chain(args))
+            .sampling
+            .settings()
     }
 
     #[test]
     fn greedy_is_plain_greedy() {
-        for args in [&["--greedy"][..], &["--temperature", "0"], &["--greedy", "--temperature", "1"]] {
+        for args in [
+            &["--greedy"][..],
+            &["--temperature", "0"],
+            &["--greedy", "--temperature", "1"],
+        ] {
             let s = settings(args);
             assert_eq!((s.temperature, s.repetition_penalty), (0.0, 1.0));
         }
-        assert_eq!(settings(&["--greedy", "--repetition-penalty", "1.2"]).repetition_penalty, 1.2);
+        assert_eq!(
+            settings(&["--greedy", "--repetition-penalty", "1.2"]).repetition_penalty,
+            1.2
+        );
         assert_eq!(settings(&[]).repetition_penalty, 1.1);
     }
 

@@ -46,7 +46,12 @@ pub(crate) fn count(n: usize, what: &str) -> String {
 /// Rows in columns as wide as their widest cell, two spaces apart.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max();
+    let width = |c: usize| {
+        rows.iter()
+            .filter_map(|r| r.get(c))
+            .map(|s| s.chars().count())
+            .max()
+    };
     let widths: Vec<usize> = (0..columns).map(|c| width(c).unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
@@ -63,7 +68,15 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
 /// Text that cannot move a terminal's cursor or change its colours: control characters other than line breaks and tabs
 /// are shown as U+FFFD.
 pub(crate) fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_control() && !matches!(c, '\n' | '\t') {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -73,10 +86,16 @@ mod tests {
     #[test]
     fn units() {
         assert_eq!([bytes(999), bytes(98_362_432)], ["999 B", "98.4 MB"]);
-        assert_eq!([seconds(0.123), seconds(59.4), seconds(187.0)], ["0.12 s", "59 s", "3:07"]);
+        assert_eq!(
+            [seconds(0.123), seconds(59.4), seconds(187.0)],
+            ["0.12 s", "59 s", "3:07"]
+        );
         assert_eq!([clock(7.4), clock(3723.0)], ["0:07", "1:02:03"]);
         assert_eq!([rate(98.76), rate(210.4)], ["98.8 tok/s", "210 tok/s"]);
-        assert_eq!([count(1, "token"), count(0, "token")], ["1 token", "0 tokens"]);
+        assert_eq!(
+            [count(1, "token"), count(0, "token")],
+            ["1 token", "0 tokens"]
+        );
     }
 
     #[test]

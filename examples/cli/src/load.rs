@@ -26,7 +26,10 @@ pub(crate) fn resolver() -> Result<Resolver> {
 /// The name of the model to use if none was given.
 pub(crate) fn default_model(resolver: &Resolver) -> Result<String> {
     let entry = resolver.catalogue().default_for("chat");
-    Ok(entry.context("the catalogue has no chat model; name one with --model")?.name.clone())
+    Ok(entry
+        .context("the catalogue has no chat model; name one with --model")?
+        .name
+        .clone())
 }
 
 /// The device that the flags ask for.
@@ -45,13 +48,22 @@ pub(crate) fn files(resolver: &Resolver, name: &str, ui: &mut Ui) -> Result<Loca
         Ok(local) => local,
         // A package client gets the same Ctrl-C and may be faster to fail.
         Err(_) if cancel.is_cancelled() => return Err(SourceError::Cancelled.into()),
-        Err(e) => return Err(anyhow::Error::from(e).context(format!("cannot get the model {model}"))),
+        Err(e) => {
+            return Err(anyhow::Error::from(e).context(format!("cannot get the model {model}")));
+        }
     };
     if !here {
-        let licence = local.licence.as_ref().map(|l| format!(" · licence: {l}")).unwrap_or_default();
+        let licence = local
+            .licence
+            .as_ref()
+            .map(|l| format!(" · licence: {l}"))
+            .unwrap_or_default();
         let url = local.entry.as_ref().and_then(|e| e.licence_url.as_ref());
         let url = url.map(|u| format!(" ({u})")).unwrap_or_default();
-        ui.note(&format!("fetched {} from {}{licence}{url}", local.name, local.origin));
+        ui.note(&format!(
+            "fetched {} from {}{licence}{url}",
+            local.name, local.origin
+        ));
     }
     Ok(local)
 }
@@ -70,13 +82,25 @@ pub(crate) fn ready(model: Option<&str>, args: &EngineArgs, ui: &mut Ui) -> Resu
     let loaded = pollster::block_on(engine.load(&local.root, &mut |done, total| {
         let phase = "loading";
         let (file, total) = (local.name.as_str(), Some(total));
-        ui.progress(&Progress { phase, file, done, total, speed_bps: None, eta_s: None });
+        ui.progress(&Progress {
+            phase,
+            file,
+            done,
+            total,
+            speed_bps: None,
+            eta_s: None,
+        });
     }));
     progress::leave_line();
     let model = loaded.with_context(|| format!("cannot load {}", local.root.display()))?;
     let load_time = start.elapsed();
     let report = engine.report();
-    ui.note(&format!("{} on {}{}", local.name, report.device, why(&report, args)));
+    ui.note(&format!(
+        "{} on {}{}",
+        local.name,
+        report.device,
+        why(&report, args)
+    ));
     ui.event(&Event::Load {
         model: &name,
         path: local.root.display().to_string(),
@@ -85,7 +109,12 @@ pub(crate) fn ready(model: Option<&str>, args: &EngineArgs, ui: &mut Ui) -> Resu
         load_ms: load_time.as_secs_f64() * 1e3,
         attempts: json::attempts(&report),
     })?;
-    Ok(Ready { engine, model, local, load_time })
+    Ok(Ready {
+        engine,
+        model,
+        local,
+        load_time,
+    })
 }
 
 /// Why nothing better runs, for people; empty where there is nothing to say.
@@ -93,7 +122,11 @@ pub(crate) fn why(report: &Report, args: &EngineArgs) -> String {
     let refused: Vec<String> = report
         .attempts
         .iter()
-        .filter_map(|a| a.refused.as_ref().map(|why| format!("\n  not {} ({}): {why}", a.what, a.rung)))
+        .filter_map(|a| {
+            a.refused
+                .as_ref()
+                .map(|why| format!("\n  not on {} (rung {}): {why}", a.what, a.rung))
+        })
         .collect();
     let auto = args.options().device == DeviceChoice::Auto && args.rung.is_none();
     if refused.is_empty() && auto && !report.rung.is_gpu() {

@@ -11,7 +11,7 @@
 //! | [`format`] | bytes, times and tables for people |
 //!
 //! Exit codes: 0 done, 1 failed, 2 used wrongly, 130 interrupted.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod args;
 mod commands;
@@ -56,6 +56,7 @@ Environment:
   HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE   as every hub client reads them";
 
 fn main() -> ExitCode {
+    quiet_vulkan();
     let cli = Cli::parse();
     let json = cli.command.json();
     match cli.command.run() {
@@ -64,23 +65,47 @@ fn main() -> ExitCode {
     }
 }
 
+/// Where there is no screen, a layer of Mesa's Vulkan drivers that chooses a GPU by screen writes "error: XDG_RUNTIME_DIR is
+/// invalid" to standard error. It is switched off there, unless the user chose a GPU through it.
+#[allow(unsafe_code)]
+fn quiet_vulkan() {
+    let unset = |name: &str| std::env::var_os(name).is_none();
+    let screenless = ["XDG_RUNTIME_DIR", "WAYLAND_DISPLAY", "DISPLAY"]
+        .into_iter()
+        .all(unset);
+    if cfg!(target_os = "linux") && screenless && unset("MESA_VK_DEVICE_SELECT") {
+        // SAFETY: called first in main, when no other thread is there that could read the environment.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
+}
+
 /// Tells what went wrong, and maps it to an exit code.
 fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
     progress::leave_line();
     if let Some(usage) = error.downcast_ref::<Usage>() {
-        Cli::command().error(clap::error::ErrorKind::ValueValidation, &usage.0).exit();
+        Cli::command()
+            .error(clap::error::ErrorKind::ValueValidation, &usage.0)
+            .exit();
     }
     // The reader of our output went away, as `| head` does: nothing is wrong.
     if ui::is_broken_pipe(error) {
         return ExitCode::from(OK);
     }
     let interrupted = is_cancelled(error);
-    let message = if interrupted { interrupt::MESSAGE.to_owned() } else { ui::chain(error) };
+    let message = if interrupted {
+        interrupt::MESSAGE.to_owned()
+    } else {
+        ui::chain(error)
+    };
     if json {
         // If even that cannot be written, the exit code still tells.
         let _ = json::print(&json::Event::Error { message: &message });
     }
-    ui::to_stderr(&if interrupted { message } else { format!("error: {message}") });
+    ui::to_stderr(&if interrupted {
+        message
+    } else {
+        format!("error: {message}")
+    });
     ExitCode::from(if interrupted { INTERRUPTED } else { FAILED })
 }
 
@@ -99,7 +124,9 @@ impl std::error::Error for Usage {}
 fn is_cancelled(error: &anyhow::Error) -> bool {
     use firelight_runtime::{Error, source};
     error.chain().any(|cause| {
-        matches!(cause.downcast_ref(), Some(Error::Cancelled | Error::Source(source::Error::Cancelled)))
-            || matches!(cause.downcast_ref(), Some(source::Error::Cancelled))
+        matches!(
+            cause.downcast_ref(),
+            Some(Error::Cancelled | Error::Source(source::Error::Cancelled))
+        ) || matches!(cause.downcast_ref(), Some(source::Error::Cancelled))
     })
 }

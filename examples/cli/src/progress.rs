@@ -38,7 +38,12 @@ impl Bar {
     /// A bar for this process's standard error.
     pub(crate) fn new() -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Bar { terminal, phase: String::new(), since: Instant::now(), quarters: None }
+        Bar {
+            terminal,
+            phase: String::new(),
+            since: Instant::now(),
+            quarters: None,
+        }
     }
 
     /// Shows where things stand.
@@ -53,7 +58,8 @@ impl Bar {
         let mut err = std::io::stderr().lock();
         // Nobody is left to be told if standard error is closed.
         let _ = if self.terminal {
-            let columns = terminal_size::terminal_size_of(&err).map_or(80, |(w, _)| usize::from(w.0));
+            let columns =
+                terminal_size::terminal_size_of(&err).map_or(80, |(w, _)| usize::from(w.0));
             DRAWN.store(true, Ordering::SeqCst);
             write!(err, "\r{}\x1b[K", line(p, columns.saturating_sub(1))).and_then(|()| err.flush())
         } else {
@@ -84,7 +90,11 @@ fn percent(p: &Progress<'_>) -> Option<u64> {
 fn numbers(p: &Progress<'_>) -> String {
     let mut parts = Vec::new();
     match p.total.filter(|&t| t > 0) {
-        Some(total) => parts.push(format!("{} of {}", format::bytes(p.done), format::bytes(total))),
+        Some(total) => parts.push(format!(
+            "{} of {}",
+            format::bytes(p.done),
+            format::bytes(total)
+        )),
         None if p.done > 0 => parts.push(format::bytes(p.done)),
         None => {}
     }
@@ -104,21 +114,43 @@ fn plain(p: &Progress<'_>) -> String {
     format!("{} {}{percent}{dot}{numbers}", p.phase, p.file)
 }
 
-/// The line for a terminal of `columns` columns: the bar gives way first, then the file's name.
+/// The line for a terminal of `columns` columns: the file's name gives way first, then the bar. What is shown depends on
+/// the width alone, so that the line does not jump as the numbers grow.
 fn line(p: &Progress<'_>, columns: usize) -> String {
-    const BAR: usize = 24;
-    let Some(percent) = percent(p) else { return cut(&plain(p), columns) };
+    const BAR: usize = 20;
+    const NUMBERS: usize = 46;
+    const NAME: usize = 12;
+    let Some(percent) = percent(p) else {
+        return cut(&plain(p), columns);
+    };
     let numbers = numbers(p);
     let full = percent as usize * BAR / 100;
     let bar = format!("{}{}", "█".repeat(full), "░".repeat(BAR - full));
-    let with_bar = format!("{} {} {bar} {percent:>3} % {numbers}", p.phase, p.file);
-    let candidates = [with_bar, format!("{} {bar} {percent:>3} % {numbers}", p.phase), plain(p)];
-    let fits = candidates.iter().find(|c| c.chars().count() <= columns);
-    fits.cloned().unwrap_or_else(|| cut(&format!("{} {percent} % {numbers}", p.phase), columns))
+    let with_bar = p.phase.chars().count() + BAR + NUMBERS + " 100 %  ".len();
+    let line = match columns.checked_sub(with_bar) {
+        Some(room) if room > NAME => {
+            format!(
+                "{} {} {bar} {percent:>3} % {numbers}",
+                p.phase,
+                cut(p.file, room - 1)
+            )
+        }
+        Some(_) => format!("{} {bar} {percent:>3} % {numbers}", p.phase),
+        None => format!("{} {percent:>3} % {numbers}", p.phase),
+    };
+    cut(&line, columns)
 }
 
+/// At most so many characters; an ellipsis shows that some are missing.
 fn cut(text: &str, columns: usize) -> String {
-    text.chars().take(columns).collect()
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(columns.saturating_sub(1)).collect();
+    if columns > 0 {
+        short.push('…');
+    }
+    short
 }
 
 #[cfg(test)]
@@ -142,14 +174,29 @@ mod tests {
             assert!(line(&half(), columns).chars().count() <= columns);
         }
         let wide = line(&half(), 120);
-        assert!(wide.contains("████████████░░░░░░░░░░░░  50 % 49.0 MB of 98.0 MB · 5.0 MB/s · 0:10 left"), "{wide}");
+        assert!(
+            wide.contains(
+                "a-model-with-a-name ██████████░░░░░░░░░░  50 % 49.0 MB of 98.0 MB · 5.0 MB/s · 0:10 left"
+            ),
+            "{wide}"
+        );
     }
 
     #[test]
     fn what_is_not_known_is_not_shown() {
-        let p = Progress { phase: "resolving", file: "m", done: 0, total: None, speed_bps: None, eta_s: None };
+        let p = Progress {
+            phase: "resolving",
+            file: "m",
+            done: 0,
+            total: None,
+            speed_bps: None,
+            eta_s: None,
+        };
         assert_eq!(line(&p, 80), "resolving m");
-        let p = Progress { total: Some(0), ..p };
+        let p = Progress {
+            total: Some(0),
+            ..p
+        };
         assert_eq!(line(&p, 80), "resolving m");
     }
 }

@@ -25,7 +25,10 @@ pub(crate) struct Ui {
 impl Ui {
     /// A user interface that shows this much.
     pub(crate) fn new(show: Show) -> Self {
-        Ui { show, bar: Bar::new() }
+        Ui {
+            show,
+            bar: Bar::new(),
+        }
     }
 
     /// Notes for people, nothing beside the result for programs.
@@ -47,7 +50,11 @@ impl Ui {
 
     /// An event for programs.
     pub(crate) fn event(&self, event: &Event<'_>) -> std::io::Result<()> {
-        if self.show == Show::Events { json::print(event) } else { Ok(()) }
+        if self.show == Show::Events {
+            json::print(event)
+        } else {
+            Ok(())
+        }
     }
 
     /// Progress of a download or check.
@@ -112,7 +119,9 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
 /// True if what failed was writing to a reader who went away.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
     })
 }
 

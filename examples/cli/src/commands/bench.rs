@@ -21,7 +21,12 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "CONFIG.json", conflicts_with = "model")]
     synthetic: Option<PathBuf>,
     /// Type of the random weights: q4, q8, f16, or any weight type's name (q4_k, bf16, …)
-    #[arg(long, value_name = "TYPE", default_value = "q4", requires = "synthetic")]
+    #[arg(
+        long,
+        value_name = "TYPE",
+        default_value = "q4",
+        requires = "synthetic"
+    )]
     quant: String,
     /// Prompt tokens
     #[arg(short = 'p', long = "prompt", value_name = "N", default_value_t = 256)]
@@ -56,11 +61,22 @@ pub(crate) fn run(args: &BenchArgs) -> Result<u8> {
             (ready.local.name, ready.model)
         }
     };
-    let options = BenchOptions { prefill: args.prefill, decode: args.decode, runs: args.runs };
+    let options = BenchOptions {
+        prefill: args.prefill,
+        decode: args.decode,
+        runs: args.runs,
+    };
     let result = pollster::block_on(bench::bench(&model, &options, &mut |done, total| {
         let file = format!("{done} of {total}");
         // Not bytes: the numbers are in the name.
-        ui.progress(&Progress { phase: "run", file: &file, done: 0, total: None, speed_bps: None, eta_s: None });
+        ui.progress(&Progress {
+            phase: "run",
+            file: &file,
+            done: 0,
+            total: None,
+            speed_bps: None,
+            eta_s: None,
+        });
     }));
     progress::leave_line();
     let report = result?;
@@ -78,19 +94,34 @@ pub(crate) fn run(args: &BenchArgs) -> Result<u8> {
 }
 
 fn synthetic_model(config: &Path, args: &BenchArgs, ui: &mut Ui) -> Result<(String, LoadedModel)> {
-    let json = std::fs::read(config).with_context(|| format!("cannot read {}", config.display()))?;
+    let json =
+        std::fs::read(config).with_context(|| format!("cannot read {}", config.display()))?;
     let checkpoint = synthetic::synthetic(&json, &args.quant)
         .with_context(|| format!("cannot make a model of {}", config.display()))?;
     let engine = load::engine(&args.engine)?;
     let name = format!("{} with random {} weights", config.display(), args.quant);
-    let loaded = pollster::block_on(engine.load_checkpoint(Arc::new(checkpoint), &mut |done, total| {
-        let phase = "making weights";
-        ui.progress(&Progress { phase, file: "", done, total: Some(total), speed_bps: None, eta_s: None });
-    }));
+    let loaded = pollster::block_on(engine.load_checkpoint(
+        Arc::new(checkpoint),
+        &mut |done, total| {
+            let phase = "making weights";
+            ui.progress(&Progress {
+                phase,
+                file: "",
+                done,
+                total: Some(total),
+                speed_bps: None,
+                eta_s: None,
+            });
+        },
+    ));
     progress::leave_line();
     let model = loaded.with_context(|| format!("cannot make a model of {}", config.display()))?;
     let report = engine.report();
-    ui.note(&format!("{name} on {}{}", report.device, load::why(&report, &args.engine)));
+    ui.note(&format!(
+        "{name} on {}{}",
+        report.device,
+        load::why(&report, &args.engine)
+    ));
     Ok((name, model))
 }
 
@@ -99,14 +130,26 @@ fn shown(name: &str, args: &BenchArgs, r: &BenchReport) -> String {
     let rows = [
         row("model", name.to_owned()),
         row("device", format!("{} (rung {})", r.device, r.rung)),
-        row(&format!("prompt, {} tokens", args.prefill), format::rate(r.prefill_tps)),
-        row(&format!("generation, {} tokens", args.decode), format::rate(r.decode_tps)),
+        row(
+            &format!("prompt, {} tokens", args.prefill),
+            format::rate(r.prefill_tps),
+        ),
+        row(
+            &format!("generation, {} tokens", args.decode),
+            format::rate(r.decode_tps),
+        ),
         row(
             "per generated token",
             format!(
                 "{} dispatches in {} passes and {} submits · {} bytes read back · {} buffers and {} bind groups created · \
                  {:.0} µs to encode",
-                r.dispatches, r.passes, r.submits, r.readback_bytes, r.buffers_created, r.bind_groups_created, r.encode_us
+                r.dispatches,
+                r.passes,
+                r.submits,
+                r.readback_bytes,
+                r.buffers_created,
+                r.bind_groups_created,
+                r.encode_us
             ),
         ),
         row("memory", format::bytes(r.memory_bytes)),

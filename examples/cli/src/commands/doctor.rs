@@ -41,6 +41,8 @@ struct Proof {
     rung: &'static str,
     device: Option<String>,
     passed: bool,
+    /// Activations are rounded to 8 bits for quantised weights.
+    rounds: bool,
     /// Why there is no device on this rung, or what stopped the test.
     error: Option<String>,
     kernels: Vec<Row>,
@@ -65,29 +67,52 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<u8> {
         Ok(engine) => (Some(engine.report()), None),
         Err(e) => (None, Some(ui::chain(&e))),
     };
-    let mut proofs: Vec<Proof> = report.iter().map(proof_of_report).collect();
+    let mut proofs: Vec<Proof> = report
+        .iter()
+        .map(|r| proof_of_report(r, args.engine.exact))
+        .collect();
     if args.all {
-        let rest = Rung::ALL.into_iter().filter(|r| report.as_ref().is_none_or(|p| p.rung != *r));
+        let rest = Rung::ALL
+            .into_iter()
+            .filter(|r| report.as_ref().is_none_or(|p| p.rung != *r));
         proofs.extend(rest.map(|rung| proof_of_rung(rung, &args.engine)));
     }
     if args.json {
-        print_json(&found, report.as_ref(), failure.as_deref(), &proofs, &resolver)?;
+        print_json(
+            &found,
+            report.as_ref(),
+            failure.as_deref(),
+            &proofs,
+            &resolver,
+        )?;
     } else {
-        let text = shown(&found, report.as_ref(), failure.as_deref(), &proofs, &resolver, args);
+        let text = shown(
+            &found,
+            report.as_ref(),
+            failure.as_deref(),
+            &proofs,
+            &resolver,
+            args,
+        );
         ui::to_stdout(&text)?;
     }
     // Rungs that are not there are no fault; one that computes wrong is.
     let right = proofs.iter().all(|p| p.passed || p.device.is_none());
-    Ok(if report.is_some() && right { OK } else { FAILED })
+    Ok(if report.is_some() && right {
+        OK
+    } else {
+        FAILED
+    })
 }
 
-fn proof_of_report(report: &Report) -> Proof {
+fn proof_of_report(report: &Report, exact: bool) -> Proof {
     let empty = SelfTest::default();
     let test = report.self_test.as_ref().unwrap_or(&empty);
     Proof {
         rung: report.rung.name(),
         device: Some(report.device.clone()),
         passed: test.passed(),
+        rounds: !report.rung.is_gpu() && !exact,
         error: test.error.clone(),
         kernels: rows(test),
     }
@@ -95,16 +120,34 @@ fn proof_of_report(report: &Report) -> Proof {
 
 /// Opens the rung without the test first, so that what fails can be shown case by case.
 fn proof_of_rung(rung: Rung, args: &EngineArgs) -> Proof {
-    let options = EngineOptions { rung: Some(rung), self_test: false, ..args.options() };
-    let options = EngineOptions { device: firelight_runtime::DeviceChoice::Auto, ..options };
+    let options = EngineOptions {
+        rung: Some(rung),
+        self_test: false,
+        ..args.options()
+    };
+    let options = EngineOptions {
+        device: firelight_runtime::DeviceChoice::Auto,
+        ..options
+    };
     match pollster::block_on(Engine::new(options)) {
         Ok(engine) => {
             let test = pollster::block_on(firelight_kernels::harness::self_test(&engine.device()));
-            proof_of_report(&Report { self_test: Some(test), ..engine.report() })
+            proof_of_report(
+                &Report {
+                    self_test: Some(test),
+                    ..engine.report()
+                },
+                args.exact,
+            )
         }
-        Err(e) => {
-            Proof { rung: rung.name(), device: None, passed: false, error: Some(e.to_string()), kernels: Vec::new() }
-        }
+        Err(e) => Proof {
+            rung: rung.name(),
+            device: None,
+            passed: false,
+            rounds: false,
+            error: Some(e.to_string()),
+            kernels: Vec::new(),
+        },
     }
 }
 
@@ -112,10 +155,19 @@ fn proof_of_rung(rung: Rung, args: &EngineArgs) -> Proof {
 fn rows(test: &SelfTest) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for o in &test.outcomes {
-        let known = rows.iter().position(|r| r.kernel == o.kernel && r.variant == o.variant);
+        let known = rows
+            .iter()
+            .position(|r| r.kernel == o.kernel && r.variant == o.variant);
         let at = known.unwrap_or_else(|| {
             let (kernel, variant) = (o.kernel, o.variant);
-            rows.push(Row { kernel, variant, cases: 0, max_abs: 0.0, ok: true, failure: None });
+            rows.push(Row {
+                kernel,
+                variant,
+                cases: 0,
+                max_abs: 0.0,
+                ok: true,
+                failure: None,
+            });
             rows.len() - 1
         });
         let row = &mut rows[at];
@@ -143,7 +195,11 @@ fn binary(n: u64) -> String {
 }
 
 fn shown_adapter(a: &AdapterReport) -> String {
-    let kind = if a.software { "software, no real GPU" } else { "hardware" };
+    let kind = if a.software {
+        "software, no real GPU"
+    } else {
+        "hardware"
+    };
     let subgroups = match a.subgroups {
         true => format!("yes, {} to {} wide", a.subgroup_size.0, a.subgroup_size.1),
         false => "no".to_owned(),
@@ -166,14 +222,40 @@ fn shown_adapter(a: &AdapterReport) -> String {
 
 fn shown_proof(p: &Proof) -> String {
     let Some(device) = &p.device else {
-        return format!("  rung {}: not here: {}\n", p.rung, p.error.as_deref().unwrap_or_default());
+        return format!(
+            "  rung {}: not here: {}\n",
+            p.rung,
+            p.error.as_deref().unwrap_or_default()
+        );
     };
-    let verdict = if p.passed { "computes right" } else { "COMPUTES WRONG, not used" };
-    let mut text = format!("  rung {} on {}: {verdict}\n", p.rung, format::harmless(device));
-    let mut table = vec![["kernel", "variant", "cases", "max diff", ""].map(str::to_owned).to_vec()];
+    let verdict = if p.passed {
+        "computes right"
+    } else {
+        "COMPUTES WRONG, not used"
+    };
+    let mut text = format!(
+        "  rung {} on {}: {verdict}\n",
+        p.rung,
+        format::harmless(device)
+    );
+    let mut table = vec![
+        ["kernel", "variant", "cases", "max diff", ""]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     for r in &p.kernels {
-        let word = if r.ok { "ok".to_owned() } else { format!("FAILED {}", r.failure.as_deref().unwrap_or_default()) };
-        table.push(vec![r.kernel.into(), r.variant.into(), r.cases.to_string(), format!("{:.2e}", r.max_abs), word]);
+        let word = if r.ok {
+            "ok".to_owned()
+        } else {
+            format!("FAILED {}", r.failure.as_deref().unwrap_or_default())
+        };
+        table.push(vec![
+            r.kernel.into(),
+            r.variant.into(),
+            r.cases.to_string(),
+            format!("{:.2e}", r.max_abs),
+            word,
+        ]);
     }
     for line in format::table(&table).lines() {
         text.push_str(&format!("    {line}\n"));
@@ -181,6 +263,11 @@ fn shown_proof(p: &Proof) -> String {
     if let Some(error) = &p.error {
         text.push_str(&format!("    stopped: {error}\n"));
     }
+    text.push_str("    (differences are absolute; each case has its own bound");
+    if p.rounds {
+        text.push_str(", and `linear` meets activations rounded to 8 bits unless --exact is given");
+    }
+    text.push_str(")\n");
     text
 }
 
@@ -204,11 +291,19 @@ fn shown(
     if found.is_empty() {
         text.push_str("  none found: no GPU, or no driver for it (on Linux a Vulkan driver)\n");
     }
-    text.push_str(&format!("\nProcessor\n  {} · {}\n", isas().join(", "), format::count(cores(), "core")));
+    text.push_str(&format!(
+        "\nProcessor\n  {} · {}\n",
+        isas().join(", "),
+        format::count(cores(), "core")
+    ));
     text.push_str("\nDevice in use\n");
     match report {
         Some(r) => {
-            text.push_str(&format!("  {} (rung {})", format::harmless(&r.device), r.rung));
+            text.push_str(&format!(
+                "  {} (rung {})",
+                format::harmless(&r.device),
+                r.rung
+            ));
             text.push_str(&load::why(r, &args.engine).replace('\n', "\n  "));
             text.push('\n');
         }
@@ -222,12 +317,21 @@ fn shown(
     text.push_str("\nModels\n");
     for (what, dir) in [("cache", &o.cache_dir), ("hub cache", &o.hub.cache_dir)] {
         let free = free_bytes(resolver, dir).map_or("unknown".to_owned(), format::bytes);
-        text.push_str(&format!("  {what} {} ({free} free on its disk)\n", dir.display()));
+        text.push_str(&format!(
+            "  {what} {} ({free} free on its disk)\n",
+            dir.display()
+        ));
     }
     let table: Vec<Vec<String>> = resolver
         .list()
         .iter()
-        .map(|s| vec![s.entry.name.clone(), format::bytes(s.entry.size()), models::state(s)])
+        .map(|s| {
+            vec![
+                s.entry.name.clone(),
+                format::bytes(s.entry.size()),
+                models::state(s),
+            ]
+        })
         .collect();
     for line in format::table(&table).lines() {
         text.push_str(&format!("  {line}\n"));

@@ -64,7 +64,9 @@ enum Action {
 impl ModelsArgs {
     pub(crate) fn json(&self) -> bool {
         match self.action {
-            Action::List { json } | Action::Fetch { json, .. } | Action::Verify { json, .. } => json,
+            Action::List { json } | Action::Fetch { json, .. } | Action::Verify { json, .. } => {
+                json
+            }
             Action::Path { .. } | Action::Rm { .. } => false,
         }
     }
@@ -111,16 +113,29 @@ fn list(json: bool) -> Result<u8> {
         json::print(&json!({ "cache": resolver.options().cache_dir, "models": list }))?;
         return Ok(OK);
     }
-    let mut rows = vec![["name", "task", "size", "", "licence"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["name", "task", "size", "", "licence"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     for s in &models {
         let e = &s.entry;
-        rows.push(vec![e.name.clone(), e.task.clone(), format::bytes(e.size()), state(s), e.licence.clone()]);
+        rows.push(vec![
+            e.name.clone(),
+            e.task.clone(),
+            format::bytes(e.size()),
+            state(s),
+            e.licence.clone(),
+        ]);
     }
     let mut text = format::table(&rows);
     for s in models.iter().filter(|s| !s.entry.notes.is_empty()) {
         text.push_str(&format!("\n{}: {}", s.entry.name, s.entry.notes));
     }
-    text.push_str(&format!("\n\nModels live in {}\n", resolver.options().cache_dir.display()));
+    text.push_str(&format!(
+        "\n\nModels live in {}\n",
+        resolver.options().cache_dir.display()
+    ));
     ui::to_stdout(&text)?;
     Ok(OK)
 }
@@ -129,7 +144,12 @@ fn fetch(model: &str, json: bool) -> Result<u8> {
     let resolver = load::resolver()?;
     let mut ui = Ui::new(if json { Show::Events } else { Show::Notes });
     let local = load::files(&resolver, model, &mut ui)?;
-    let bytes = local.files.iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len()).sum();
+    let bytes = local
+        .files
+        .iter()
+        .filter_map(|f| std::fs::metadata(f).ok())
+        .map(|m| m.len())
+        .sum();
     if json {
         ui.event(&Event::Fetched {
             model: &local.name,
@@ -139,7 +159,11 @@ fn fetch(model: &str, json: bool) -> Result<u8> {
             licence: local.licence.as_deref(),
         })?;
     } else {
-        ui::to_stdout(&format!("{} ({})\n", local.root.display(), format::bytes(bytes)))?;
+        ui::to_stdout(&format!(
+            "{} ({})\n",
+            local.root.display(),
+            format::bytes(bytes)
+        ))?;
     }
     Ok(OK)
 }
@@ -148,7 +172,12 @@ fn verify(model: Option<&str>, json: bool) -> Result<u8> {
     let resolver = load::resolver()?;
     let names: Vec<String> = match model {
         Some(name) => vec![name.to_owned()],
-        None => resolver.list().into_iter().filter(|s| s.cached).map(|s| s.entry.name).collect(),
+        None => resolver
+            .list()
+            .into_iter()
+            .filter(|s| s.cached)
+            .map(|s| s.entry.name)
+            .collect(),
     };
     let mut ui = Ui::of(json);
     let (mut sound, mut found) = (true, Vec::new());
@@ -159,18 +188,31 @@ fn verify(model: Option<&str>, json: bool) -> Result<u8> {
         for check in checks {
             let (word, detail) = match check.state {
                 FileState::Sound => ("ok", String::new()),
-                FileState::NoHash => ("unknown", "nothing says what its sha256 should be".to_owned()),
-                FileState::Missing => ("missing", format!("fetch it with: firelight models fetch {name}")),
-                FileState::Corrupt { reason } => {
-                    ("corrupt", format!("{reason}; discarded, fetch it again: firelight models fetch {name}"))
-                }
+                FileState::NoHash => (
+                    "unknown",
+                    "nothing says what its sha256 should be".to_owned(),
+                ),
+                FileState::Missing => (
+                    "missing",
+                    format!("fetch it with: firelight models fetch {name}"),
+                ),
+                FileState::Corrupt { reason } => (
+                    "corrupt",
+                    format!("{reason}; discarded, fetch it again: firelight models fetch {name}"),
+                ),
                 _ => ("unknown", String::new()),
             };
             sound &= !matches!(word, "missing" | "corrupt");
             if json {
-                found.push(json!({ "model": name, "path": check.path, "state": word, "detail": detail }));
+                found.push(
+                    json!({ "model": name, "path": check.path, "state": word, "detail": detail }),
+                );
             } else {
-                let detail = if detail.is_empty() { detail } else { format!("  {detail}") };
+                let detail = if detail.is_empty() {
+                    detail
+                } else {
+                    format!("  {detail}")
+                };
                 ui::to_stdout(&format!("{word:<8} {}{detail}\n", check.path.display()))?;
             }
         }
@@ -187,7 +229,11 @@ fn remove(names: &[String]) -> Result<u8> {
     let resolver = load::resolver()?;
     for name in names {
         let freed = resolver.remove(name)?;
-        let what = if freed == 0 { "was not here".to_owned() } else { format!("removed, {} freed", format::bytes(freed)) };
+        let what = if freed == 0 {
+            "was not here".to_owned()
+        } else {
+            format!("removed, {} freed", format::bytes(freed))
+        };
         ui::to_stdout(&format!("{name}: {what}\n"))?;
     }
     Ok(OK)

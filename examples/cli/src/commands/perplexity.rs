@@ -47,11 +47,23 @@ pub(crate) fn run(args: &PerplexityArgs) -> Result<u8> {
         Some(text) => ready.model.text.encode_text(text)?,
         None => args.ids.clone(),
     };
-    let result = pollster::block_on(perplexity::perplexity(&ready.model, &ids, args.ctx, &mut |done, total| {
-        let file = format!("{done} of {total} tokens");
-        // Not bytes: the numbers are in the name.
-        ui.progress(&Progress { phase: "predicting", file: &file, done: 0, total: None, speed_bps: None, eta_s: None });
-    }));
+    let result = pollster::block_on(perplexity::perplexity(
+        &ready.model,
+        &ids,
+        args.ctx,
+        &mut |done, total| {
+            let file = format!("{done} of {total} tokens");
+            // Not bytes: the numbers are in the name.
+            ui.progress(&Progress {
+                phase: "predicting",
+                file: &file,
+                done: 0,
+                total: None,
+                speed_bps: None,
+                eta_s: None,
+            });
+        },
+    ));
     progress::leave_line();
     let r = result?;
     if args.json {
@@ -68,7 +80,9 @@ pub(crate) fn run(args: &PerplexityArgs) -> Result<u8> {
 fn read(file: &str) -> Result<String> {
     if file == "-" {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input as UTF-8 text")?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("cannot read standard input as UTF-8 text")?;
         return Ok(text);
     }
     std::fs::read_to_string(file).with_context(|| format!("cannot read {file} as UTF-8 text"))

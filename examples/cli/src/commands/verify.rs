@@ -51,14 +51,20 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
         if args.json || written.is_err() {
             return;
         }
-        let head = if std::mem::take(&mut first) { row("tensor", "elements", "max diff", "") } else { String::new() };
+        let head = if std::mem::take(&mut first) {
+            row("tensor", "elements", "max diff", "")
+        } else {
+            String::new()
+        };
         written = ui::to_stdout(&(head + &shown(check)));
     };
     let report = pollster::block_on(verify::verify(&engine, &args.dir, &mut on_check))
         .with_context(|| format!("cannot verify {}", args.dir.display()))?;
     written?;
     if let Some(path) = &args.dump {
-        report.write_dump(path).with_context(|| format!("cannot write {}", path.display()))?;
+        report
+            .write_dump(path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     let passed = report.passed();
     if args.json {
@@ -70,7 +76,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
         let verdict = match failed {
             _ if report.checks.is_empty() => "FAILED: there was nothing to compare".to_owned(),
             0 => format!("passed: {}", format::count(report.checks.len(), "check")),
-            n => format!("FAILED: {n} of {}", format::count(report.checks.len(), "check")),
+            n => format!(
+                "FAILED: {n} of {}",
+                format::count(report.checks.len(), "check")
+            ),
         };
         ui::to_stdout(&format!(
             "{verdict} · {} on {} (rung {}), tolerance {}\n",
@@ -81,12 +90,20 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
 }
 
 fn row(name: &str, elements: &str, max_abs: &str, verdict: &str) -> String {
-    format!("{}\n", format!("{name:<NAME_WIDTH$} {elements:>10} {max_abs:>10}  {verdict}").trim_end())
+    format!(
+        "{}\n",
+        format!("{name:<NAME_WIDTH$} {elements:>10} {max_abs:>10}  {verdict}").trim_end()
+    )
 }
 
 fn shown(check: &Check) -> String {
     let verdict = if check.passed { "ok" } else { "FAILED" };
-    let mut text = row(&check.name, &check.elements.to_string(), &format!("{:.2e}", check.max_abs), verdict);
+    let mut text = row(
+        &check.name,
+        &check.elements.to_string(),
+        &format!("{:.2e}", check.max_abs),
+        verdict,
+    );
     if let Some(detail) = &check.detail {
         text.push_str(&format!("    {}\n", format::harmless(detail)));
     }

@@ -8,7 +8,12 @@ use firelight_runtime::{Answer, Error, Finish, GenerateOptions, Report, Session}
 use std::io::{self, IsTerminal};
 
 /// Generates an answer and shows it as it comes. Ctrl-C ends it.
-pub(super) fn stream(session: &mut Session, ids: &[u32], options: &GenerateOptions, ui: &mut Ui) -> Result<Answer> {
+pub(super) fn stream(
+    session: &mut Session,
+    ids: &[u32],
+    options: &GenerateOptions,
+    ui: &mut Ui,
+) -> Result<Answer> {
     let cancel = interrupt::listen();
     let terminal = io::stdout().is_terminal();
     let (mut shown, mut ends_line) = (Ok(()), true);
@@ -17,14 +22,23 @@ pub(super) fn stream(session: &mut Session, ids: &[u32], options: &GenerateOptio
             return;
         }
         shown = match event {
-            firelight_runtime::Event::Text(text) if ui.events() => ui.event(&Event::Text { text: &text }),
+            firelight_runtime::Event::Text(text) if ui.events() => {
+                ui.event(&Event::Text { text: &text })
+            }
             firelight_runtime::Event::Text(text) => {
                 ends_line = text.ends_with('\n');
-                ui::to_stdout(&if terminal { format::harmless(&text) } else { text })
+                ui::to_stdout(&if terminal {
+                    format::harmless(&text)
+                } else {
+                    text
+                })
             }
             firelight_runtime::Event::Moved { why, device } => {
                 ui.note(&format!("\n[{why}; the answer goes on, on {device}]"));
-                ui.event(&Event::Moved { why: &why, device: &device })
+                ui.event(&Event::Moved {
+                    why: &why,
+                    device: &device,
+                })
             }
         };
         if shown.is_err() {
@@ -41,7 +55,12 @@ pub(super) fn stream(session: &mut Session, ids: &[u32], options: &GenerateOptio
 }
 
 /// The last line: speed and device for people, everything for programs.
-pub(super) fn close(answer: &Answer, options: &GenerateOptions, report: &Report, ui: &Ui) -> Result<()> {
+pub(super) fn close(
+    answer: &Answer,
+    options: &GenerateOptions,
+    report: &Report,
+    ui: &Ui,
+) -> Result<()> {
     ui.note(&summary(answer, options, report));
     ui.event(&Event::Done {
         prompt_ids: &answer.prompt_ids,
@@ -62,7 +81,10 @@ pub(super) fn close(answer: &Answer, options: &GenerateOptions, report: &Report,
 pub(super) fn summary(answer: &Answer, options: &GenerateOptions, report: &Report) -> String {
     let mut parts = vec![format::count(answer.ids.len(), "token")];
     if !answer.ttft.is_zero() {
-        parts.push(format!("first after {}", format::seconds(answer.ttft.as_secs_f64())));
+        parts.push(format!(
+            "first after {}",
+            format::seconds(answer.ttft.as_secs_f64())
+        ));
         parts.push(format!("prefill {}", format::rate(answer.prefill_tps())));
     }
     if answer.ids.len() > 1 {
@@ -80,5 +102,11 @@ pub(super) fn summary(answer: &Answer, options: &GenerateOptions, report: &Repor
 
 /// True if the conversation is longer than the model, or `--ctx`, allows.
 pub(super) fn is_context_full(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(Error::Limit { what: "tokens of the prompt", .. }))
+    matches!(
+        error.downcast_ref(),
+        Some(Error::Limit {
+            what: "tokens of the prompt",
+            ..
+        })
+    )
 }

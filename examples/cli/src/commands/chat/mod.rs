@@ -78,7 +78,9 @@ pub(crate) fn run(args: ChatArgs) -> Result<u8> {
             interrupt::install()?;
             one_shot(&args, prompt, &mut ui)
         }
-        None if args.json => Err(Usage("--json needs a prompt, or text piped in".to_owned()).into()),
+        None if args.json => {
+            Err(Usage("--json needs a prompt, or text piped in".to_owned()).into())
+        }
         None => repl::run(&args, &mut ui),
     }
 }
@@ -88,7 +90,10 @@ fn check(args: &ChatArgs) -> Result<()> {
     if args.stop.iter().any(String::is_empty) {
         return Err(Usage("an empty --stop would end every answer at once".to_owned()).into());
     }
-    args.sampling.settings().check().map_err(|e| Usage(e.to_string()).into())
+    args.sampling
+        .settings()
+        .check()
+        .map_err(|e| Usage(e.to_string()).into())
 }
 
 /// How answers are generated.
@@ -131,5 +136,9 @@ fn one_shot(args: &ChatArgs, prompt: Prompt, ui: &mut Ui) -> Result<u8> {
     };
     let answer = answer::stream(&mut session, &ids, &options, ui).context("no answer")?;
     answer::close(&answer, &options, &ready.engine.report(), ui)?;
-    Ok(if answer.finish == Finish::Cancelled { INTERRUPTED } else { OK })
+    Ok(if answer.finish == Finish::Cancelled {
+        INTERRUPTED
+    } else {
+        OK
+    })
 }

@@ -35,7 +35,10 @@ impl Prompt {
         if asked.is_none() && !piped {
             return None;
         }
-        Some(Prompt { asked: asked.map(str::to_owned), input: piped.then(read) })
+        Some(Prompt {
+            asked: asked.map(str::to_owned),
+            input: piped.then(read),
+        })
     }
 
     /// The question. Waits for standard input.
@@ -70,7 +73,9 @@ fn read() -> Receiver<Input> {
         let begun = stdin.fill_buf().map(|_| ());
         let _ = send.send(Input::Begun);
         let mut text = String::new();
-        let all = begun.and_then(|()| stdin.read_to_string(&mut text)).map(|_| text);
+        let all = begun
+            .and_then(|()| stdin.read_to_string(&mut text))
+            .map(|_| text);
         // Nobody listens any more if the question went on without.
         let _ = send.send(Input::All(all));
     });
@@ -86,9 +91,15 @@ fn wait(input: &Receiver<Input>, patience: Option<Duration>) -> Result<Option<St
     loop {
         match next {
             Ok(Input::Begun) => next = input.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Ok(Input::All(text)) => return text.map(Some).context("cannot read standard input as UTF-8 text"),
+            Ok(Input::All(text)) => {
+                return text
+                    .map(Some)
+                    .context("cannot read standard input as UTF-8 text");
+            }
             Err(RecvTimeoutError::Timeout) => return Ok(None),
-            Err(RecvTimeoutError::Disconnected) => anyhow::bail!("standard input could not be read"),
+            Err(RecvTimeoutError::Disconnected) => {
+                anyhow::bail!("standard input could not be read")
+            }
         }
     }
 }
@@ -103,14 +114,20 @@ mod tests {
         for part in sent {
             send.send(part).unwrap();
         }
-        let prompt = Prompt { asked: question.map(str::to_owned), input: Some(receive) };
+        let prompt = Prompt {
+            asked: question.map(str::to_owned),
+            input: Some(receive),
+        };
         prompt.text(&Ui::new(Show::Nothing))
     }
 
     #[test]
     fn question_and_input_are_joined() {
         let input = |text: &str| vec![Input::Begun, Input::All(Ok(text.to_owned()))];
-        assert_eq!(asked(Some("Sum up:"), input("a\nb\n")).unwrap(), "Sum up:\n\na\nb");
+        assert_eq!(
+            asked(Some("Sum up:"), input("a\nb\n")).unwrap(),
+            "Sum up:\n\na\nb"
+        );
         assert_eq!(asked(None, input("a\r\n")).unwrap(), "a");
         assert_eq!(asked(Some("q"), input("")).unwrap(), "q");
         assert!(asked(None, input("\n")).unwrap_err().is::<Usage>());
@@ -121,7 +138,10 @@ mod tests {
     #[test]
     fn a_silent_pipe_does_not_hold_a_question_up() {
         let (send, receive) = channel();
-        let prompt = Prompt { asked: Some("q".into()), input: Some(receive) };
+        let prompt = Prompt {
+            asked: Some("q".into()),
+            input: Some(receive),
+        };
         assert_eq!(prompt.text(&Ui::new(Show::Nothing)).unwrap(), "q");
         drop(send);
     }

@@ -45,7 +45,11 @@ fn understand(line: &str) -> Line<'_> {
         "/help" | "/?" => Line::Help,
         "/quit" | "/exit" | "/bye" => Line::Quit,
         // A path or a comment is no command.
-        w if w.strip_prefix('/').is_some_and(|w| w.chars().all(char::is_alphabetic)) && rest.is_empty() => {
+        w if w
+            .strip_prefix('/')
+            .is_some_and(|w| w.chars().all(char::is_alphabetic))
+            && rest.is_empty() =>
+        {
             Line::Unknown(word)
         }
         _ => Line::Ask(text),
@@ -68,7 +72,8 @@ struct Talk<'a> {
 
 pub(super) fn run(args: &ChatArgs, ui: &mut Ui) -> Result<u8> {
     // The editor takes signals over while it exists; ours come after it.
-    let mut editor = DefaultEditor::new().context("cannot use this terminal; give a prompt: firelight chat \"…\"")?;
+    let mut editor = DefaultEditor::new()
+        .context("cannot use this terminal; give a prompt: firelight chat \"…\"")?;
     interrupt::install()?;
     let (ready, session) = start(args, ui)?;
     ui.note("/help says what can be done besides asking; Ctrl-D leaves");
@@ -86,7 +91,9 @@ pub(super) fn run(args: &ChatArgs, ui: &mut Ui) -> Result<u8> {
         let line = match read(&mut editor) {
             Ok(line) => line,
             Err(ReadlineError::Eof) => return Ok(OK),
-            Err(ReadlineError::Interrupted) if interrupt::pressed_again() => return Ok(INTERRUPTED),
+            Err(ReadlineError::Interrupted) if interrupt::pressed_again() => {
+                return Ok(INTERRUPTED);
+            }
             Err(ReadlineError::Interrupted) => {
                 ui::to_stderr("Ctrl-C again or /quit leaves");
                 continue;
@@ -124,7 +131,9 @@ pub(super) fn run(args: &ChatArgs, ui: &mut Ui) -> Result<u8> {
             }
             // The conversation goes on without the question that failed.
             ui::to_stderr(&match answer::is_context_full(&e) {
-                true => format!("the conversation is too long for the model ({e}); /reset begins a new one"),
+                true => format!(
+                    "the conversation is too long for the model ({e}); /reset begins a new one"
+                ),
                 false => format!("error: {}", ui::chain(&e)),
             });
         }
@@ -201,20 +210,52 @@ impl Talk<'_> {
     fn stats(&mut self) -> String {
         let report = self.ready.engine.report();
         let memory = self.session.model().device.memory();
-        let context = self.session.model().model.spec().context.min(self.options.context.unwrap_or(usize::MAX));
+        let context = self
+            .session
+            .model()
+            .model
+            .spec()
+            .context
+            .min(self.options.context.unwrap_or(usize::MAX));
         let state = self.session.state();
         let (used, cache) = (state.ids().len(), state.cache_bytes());
         let row = |what: &str, value: String| vec![what.to_owned(), value];
         let mut rows = vec![
-            row("model", format!("{}, loaded in {}", self.ready.local.name, format::seconds(self.ready.load_time.as_secs_f64()))),
-            row("device", format!("{} (rung {})", report.device, report.rung)),
+            row(
+                "model",
+                format!(
+                    "{}, loaded in {}",
+                    self.ready.local.name,
+                    format::seconds(self.ready.load_time.as_secs_f64())
+                ),
+            ),
+            row(
+                "device",
+                format!("{} (rung {})", report.device, report.rung),
+            ),
             row("context", format!("{used} of {context} tokens")),
-            row("memory", format!("{}, of it {} cache", format::bytes(memory.total_bytes()), format::bytes(cache))),
+            row(
+                "memory",
+                format!(
+                    "{}, of it {} cache",
+                    format::bytes(memory.total_bytes()),
+                    format::bytes(cache)
+                ),
+            ),
         ];
         if let Some(last) = &self.last {
             let reused = last.prompt_ids.len().saturating_sub(last.prefilled);
-            rows.push(row("last prompt", format!("{} tokens, {reused} still in the cache", last.prompt_ids.len())));
-            rows.push(row("last answer", answer::summary(last, &self.options, &report)));
+            rows.push(row(
+                "last prompt",
+                format!(
+                    "{} tokens, {reused} still in the cache",
+                    last.prompt_ids.len()
+                ),
+            ));
+            rows.push(row(
+                "last answer",
+                answer::summary(last, &self.options, &report),
+            ));
         }
         format::table(&rows)
     }

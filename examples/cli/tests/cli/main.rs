@@ -1,0 +1,6 @@
+//! Runs the built program as a user would: exit codes, messages, what it prints.
+
+mod chat;
+mod common;
+mod program;
+mod verify;
