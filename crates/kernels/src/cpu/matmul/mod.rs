@@ -35,6 +35,8 @@ pub(super) mod simd;
 mod tests;
 mod unpack;
 mod vec;
+#[cfg(target_arch = "x86_64")]
+mod vec_vnni;
 
 pub use isa::{Isa, Level};
 
@@ -89,12 +91,21 @@ impl<'a> MatmulArgs<'a> {
         if self.exact || (self.many() && !self.int8_panels()) {
             return Form::Float;
         }
-        with_format!(self.dtype, F => Form::Int8 { group: F::GROUP, zero: F::ZERO }, Form::Float)
+        with_format!(
+            self.dtype,
+            F => Form::Int8 { group: F::GROUP, zero: F::ZERO, quads: F::BLOCK == 32 && self.quads() },
+            Form::Float
+        )
     }
 
     /// The level has integer dot products of bytes that make the integer matrix product faster than the f32 one.
     fn int8_panels(&self) -> bool {
         matches!(self.isa.level(), Level::Avx512Vnni)
+    }
+
+    /// [`vec_vnni`] serves formats with blocks of 32.
+    fn quads(&self) -> bool {
+        !self.many() && matches!(self.isa.level(), Level::Avx512Vnni)
     }
 
     /// Rows that a task should have a multiple of, so that no work is done twice at its borders.
@@ -215,6 +226,14 @@ fn quantized<F: Format>(
         Form::Int8 { .. } if args.many() => {
             simd::dispatch(args.isa, gemm_i8::Panels { args, prepared, rows, out, format });
         }
+        #[cfg(target_arch = "x86_64")]
+        Form::Int8 { quads: true, .. } => match args.dtype {
+            DType::Q4_0 => quads::<unpack::Q4_0>(args, prepared, rows, out),
+            DType::Q4_1 => quads::<unpack::Q4_1>(args, prepared, rows, out),
+            DType::Q5_0 => quads::<unpack::Q5_0>(args, prepared, rows, out),
+            DType::Q5_1 => quads::<unpack::Q5_1>(args, prepared, rows, out),
+            _ => quads::<unpack::Q8_0>(args, prepared, rows, out),
+        },
         Form::Int8 { .. } => {
             simd::dispatch(args.isa, vec::Int8Rows { args, prepared, rows, out, format });
         }
@@ -224,6 +243,19 @@ fn quantized<F: Format>(
         }
         Form::Float => simd::dispatch(args.isa, vec::ExactRows { args, rows, out, format }),
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn quads<F: vec_vnni::Quad>(
+    args: &MatmulArgs<'_>,
+    prepared: &Prepared,
+    rows: Range<usize>,
+    out: &Columns<'_>,
+) {
+    assert!(args.quads(), "matmul: {} has no quads", args.isa);
+    // SAFETY: an `Isa` of the level exists only if the CPU has its instructions; `rows`'s caller gave these rows to this call
+    // alone; the form is that of quads.
+    unsafe { vec_vnni::rows::<F>(args, prepared, rows, out) }
 }
 
 fn float<W: gemm_f32::Source>(args: &MatmulArgs<'_>, rows: Range<usize>, out: &Columns<'_>) {

@@ -17,6 +17,8 @@ pub(super) enum Form {
         group: usize,
         /// The weight format's zero point.
         zero: i32,
+        /// In the order of `vec_vnni::Quads`.
+        quads: bool,
     },
 }
 
@@ -59,6 +61,8 @@ pub(super) struct Prepared {
     scale: Buffer,
     sum: Buffer,
     begin: Buffer,
+    #[cfg(target_arch = "x86_64")]
+    pub(super) quads: super::vec_vnni::Quads,
 }
 
 impl Default for Prepared {
@@ -71,6 +75,8 @@ impl Default for Prepared {
             scale: Buffer::default(),
             sum: Buffer::default(),
             begin: Buffer::default(),
+            #[cfg(target_arch = "x86_64")]
+            quads: Default::default(),
         }
     }
 }
@@ -84,7 +90,7 @@ impl Prepared {
     /// Prepares the activations of `args`.
     pub(super) fn update(&mut self, pool: &ThreadPool, args: &MatmulArgs<'_>) {
         self.form = args.form();
-        let Form::Int8 { group, zero } = self.form else {
+        let Form::Int8 { group, zero, quads } = self.form else {
             return;
         };
         if args.k == 0 {
@@ -125,6 +131,12 @@ impl Prepared {
                 },
             );
         });
+        #[cfg(target_arch = "x86_64")]
+        if quads {
+            let (q, scale) = (self.q.get(), self.scale.get());
+            let (q, scale) = (&q[..args.t * stride], &scale[..args.t * groups]);
+            self.quads.update(args.t, args.k, q, scale, zero);
+        }
     }
 
     /// The integers of token `t`: [`Prepared::stride`] of them.

@@ -183,16 +183,16 @@ impl<F: Format> Kernel for ExactRows<'_, F> {
                     F::unpack(simd, bytes, &mut chunk);
                     for (t, acc) in acc.iter_mut().enumerate().take(tokens) {
                         let x = &self.args.token(first + t)[i * CHUNK..];
+                        let [mut even, mut odd] = *acc;
                         for g in 0..x.len().min(CHUNK) / F::GROUP {
-                            for (step, i) in (0..F::GROUP).step_by(S::LANES).enumerate() {
-                                let at = g * F::GROUP + i;
+                            for at in (g * F::GROUP..(g + 1) * F::GROUP).step_by(S::LANES) {
                                 let w = weight::<S, F>(simd, &chunk, g, at);
-                                let sum = &mut acc[(g + step) % 2];
                                 // SAFETY: at + LANES <= the group's end <= the length of `x`.
                                 let x = unsafe { simd.load(x.as_ptr().add(at)) };
-                                *sum = simd.mul_add(w, x, *sum);
+                                (even, odd) = (odd, simd.mul_add(w, x, even));
                             }
                         }
+                        *acc = [even, odd];
                     }
                 }
                 for (t, acc) in acc.iter().enumerate().take(tokens) {

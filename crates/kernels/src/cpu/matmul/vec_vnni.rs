@@ -1,0 +1,261 @@
+//! Few tokens, the formats with blocks of 32, AVX-512 with VNNI and VBMI: four blocks to a vector.
+//!
+//! A quad is four neighbouring blocks of a row, 128 weights in 72 to 136 bytes. Byte permutations bring it into three vectors of
+//! four lanes per block: the first halves of the blocks, their second halves, and their scales (and minima). The activations
+//! lie in the same order ([`Quads`]). This reads weights about three times as fast as [`super::vec`] does, faster than memory
+//! delivers them.
+
+use super::prepare::{Buffer, Prepared};
+use super::unpack::{self, Format};
+use super::{Columns, MatmulArgs};
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+/// Where a format with blocks of 32 keeps what; the f16 scale is at 0, the f16 minimum (if any) at 2.
+pub(super) trait Quad: Format {
+    /// Byte of the block where its quants begin.
+    const QUANTS: usize;
+    /// Byte where its fifth bits begin, if it has them.
+    const FIFTH: Option<usize> = None;
+}
+
+impl Quad for unpack::Q4_0 {
+    const QUANTS: usize = 2;
+}
+impl Quad for unpack::Q4_1 {
+    const QUANTS: usize = 4;
+}
+impl Quad for unpack::Q5_0 {
+    const QUANTS: usize = 6;
+    const FIFTH: Option<usize> = Some(2);
+}
+impl Quad for unpack::Q5_1 {
+    const QUANTS: usize = 8;
+    const FIFTH: Option<usize> = Some(4);
+}
+impl Quad for unpack::Q8_0 {
+    const QUANTS: usize = 2;
+}
+
+/// 8-bit activations in the order of quads; elements beyond K are 0.
+#[derive(Default)]
+pub(super) struct Quads {
+    /// Quads of a token.
+    count: usize,
+    /// Per quad 128 bytes: the first halves of the four blocks, then the second halves.
+    q: Buffer,
+    /// Per quad 16 lanes, four per block: the block's scale; -ZERO · Σ q in the first lane of each four and 0 in the others;
+    /// scale · Σ q / 4.
+    scale: Buffer,
+    begin: Buffer,
+    sum: Buffer,
+}
+
+impl Quads {
+    /// Brings prepared activations of `tokens` tokens into this order.
+    pub(super) fn update(&mut self, tokens: usize, k: usize, q: &[i8], scale: &[f32], zero: i32) {
+        self.count = k.div_ceil(128);
+        let quads = tokens * self.count;
+        let stride = q.len() / tokens;
+        let to = self.q.resize::<i8>(quads * 128).as_chunks_mut::<128>().0;
+        let scales = self.scale.resize::<f32>(quads * 16).as_chunks_mut::<16>().0;
+        let begins = self.begin.resize::<i32>(quads * 16).as_chunks_mut::<16>().0;
+        let sums = self.sum.resize::<f32>(quads * 16).as_chunks_mut::<16>().0;
+        let mut at = 0;
+        for (q, scale) in q.chunks_exact(stride).zip(scale.chunks_exact(stride / 32)) {
+            let blocks = q.as_chunks::<128>().0.iter().zip(scale.as_chunks::<4>().0);
+            for (q, scale) in blocks.take(self.count) {
+                for (b, q) in q.as_chunks::<32>().0.iter().enumerate() {
+                    to[at][16 * b..16 * b + 16].copy_from_slice(&q[..16]);
+                    to[at][64 + 16 * b..80 + 16 * b].copy_from_slice(&q[16..]);
+                    let sum: i32 = q.iter().map(|q| i32::from(*q)).sum();
+                    scales[at][4 * b..4 * b + 4].fill(scale[b]);
+                    begins[at][4 * b..4 * b + 4].copy_from_slice(&[-zero * sum, 0, 0, 0]);
+                    sums[at][4 * b..4 * b + 4].fill(scale[b] * sum as f32 / 4.0);
+                }
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Byte permutations that sort a format's quad. The quad is in two vectors: its first 64 bytes, and 64 bytes from [`tail`] on.
+struct Sort {
+    /// First halves or nibbles (low: first half, high: second half).
+    quants: [u8; 64],
+    /// For each first-half quant, then for each second-half quant, the byte with its fifth bit.
+    fifth: [[u8; 64]; 2],
+    /// As 16-bit words: the scale of each lane's block, then its minimum.
+    scales: [u16; 32],
+}
+
+/// Where the second vector begins: it ends with the quad; for the 136 bytes of Q8_0, too long for two vectors, it begins with the
+/// third block, which serves the scales (its quants are loaded otherwise).
+const fn tail<F: Quad>() -> usize {
+    if F::WIDE { 2 * F::BYTES } else { 4 * F::BYTES - 64 }
+}
+
+/// Index of byte `at` of a quad in the two vectors.
+const fn index<F: Quad>(at: usize) -> u8 {
+    if at < 64 { at as u8 } else { (at - tail::<F>() + 64) as u8 }
+}
+
+const fn sort<F: Quad>() -> Sort {
+    let mut sort = Sort { quants: [0; 64], fifth: [[0; 64]; 2], scales: [0; 32] };
+    let mut i = 0;
+    while i < 64 {
+        let block = i / 16 * F::BYTES;
+        sort.quants[i] = index::<F>(block + F::QUANTS + i % 16);
+        if let Some(fifth) = F::FIFTH {
+            sort.fifth[0][i] = index::<F>(block + fifth + i % 16 / 8);
+            sort.fifth[1][i] = index::<F>(block + fifth + 2 + i % 16 / 8);
+        }
+        i += 1;
+    }
+    let mut i = 0;
+    while i < 32 {
+        let at = i % 16 / 4 * F::BYTES + i / 16 * 2;
+        sort.scales[i] = (index::<F>(at) / 2) as u16;
+        i += 1;
+    }
+    sort
+}
+
+/// The loaded permutations.
+#[derive(Clone, Copy)]
+struct Sorter {
+    quants: __m512i,
+    fifth: [__m512i; 2],
+    bit: __m512i,
+    scales: __m512i,
+}
+
+/// Computes `rows` for all tokens.
+///
+/// # Safety
+/// The CPU has AVX-512 F, BW, VL, DQ, VNNI and VBMI; nobody else uses these rows of `out` meanwhile; the activations are in the
+/// form of quads.
+#[target_feature(
+    enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi"
+)]
+pub(super) unsafe fn rows<F: Quad>(
+    args: &MatmulArgs<'_>,
+    prepared: &Prepared,
+    rows: Range<usize>,
+    out: &Columns<'_>,
+) {
+    let sort = const { sort::<F>() };
+    // SAFETY: the arrays have 64 bytes each.
+    let sorter = unsafe {
+        Sorter {
+            quants: _mm512_loadu_si512(sort.quants.as_ptr().cast()),
+            fifth: [
+                _mm512_loadu_si512(sort.fifth[0].as_ptr().cast()),
+                _mm512_loadu_si512(sort.fifth[1].as_ptr().cast()),
+            ],
+            bit: _mm512_set1_epi64(0x8040_2010_0804_0201_u64 as i64),
+            scales: _mm512_loadu_si512(sort.scales.as_ptr().cast()),
+        }
+    };
+    let x = &prepared.quads;
+    let bytes = 4 * F::BYTES;
+    for row in rows {
+        let w = args.row(row);
+        let (whole, rest) = (w.len() / bytes, w.len() % bytes);
+        // A short last quad is filled up with zeros, whose scales are 0.
+        let mut last = [0u8; 160];
+        last[..rest].copy_from_slice(&w[whole * bytes..]);
+        for t in 0..args.t {
+            let mut acc = (_mm512_setzero_ps(), _mm512_setzero_ps());
+            for quad in 0..x.count {
+                let from = if quad < whole { w[quad * bytes..].as_ptr() } else { last.as_ptr() };
+                // SAFETY: `from` has the bytes of a quad; `quad` is one of token t's.
+                acc = unsafe { add_quad::<F>(acc, sorter, from, x, t * x.count + quad) };
+            }
+            let y = _mm512_reduce_add_ps(_mm512_add_ps(acc.0, acc.1));
+            // SAFETY: the caller's promise.
+            unsafe { out.write(t, row, y) };
+        }
+    }
+}
+
+/// Adds a quad's products.
+///
+/// # Safety
+/// `from` is valid for reading 4 · BYTES bytes; `x` has quad `at`.
+#[target_feature(
+    enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi"
+)]
+#[inline]
+unsafe fn add_quad<F: Quad>(
+    acc: (__m512, __m512),
+    sorter: Sorter,
+    from: *const u8,
+    x: &Quads,
+    at: usize,
+) -> (__m512, __m512) {
+    // SAFETY: all reads of weights are in the quad's 72 to 136 bytes; the activations have 128 bytes and three times 16 lanes for
+    // each quad.
+    unsafe {
+        let head = _mm512_loadu_si512(from.cast());
+        let tail = _mm512_loadu_si512(from.add(const { tail::<F>() }).cast());
+        let scales = _mm512_permutex2var_epi16(head, sorter.scales, tail);
+        let (first, second) = if F::WIDE {
+            (signed_bytes(from.add(2)), signed_bytes(from.add(18)))
+        } else {
+            let quants = _mm512_permutex2var_epi8(head, sorter.quants, tail);
+            let low = _mm512_set1_epi8(15);
+            let first = _mm512_and_si512(quants, low);
+            let second = _mm512_and_si512(_mm512_srli_epi16::<4>(quants), low);
+            if F::FIFTH.is_some() {
+                let bits = |i: usize| {
+                    let bytes = _mm512_permutex2var_epi8(head, sorter.fifth[i], tail);
+                    _mm512_test_epi8_mask(bytes, sorter.bit)
+                };
+                let sixteen = _mm512_set1_epi8(16);
+                (
+                    _mm512_mask_add_epi8(first, bits(0), first, sixteen),
+                    _mm512_mask_add_epi8(second, bits(1), second, sixteen),
+                )
+            } else {
+                (first, second)
+            }
+        };
+        let q = x.q.get::<i8>().as_ptr().add(128 * at);
+        let begin = if F::HAS_MIN {
+            _mm512_setzero_si512()
+        } else {
+            _mm512_load_si512(x.begin.get::<i32>().as_ptr().add(16 * at).cast())
+        };
+        let dots = _mm512_dpbusd_epi32(begin, first, _mm512_load_si512(q.cast()));
+        let dots = _mm512_dpbusd_epi32(dots, second, _mm512_load_si512(q.add(64).cast()));
+        let d = _mm512_load_ps(x.scale.get::<f32>().as_ptr().add(16 * at));
+        let scale = _mm512_cvtph_ps(_mm512_castsi512_si256(scales));
+        let dots = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), d);
+        let sum = _mm512_fmadd_ps(dots, scale, acc.0);
+        if !F::HAS_MIN {
+            return (sum, acc.1);
+        }
+        let min = _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(scales));
+        let sums = _mm512_load_ps(x.sum.get::<f32>().as_ptr().add(16 * at));
+        (sum, _mm512_fmadd_ps(min, sums, acc.1))
+    }
+}
+
+/// 16 bytes of each of a quad's four 34-byte blocks, as unsigned quants with zero point 128.
+///
+/// # Safety
+/// `from` is valid for reading 118 bytes.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+unsafe fn signed_bytes(from: *const u8) -> __m512i {
+    // SAFETY: reads end at 3 · 34 + 16 = 118.
+    unsafe {
+        let part = |i: usize| _mm_loadu_si128(from.add(34 * i).cast());
+        let v = _mm512_castsi128_si512(part(0));
+        let v = _mm512_inserti32x4::<1>(v, part(1));
+        let v = _mm512_inserti32x4::<2>(v, part(2));
+        let v = _mm512_inserti32x4::<3>(v, part(3));
+        _mm512_xor_si512(v, _mm512_set1_epi8(-128))
+    }
+}
