@@ -73,7 +73,7 @@ impl Resampler {
     /// Takes samples and appends what they complete to `out`.
     ///
     /// # Errors
-    /// `InvalidInput` if a sample is not finite (it would spoil a whole block); nothing is taken then.
+    /// `InvalidInput` if a sample is no number of at most 1e20 (it would spoil a whole block); nothing is taken then.
     pub fn push(&mut self, samples: &[f32], out: &mut Vec<f32>) -> Result<()> {
         check_finite(samples, self.taken as usize)?;
         self.taken += samples.len() as u64;

@@ -76,7 +76,7 @@ impl Stft {
     /// The power spectrogram `[T, n_fft / 2 + 1]` f32 of mono samples.
     ///
     /// # Errors
-    /// `InvalidInput` if there are no more than n_fft / 2 samples (nothing to mirror) or one is not finite.
+    /// `InvalidInput` if there are no more than n_fft / 2 samples (nothing to mirror) or one is no number of at most 1e20.
     pub fn power(&self, samples: &[f32]) -> Result<Tensor> {
         check_finite(samples, 0)?;
         self.check_length(samples.len())?;
@@ -159,12 +159,22 @@ impl std::fmt::Debug for Stft {
     }
 }
 
-/// Refuses NaN and infinities; `before` samples came earlier.
+/// The greatest size of a sample. Nothing audible comes near; what lies beyond would overflow f32 in a filter.
+pub(crate) const MAX_SAMPLE: f32 = 1e20;
+
+/// The first sample that is NaN, infinite or beyond [`MAX_SAMPLE`].
+pub(crate) fn first_bad(samples: &[f32]) -> Option<usize> {
+    samples
+        .iter()
+        .position(|v| v.is_nan() || v.abs() > MAX_SAMPLE)
+}
+
+/// Refuses such samples; `before` samples came earlier.
 pub(crate) fn check_finite(samples: &[f32], before: usize) -> Result<()> {
-    match samples.iter().position(|v| !v.is_finite()) {
+    match first_bad(samples) {
         None => Ok(()),
         Some(at) => Err(Error::invalid(format!(
-            "samples are finite, but sample {} is {}",
+            "samples are numbers of at most {MAX_SAMPLE:e} in size, but sample {} is {}",
             before + at,
             samples[at]
         ))),

@@ -132,7 +132,7 @@ impl Whisper {
     /// The features `[M, T]` of a clip of at most the window, which zeros fill up. An empty clip is silence.
     ///
     /// # Errors
-    /// `InvalidInput` if a sample is not finite, `Limit` if the clip is longer than the window (the reference would
+    /// `InvalidInput` if a sample is no number of at most 1e20, `Limit` if the clip is longer than the window (the reference would
     /// drop the rest without a word): cut it, or take [`Whisper::features_whole`].
     pub fn features(&self, samples: &[f32]) -> Result<Tensor> {
         let mut stream = self.stream();
@@ -164,7 +164,7 @@ impl Whisper {
     /// (the reference with `truncation=False`).
     ///
     /// # Errors
-    /// `InvalidInput` if there are no more than n_fft / 2 samples or one is not finite.
+    /// `InvalidInput` if there are no more than n_fft / 2 samples or one is no number of at most 1e20.
     pub fn features_whole(&self, samples: &[f32]) -> Result<Tensor> {
         check_finite(samples, 0)?;
         self.stft.check_length(samples.len())?;
@@ -239,7 +239,7 @@ impl WhisperStream<'_> {
     /// Takes samples; the frames that they complete are computed now.
     ///
     /// # Errors
-    /// `InvalidInput` if a sample is not finite, `Limit` if they exceed the window (see [`WhisperStream::room`]).
+    /// `InvalidInput` if a sample is no number of at most 1e20, `Limit` if they exceed the window (see [`WhisperStream::room`]).
     /// Nothing is taken then.
     pub fn push(&mut self, samples: &[f32]) -> Result<()> {
         check_finite(samples, self.samples.len())?;

@@ -1,13 +1,15 @@
 //! Audio files to mono samples, under limits.
 //!
 //! The format is known by content. Samples become f32 (integers by their full scale: i16 / 32768), channels are averaged;
-//! values beyond ±1 in float files are kept. A NaN or an infinity is an error: every feature after it would be one too.
+//! values beyond ±1 in float files are kept. A NaN, an infinity or a value beyond 1e20 is an error: it would spoil all
+//! that is computed from it.
 
 mod g711;
 #[cfg(any(feature = "flac", feature = "mp3", feature = "vorbis"))]
 mod packed;
 mod wav;
 
+use crate::stft::{MAX_SAMPLE, first_bad};
 use crate::{Error, Resampler, Result};
 #[cfg(any(feature = "flac", feature = "mp3", feature = "vorbis"))]
 use packed::Packed;
@@ -121,7 +123,7 @@ impl<'a> Decoder<'a> {
     /// The next mono samples, or `None` at the end.
     ///
     /// # Errors
-    /// `Malformed` if the bytes are broken, end too soon (unless kept), or hold a NaN or an infinity; `Unsupported` if
+    /// `Malformed` if the bytes are broken, end too soon (unless kept), or hold a NaN, an infinity or a value beyond 1e20; `Unsupported` if
     /// rate or channels change on the way.
     pub fn next_block(&mut self) -> Result<Option<&[f32]>> {
         let offset = match &mut self.reader {
@@ -135,9 +137,9 @@ impl<'a> Decoder<'a> {
                 0
             }
         };
-        if let Some(at) = self.interleaved.iter().position(|v| !v.is_finite()) {
+        if let Some(at) = first_bad(&self.interleaved) {
             let what = format!(
-                "sample {} is {}; samples are finite",
+                "sample {} is {}; samples are numbers of at most {MAX_SAMPLE:e} in size",
                 self.given + (at / self.channels) as u64,
                 self.interleaved[at]
             );
