@@ -47,7 +47,7 @@ impl StreamDecoder {
             && !(self.skip_special && token.kind.is_special())
         {
             self.machine
-                .push(self.tokenizer.decoder(), &token.piece, &mut out);
+                .push(self.tokenizer.decoder(), token.spelled(), &mut out);
         }
         (!out.is_empty()).then_some(out)
     }

@@ -9,7 +9,7 @@
 use super::bpe::Merges;
 use super::bytes::byte_to_char;
 use super::pretok::PreTokenizer;
-use super::specials::{Part, Splitter};
+use super::specials::{Part, Splitter, Wanted};
 use super::spm::{self, Spm};
 use super::vocab::{Kind, MAX_ID, Vocab};
 use super::{MAX_TEXT, Roles};
@@ -174,8 +174,17 @@ pub(super) fn read(gguf: GgufVocab) -> Result<Parts> {
         let name = name.to_lowercase();
         name.contains("phi-3") || name.contains("phi3")
     });
-    let eats_space = |piece: &str| phi3 && !matches!(piece, "<unk>" | "<s>" | "<|endoftext|>");
-    let splitter = Splitter::new(&vocab, eats_space)?;
+    let wanted = vocab.iter().filter(|(_, token)| {
+        matches!(token.kind, Kind::Added | Kind::Special) && !token.piece.is_empty()
+    });
+    let wanted = wanted.map(|(id, token)| Wanted {
+        text: token.piece.to_string(),
+        id,
+        special: token.kind.is_special(),
+        rstrip: phi3 && !matches!(&*token.piece, "<unk>" | "<s>" | "<|endoftext|>"),
+        ..Wanted::default()
+    });
+    let splitter = Splitter::new(wanted.collect())?;
     let (add_bos, add_eos) = (add_bos.unwrap_or(false), gguf.add_eos.unwrap_or(false));
     let encoder = GgufEncoder {
         splitter,
@@ -265,7 +274,7 @@ impl GgufEncoder {
                     ids.push(id);
                     after_token = true;
                 }
-                Part::Text(text) => {
+                Part::Text { text, .. } => {
                     self.model
                         .encode(vocab, roles, text, after_token, &mut ids)?;
                     after_token = false;

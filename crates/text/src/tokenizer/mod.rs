@@ -2,7 +2,7 @@
 //!
 //! | source | encoder | files |
 //! |---|---|---|
-//! | `tokenizer.json` | crate `tokenizers` | `hf.rs` |
+//! | `tokenizer.json` | BPE, Unigram, WordPiece, WordLevel with their normalizers and pre-tokenizers | `hf/` |
 //! | GGUF, model `gpt2` | byte-level BPE | `gguf.rs`, `pretok.rs` (the kinds), `bpe.rs` |
 //! | GGUF, model `gemma4` | BPE on characters with byte fallback | `gguf.rs`, `bpe.rs` |
 //! | GGUF, model `llama` | SentencePiece BPE by scores | `gguf.rs`, `spm.rs` |
@@ -68,7 +68,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// `Malformed` for bytes that are not such a file, `Unsupported` for a component this crate does not
-    /// have, `Limit` for more than 256 MiB or an id of 2²² and above.
+    /// have (the message lists those it has), `Limit` for more than 256 MiB or an id of 2²² and above.
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
         let parts = hf::read(bytes)?;
         Ok(Self {
@@ -164,7 +164,7 @@ impl Tokenizer {
             if let Some(token) = self.vocab().get(id)
                 && !(skip_special && token.kind.is_special())
             {
-                machine.push(self.decoder(), &token.piece, &mut out);
+                machine.push(self.decoder(), token.spelled(), &mut out);
             }
         }
         machine.finish(self.decoder(), &mut out);
@@ -197,7 +197,7 @@ impl Tokenizer {
         let token = self.vocab().get(id)?;
         Some(match token.kind {
             Kind::Added | Kind::Special => Cow::Borrowed(token.piece.as_bytes()),
-            Kind::Normal | Kind::Byte => Cow::Owned(self.decoder().piece_bytes(&token.piece)),
+            Kind::Normal | Kind::Byte => Cow::Owned(self.decoder().piece_bytes(token.spelled())),
         })
     }
 

@@ -2,124 +2,165 @@
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-use super::vocab::{Kind, Vocab};
 use crate::{Error, Result};
 
 /// A part of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part<'t> {
     /// For the model to encode.
-    Text(&'t str),
+    Text {
+        text: &'t str,
+        /// Byte offset in the whole text.
+        at: usize,
+    },
     /// A token found as it stands.
     Token(u32),
 }
 
-/// Finds added and special tokens, the longest at each place first.
-#[derive(Debug)]
-pub(crate) struct Splitter {
-    /// Added and special tokens.
-    all: Option<Matcher>,
-    /// Added tokens only.
-    plain: Option<Matcher>,
+/// A token to look for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) text: String,
+    pub(crate) id: u32,
+    /// A control token: not matched in untrusted text.
+    pub(crate) special: bool,
+    /// White space before it goes with it.
+    pub(crate) lstrip: bool,
+    /// White space after it goes with it.
+    pub(crate) rstrip: bool,
+    /// Not matched inside a word.
+    pub(crate) single_word: bool,
 }
 
-#[derive(Debug)]
-struct Matcher {
-    automaton: AhoCorasick,
-    /// Per pattern: its id, and whether white space that follows goes with it.
-    tokens: Vec<(u32, bool)>,
+/// Finds added and special tokens, at each place the longest.
+#[derive(Debug, Default)]
+pub(crate) struct Splitter {
+    automaton: Option<AhoCorasick>,
+    wanted: Vec<Wanted>,
 }
 
 impl Splitter {
-    /// `eats_space` says which tokens take the white space after them along.
-    pub(crate) fn new(vocab: &Vocab, eats_space: impl Fn(&str) -> bool) -> Result<Self> {
-        let build = |with_special: bool| {
-            let wanted = vocab.iter().filter(|(_, token)| {
-                !token.piece.is_empty()
-                    && (token.kind == Kind::Added || (with_special && token.kind == Kind::Special))
-            });
-            let (pieces, tokens): (Vec<&str>, Vec<_>) = wanted
-                .map(|(id, t)| (&*t.piece, (id, eats_space(&t.piece))))
-                .unzip();
-            if pieces.is_empty() {
-                return Ok(None);
-            }
-            let automaton = AhoCorasick::builder()
-                .match_kind(MatchKind::LeftmostLongest)
-                .build(pieces)
-                .map_err(|e| Error::invalid(format!("special tokens: {e}")))?;
-            Ok(Some(Matcher { automaton, tokens }))
-        };
+    pub(crate) fn new(wanted: Vec<Wanted>) -> Result<Self> {
+        if wanted.is_empty() {
+            return Ok(Self::default());
+        }
+        let automaton = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(wanted.iter().map(|w| &w.text))
+            .map_err(|e| Error::invalid(format!("added tokens: {e}")))?;
         Ok(Self {
-            all: build(true)?,
-            plain: build(false)?,
+            automaton: Some(automaton),
+            wanted,
         })
     }
 
     /// The parts of `text` in order; no text part is empty.
     pub(crate) fn split<'t>(&self, text: &'t str, parse_special: bool) -> Vec<Part<'t>> {
         let mut parts = Vec::new();
-        let matcher = if parse_special {
-            &self.all
-        } else {
-            &self.plain
-        };
         let mut from = 0;
-        if let Some(matcher) = matcher {
-            for found in matcher.automaton.find_iter(text) {
-                let Some(&(id, eats_space)) = matcher.tokens.get(found.pattern().as_usize()) else {
-                    continue;
-                };
-                push_text(&mut parts, text.get(from..found.start()));
-                parts.push(Part::Token(id));
-                from = found.end();
-                if eats_space {
-                    let rest = &text[from..];
-                    from += rest.len() - rest.trim_start().len();
-                }
+        for found in self
+            .automaton
+            .iter()
+            .flat_map(|automaton| automaton.find_iter(text))
+        {
+            let (mut start, mut end) = (found.start(), found.end());
+            let Some(wanted) = self.wanted.get(found.pattern().as_usize()) else {
+                continue;
+            };
+            let (Some(before), Some(after)) = (text.get(..start), text.get(end..)) else {
+                continue;
+            };
+            if wanted.special && !parse_special {
+                continue;
             }
+            let inside_word = before.ends_with(is_word) || after.starts_with(is_word);
+            if wanted.single_word && inside_word {
+                continue;
+            }
+            if wanted.lstrip {
+                start = before.trim_end().len().max(from);
+            }
+            if wanted.rstrip {
+                end += after.len() - after.trim_start().len();
+            }
+            push_text(&mut parts, text, from, start);
+            parts.push(Part::Token(wanted.id));
+            from = end;
         }
-        push_text(&mut parts, text.get(from..));
+        push_text(&mut parts, text, from, text.len());
         parts
     }
 }
 
-fn push_text<'t>(parts: &mut Vec<Part<'t>>, text: Option<&'t str>) {
-    if let Some(text) = text
+fn push_text<'t>(parts: &mut Vec<Part<'t>>, text: &'t str, from: usize, to: usize) {
+    if let Some(text) = text.get(from..to)
         && !text.is_empty()
     {
-        parts.push(Part::Text(text));
+        parts.push(Part::Text { text, at: from });
     }
+}
+
+/// `\w` but for marks, which do not begin or end a word of their own.
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn split(text: &str, parse_special: bool) -> String {
+        let token = |text: &str, id| Wanted {
+            text: text.to_owned(),
+            id,
+            ..Wanted::default()
+        };
+        let splitter = Splitter::new(vec![
+            Wanted {
+                special: true,
+                rstrip: true,
+                ..token("<x>", 1)
+            },
+            Wanted {
+                special: true,
+                ..token("<x><y>", 2)
+            },
+            token("<t>", 3),
+            Wanted {
+                lstrip: true,
+                ..token("<l>", 4)
+            },
+            Wanted {
+                single_word: true,
+                ..token("day", 5)
+            },
+        ]);
+        let show = |part: Part<'_>| match part {
+            Part::Text { text: part, at } => {
+                assert_eq!(&text[at..at + part.len()], part);
+                format!("[{part}]")
+            }
+            Part::Token(id) => id.to_string(),
+        };
+        splitter
+            .unwrap()
+            .split(text, parse_special)
+            .into_iter()
+            .map(show)
+            .collect()
+    }
+
     #[test]
     fn longest_first_and_untrusted() {
-        let mut vocab = Vocab::default();
-        for (id, (piece, kind)) in [
-            ("a", Kind::Normal),
-            ("<x>", Kind::Special),
-            ("<x><y>", Kind::Special),
-            ("<t>", Kind::Added),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            vocab.insert(id as u32, piece, kind).unwrap();
-        }
-        let splitter = Splitter::new(&vocab, |piece| piece == "<x>").unwrap();
-        use Part::{Text, Token};
-        assert_eq!(
-            splitter.split("a<x> \n<x><y> b<t>", true),
-            [Text("a"), Token(1), Token(2), Text(" b"), Token(3)]
-        );
-        assert_eq!(
-            splitter.split("<x><t>é", false),
-            [Text("<x>"), Token(3), Text("é")]
-        );
-        assert_eq!(splitter.split("", true), []);
+        assert_eq!(split("a<x> \n<x><y> b<t>", true), "[a]12[ b]3");
+        assert_eq!(split("<x><t>é", false), "[<x>]3[é]");
+        assert_eq!(split("", true), "");
+    }
+
+    #[test]
+    fn white_space_and_words() {
+        assert_eq!(split("a  <l> b", true), "[a]4[ b]");
+        assert_eq!(split("<x>  <l>", true), "14");
+        assert_eq!(split("day-day mayday, day", true), "5[-]5[ mayday, ]5");
     }
 }

@@ -33,9 +33,16 @@ pub(crate) struct Token {
     pub(crate) kind: Kind,
     /// Whether the model has it; false for one that was only added.
     pub(crate) in_model: bool,
+    /// What decoding starts from, where it is not the piece.
+    spelled: Option<Arc<str>>,
 }
 
 impl Token {
+    /// What decoding starts from.
+    pub(crate) fn spelled(&self) -> &str {
+        self.spelled.as_deref().unwrap_or(&self.piece)
+    }
+
     /// Whether the model may make it out of text. Never a control token.
     pub(crate) fn of_model(&self) -> bool {
         self.in_model && !self.kind.is_special()
@@ -81,10 +88,20 @@ impl Vocab {
                 piece: piece.clone(),
                 kind,
                 in_model,
+                spelled: None,
             });
         }
         self.ids.insert(piece, id);
         Ok(())
+    }
+
+    /// Says what decoding starts from for a token that is matched in another form than its piece.
+    pub(crate) fn set_spelled(&mut self, id: u32, spelled: &str) {
+        if let Some(Some(token)) = self.tokens.get_mut(id as usize)
+            && &*token.piece != spelled
+        {
+            token.spelled = Some(spelled.into());
+        }
     }
 
     /// The highest id plus one: the rows of the model's head that have a meaning.

@@ -1,34 +1,48 @@
-//! `tokenizer.json` through the crate `tokenizers`.
+//! `tokenizer.json`, the format of the `tokenizers` library.
 //!
-//! That crate has the normalizers, the models and the added tokens. The vocabulary, the decoder and the cutting
-//! into words are read here: decoding is ours, its reader knows few regular expressions, and what it could
-//! not bear (an id of 2³²−1, a vocabulary that is no object) is refused before it sees it.
+//! | file | what it reads |
+//! |---|---|
+//! | `normalize.rs`, `charsmap.rs` | `normalizer` |
+//! | `pre.rs`, `pattern.rs` | `pre_tokenizer` |
+//! | `model.rs` (BPE), `unigram.rs`, `words.rs` (WordPiece, WordLevel) | `model` |
+//! | `post.rs` | `post_processor` |
+//!
+//! The `decoder` is `crate::decode`. Encoding goes: tokens that stand in the raw text, normalizers, tokens that
+//! stand in the normalized text, cutting into words, the model, the tokens around.
+//!
+//! Source of the semantics: `tokenizers` 0.23 (Rust and Python); checked against it on random texts. That crate
+//! is not used itself: neither 0.23 nor 1.0.0-rc.3 builds for `wasm32-unknown-unknown` without compiler flags that
+//! every user would have to set, and 1.0.0-rc.3 reads no regular expression that it does not know by heart.
 
+mod charsmap;
+mod json;
 mod model;
+mod normalize;
+mod pattern;
+mod post;
 mod pre;
+mod unigram;
+mod words;
 
-use std::sync::Mutex;
-
+use json::{FORMAT, bad, flag, text};
 use model::Bpe;
+use normalize::Normalizer;
+use post::Around;
 use pre::Cut;
 use serde_json::Value;
-use tokenizers::canonicalize_value;
-use tokenizers::pipeline::{
-    Model, PipelineModelScratch, PipelineToken, PipelineTokenizer, Segment, SpecialSegmentIterator,
-    normalize_all,
-};
+use unigram::Unigram;
+use words::{WordLevel, WordPiece};
 
+use super::specials::{Part, Splitter, Wanted};
 use super::vocab::{Kind, MAX_ID, Vocab};
 use crate::decode::{self, Decoder};
 use crate::{Error, Result};
-
-const FORMAT: &str = "tokenizer.json";
 
 /// Larger files are refused; the largest published ones have about 35 MB.
 const MAX_BYTES: usize = 256 << 20;
 
 /// Bytes a text may have when normalized.
-const MAX_NORMAL: u64 = 2 << 30;
+const MAX_NORMAL: usize = 256 << 20;
 
 pub(super) struct Parts {
     pub(super) vocab: Vocab,
@@ -36,25 +50,24 @@ pub(super) struct Parts {
     pub(super) decoder: Decoder,
 }
 
-/// Encodes with the parts of a `tokenizers` pipeline, in its order: tokens that stand in the raw text,
-/// the normalizers, tokens that stand in the normalized text, cutting into words, the model, the template.
+/// Text → ids.
+#[derive(Debug)]
 pub(super) struct HfEncoder {
-    pipeline: PipelineTokenizer,
+    /// Tokens to find in raw text, and in normalized text.
+    raw: Splitter,
+    normal: Splitter,
+    normalizers: Vec<Normalizer>,
     cutters: Vec<Cut>,
-    prefix_space: bool,
-    /// Where the model is BPE; otherwise the pipeline has it.
-    bpe: Option<Bpe>,
-    /// How much longer than a text its normal form can be, as a factor.
-    growth: u64,
-    scratch: Mutex<Vec<PipelineModelScratch>>,
+    model: Model,
+    around: Around,
 }
 
-impl std::fmt::Debug for HfEncoder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HfEncoder")
-            .field("cutters", &self.cutters)
-            .finish_non_exhaustive()
-    }
+#[derive(Debug)]
+enum Model {
+    Bpe(Box<Bpe>),
+    Unigram(Unigram),
+    WordPiece(WordPiece),
+    WordLevel(WordLevel),
 }
 
 impl HfEncoder {
@@ -65,105 +78,45 @@ impl HfEncoder {
         add_special: bool,
         parse_special: bool,
     ) -> Result<Vec<u32>> {
-        let got = text.len() as u64 * self.growth;
-        if got > MAX_NORMAL {
-            let what = "bytes of text to encode at once, with what its normal form adds";
-            return Err(Error::Limit {
-                what,
-                max: MAX_NORMAL,
-                got,
-            });
-        }
-        let around = &self.pipeline.get_post_processor().single;
-        let template =
-            |run: &[(PipelineToken, u8)]| run.iter().map(|(id, _)| id.id()).collect::<Vec<_>>();
         let mut ids: Vec<u32> = Vec::with_capacity(text.len() / 3 + 4);
         if add_special {
-            ids.extend(template(&around.prefix));
+            ids.extend(&self.around.before);
         }
-        let mut state = State {
-            vocab,
-            ids: &mut ids,
-            bpe: model::Scratch::default(),
-            theirs: self.bpe.is_none().then(|| self.take_scratch()),
-            pieces: Vec::new(),
-        };
-        let result = self.sequence(text, parse_special, &mut state);
-        if let Some(scratch) = state.theirs
-            && let Ok(mut pool) = self.scratch.lock()
-            && pool.len() < 8
-        {
-            pool.push(scratch);
+        let mut scratch = model::Scratch::default();
+        for part in self.raw.split(text, parse_special) {
+            let (raw, at) = match part {
+                Part::Token(id) => {
+                    ids.push(id);
+                    continue;
+                }
+                Part::Text { text, at } => (text, at),
+            };
+            let normal = normalize::run(&self.normalizers, raw, MAX_NORMAL)?;
+            for part in self.normal.split(&normal, parse_special) {
+                let (text, first) = match part {
+                    Part::Token(id) => {
+                        ids.push(id);
+                        continue;
+                    }
+                    Part::Text { text, at: within } => (text, at == 0 && within == 0),
+                };
+                let words = pre::cut(&self.cutters, text, first)?;
+                for range in &words.ranges {
+                    let word = words.text.get(range.clone()).unwrap_or_default();
+                    match &self.model {
+                        Model::Bpe(bpe) => bpe.encode(vocab, word, &mut scratch, &mut ids)?,
+                        Model::Unigram(unigram) => unigram.encode(vocab, word, &mut ids)?,
+                        Model::WordPiece(model) => model.encode(vocab, word, &mut ids)?,
+                        Model::WordLevel(model) => model.encode(vocab, word, &mut ids)?,
+                    }
+                }
+            }
         }
-        result?;
         if add_special {
-            ids.extend(template(&around.suffix));
+            ids.extend(&self.around.after);
         }
         Ok(ids)
     }
-
-    fn take_scratch(&self) -> PipelineModelScratch {
-        let kept = self.scratch.lock().ok().and_then(|mut pool| pool.pop());
-        kept.unwrap_or_else(|| self.pipeline.get_model().init_scratch())
-    }
-
-    fn sequence(&self, text: &str, parse_special: bool, state: &mut State<'_>) -> Result<()> {
-        let added = self.pipeline.get_added_vocabulary();
-        for segment in SpecialSegmentIterator::new(text, added, false, !parse_special) {
-            let (raw, offset) = match segment {
-                Segment::SpecialToken(id) => {
-                    state.ids.push(id);
-                    continue;
-                }
-                Segment::Text { text, input_offset } => (text, input_offset),
-            };
-            let normal =
-                normalize_all(self.pipeline.get_normalizers(), raw, offset).map_err(cannot)?;
-            for segment in SpecialSegmentIterator::new(&normal, added, true, !parse_special) {
-                match segment {
-                    Segment::SpecialToken(id) => state.ids.push(id),
-                    Segment::Text { text, .. } if self.prefix_space && !text.starts_with(' ') => {
-                        self.words(&format!(" {text}"), state)?;
-                    }
-                    Segment::Text { text, .. } => self.words(text, state)?,
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn words(&self, text: &str, state: &mut State<'_>) -> Result<()> {
-        let spans = pre::cut(&self.cutters, text).map_err(cannot)?;
-        if let Some(bpe) = &self.bpe {
-            for span in spans {
-                let word = text.get(span.range()).unwrap_or_default();
-                bpe.encode(state.vocab, word, &mut state.bpe, state.ids)?;
-            }
-        } else if let Some(scratch) = &mut state.theirs {
-            state.pieces.clear();
-            let model = self.pipeline.get_model();
-            model
-                .tokenize_spans(text, &spans, scratch, &mut state.pieces)
-                .map_err(cannot)?;
-            state
-                .ids
-                .extend(state.pieces.iter().map(|piece| piece.id()));
-        }
-        Ok(())
-    }
-}
-
-/// What one call of `encode` works with.
-struct State<'a> {
-    vocab: &'a Vocab,
-    ids: &'a mut Vec<u32>,
-    bpe: model::Scratch,
-    theirs: Option<PipelineModelScratch>,
-    pieces: Vec<PipelineToken>,
-}
-
-fn cannot(e: tokenizers::Error) -> Error {
-    Error::invalid(format!("this text cannot be encoded: {e}"))
 }
 
 pub(super) fn read(bytes: &[u8]) -> Result<Parts> {
@@ -174,39 +127,43 @@ pub(super) fn read(bytes: &[u8]) -> Result<Parts> {
             got: bytes.len() as u64,
         });
     }
-    let mut root: Value =
-        serde_json::from_slice(bytes).map_err(|e| Error::json(FORMAT, bytes, &e))?;
-    let vocab = read_vocab(&root)?;
-    let decoder = Decoder::new(decode::parse(root.get("decoder"))?);
-    let prefix_space = pre::take_prefix_space(&mut root);
-    let unsupported = |e: &dyn std::fmt::Display| Error::unsupported(format!("{FORMAT}: {e}"));
-    canonicalize_value(&mut root).map_err(|e| unsupported(&e))?;
-    // The reader of `tokenizers` 1.0.0-rc.3 takes only the regular expressions it knows by heart, so
-    // cutting into words is set up here.
-    let cutters = match root.get_mut("pre_tokenizer").map(Value::take) {
-        Some(node) => pre::read(&node)?,
-        None => Vec::new(),
-    };
-    let growth = growth(root.get("normalizer"), 0)?;
-    let bpe = match root.get_mut("model") {
-        Some(model) if model.get("type").and_then(Value::as_str) == Some("BPE") => {
-            let bpe = Bpe::read(model, &vocab)?;
-            *model = stand_in(&vocab);
-            Some(bpe)
+    let root: Value = serde_json::from_slice(bytes).map_err(|e| Error::json(FORMAT, bytes, &e))?;
+    let model = root
+        .get("model")
+        .ok_or_else(|| bad("expected a \"model\""))?;
+    let mut vocab = model_vocab(model)?;
+    let normalizers = normalize::read(root.get("normalizer"))?;
+    let (raw, normal) = add_tokens(&root, &mut vocab, &normalizers)?;
+    let (cutters, byte_level) = pre::read(root.get("pre_tokenizer"))?;
+    let byte_level = byte_level || flag(model, "byte_level", false);
+    let kind = kind(model)?;
+    let model = match kind {
+        "BPE" => Model::Bpe(Box::new(Bpe::read(model, &vocab, byte_level)?)),
+        _ if byte_level => {
+            return Err(Error::unsupported(format!(
+                "{FORMAT}: a ByteLevel pre-tokenizer with the model {kind}; it works with BPE"
+            )));
         }
-        _ => None,
+        "Unigram" => Model::Unigram(Unigram::read(model, &vocab)?),
+        "WordPiece" => Model::WordPiece(WordPiece::read(model, &vocab)?),
+        "WordLevel" => Model::WordLevel(WordLevel::read(model, &vocab)?),
+        other => {
+            return Err(json::unsupported(
+                "model",
+                other,
+                "BPE, Unigram, WordPiece, WordLevel",
+            ));
+        }
     };
-    let canonical = root.to_string();
-    drop(root);
-    let pipeline = tokenizers::from_json(&canonical).map_err(|e| unsupported(&e))?;
-    let scratch = Mutex::new(Vec::new());
+    let around = Around::read(root.get("post_processor"))?;
+    let decoder = Decoder::new(decode::parse(root.get("decoder"))?);
     let encoder = HfEncoder {
-        pipeline,
+        raw,
+        normal,
+        normalizers,
         cutters,
-        prefix_space,
-        bpe,
-        growth,
-        scratch,
+        model,
+        around,
     };
     Ok(Parts {
         vocab,
@@ -215,61 +172,19 @@ pub(super) fn read(bytes: &[u8]) -> Result<Parts> {
     })
 }
 
-/// A model that knows the added tokens and nothing else: what the pipeline needs to find them in text.
-fn stand_in(vocab: &Vocab) -> Value {
-    let added = vocab.iter().filter(|(_, token)| token.kind != Kind::Normal);
-    let mut pieces: serde_json::Map<String, Value> = added
-        .map(|(id, token)| (token.piece.to_string(), id.into()))
-        .collect();
-    let unk = "<firelight-unknown>";
-    pieces.insert(unk.to_owned(), (MAX_ID + 1).into());
-    serde_json::json!({"type": "WordLevel", "unk_token": unk, "vocab": pieces})
-}
-
-/// How much longer a text can get under these normalizers.
-fn growth(node: Option<&Value>, depth: u32) -> Result<u64> {
-    let Some(node) = node.filter(|node| !node.is_null()) else {
-        return Ok(1);
-    };
-    if depth > 8 {
-        return Err(Error::Limit {
-            what: "nested normalizers",
-            max: 8,
-            got: depth.into(),
-        });
+/// The model's type. Old files leave it out; then the fields tell.
+fn kind(model: &Value) -> Result<&str> {
+    let has = |field: &str| model.get(field).is_some();
+    match model.get("type") {
+        Some(_) => text(model, "type"),
+        None if has("merges") => Ok("BPE"),
+        None if has("continuing_subword_prefix") => Ok("WordPiece"),
+        None if model.get("vocab").is_some_and(Value::is_array) => Ok("Unigram"),
+        None => Ok("WordLevel"),
     }
-    let length = |field: &str| {
-        let text = node.get(field).and_then(Value::as_str);
-        text.map_or(1, |text| text.len() as u64)
-    };
-    Ok(
-        match node.get("type").and_then(Value::as_str).unwrap_or_default() {
-            "Sequence" => {
-                let members = node.get("normalizers").and_then(Value::as_array);
-                let mut product = 1u64;
-                for member in members.into_iter().flatten() {
-                    product = product.saturating_mul(growth(Some(member), depth + 1)?);
-                }
-                product
-            }
-            // A match may be empty: once per byte and once at the end.
-            "Replace" => length("content").max(1) + 1,
-            "Prepend" => length("prepend") + 1,
-            // A space becomes `▁`, and one is put in front.
-            "MetaspaceNormalizer" => 4,
-            "ByteLevel" => 2,
-            // The longest decomposition of a character, in bytes per byte.
-            "NFD" | "NFKD" | "NFKC" | "NFC" | "Precompiled" => 18,
-            "Lowercase" | "BertNormalizer" => 8,
-            _ => 1,
-        },
-    )
 }
 
-fn read_vocab(root: &Value) -> Result<Vocab> {
-    let model = root
-        .get("model")
-        .ok_or_else(|| bad("expected a \"model\""))?;
+fn model_vocab(model: &Value) -> Result<Vocab> {
     let mut vocab;
     match model.get("vocab") {
         Some(Value::Object(pieces)) => {
@@ -288,30 +203,57 @@ fn read_vocab(root: &Value) -> Result<Vocab> {
                 vocab.insert(id, piece, Kind::Normal)?;
             }
         }
-        _ => return Err(bad("expected \"model\".\"vocab\" as an object or an array")),
+        _ => return Err(bad("expected \"model\".\"vocab\" as an object or a list")),
     }
+    Ok(vocab)
+}
+
+/// Adds the added tokens to the vocabulary. Returns what finds them in raw and in normalized text.
+fn add_tokens(
+    root: &Value,
+    vocab: &mut Vocab,
+    normalizers: &[Normalizer],
+) -> Result<(Splitter, Splitter)> {
     let added = match root.get("added_tokens") {
         None | Some(Value::Null) => &[][..],
         Some(Value::Array(added)) => added,
-        Some(_) => return Err(bad("expected \"added_tokens\" as an array")),
+        Some(_) => return Err(bad("expected \"added_tokens\" as a list")),
     };
+    let (mut raw, mut normal) = (Vec::new(), Vec::new());
     for token in added {
-        let content = token.get("content").and_then(Value::as_str);
-        let content = content.ok_or_else(|| bad("an added token has no \"content\""))?;
+        let content = text(token, "content")?;
+        if content.is_empty() {
+            continue;
+        }
         let id = read_id(token.get("id").unwrap_or(&Value::Null), content)?;
         // A token that the model has keeps the model's id, whatever is written here.
         let id = vocab.id(content).unwrap_or(id);
-        let special = token
-            .get("special")
-            .and_then(Value::as_bool)
-            .unwrap_or(false);
+        let special = flag(token, "special", false);
         vocab.insert(
             id,
             content,
             if special { Kind::Special } else { Kind::Added },
         )?;
+        let mut wanted = Wanted {
+            text: content.to_owned(),
+            id,
+            special,
+            lstrip: flag(token, "lstrip", false),
+            rstrip: flag(token, "rstrip", false),
+            single_word: flag(token, "single_word", false),
+        };
+        if flag(token, "normalized", !special) {
+            wanted.text = normalize::run(normalizers, content, MAX_NORMAL)?.into_owned();
+            // The normalized form is also what decoding starts from.
+            vocab.set_spelled(id, &wanted.text);
+            if !wanted.text.is_empty() {
+                normal.push(wanted);
+            }
+        } else {
+            raw.push(wanted);
+        }
     }
-    Ok(vocab)
+    Ok((Splitter::new(raw)?, Splitter::new(normal)?))
 }
 
 fn read_id(value: &Value, piece: &str) -> Result<u32> {
@@ -326,8 +268,4 @@ fn read_id(value: &Value, piece: &str) -> Result<u32> {
             got: id,
         }),
     }
-}
-
-fn bad(what: impl Into<String>) -> Error {
-    Error::malformed(FORMAT, what)
 }

@@ -1,17 +1,14 @@
-//! The BPE model of a `tokenizer.json`, on this crate's own merges.
-//!
-//! `tokenizers` 1.0.0-rc.3 has one too, which takes a word of one byte without its end-of-word suffix and
-//! refuses byte-level vocabularies that lack a byte; the semantics here are those of 0.23.
+//! The BPE model of a `tokenizer.json`.
 
 use serde_json::Value;
 
 use super::super::bpe::Merges;
 use super::super::bytes::byte_to_char;
 use super::super::spm::byte_ids;
-use super::super::vocab::{Token, Vocab};
+use super::super::vocab::Vocab;
+use super::json::{FORMAT, bad, flag};
+use super::words::model_id;
 use crate::{Error, Result};
-
-const FORMAT: &str = "tokenizer.json";
 
 #[derive(Debug)]
 pub(super) struct Bpe {
@@ -29,9 +26,8 @@ pub(super) struct Bpe {
 }
 
 impl Bpe {
-    /// `model` is in the spelling of format 2.0.
-    pub(super) fn read(model: &Value, vocab: &Vocab) -> Result<Self> {
-        let flag = |field: &str| model.get(field).and_then(Value::as_bool).unwrap_or(false);
+    pub(super) fn read(model: &Value, vocab: &Vocab, byte_level: bool) -> Result<Self> {
+        let flag = |field: &str| flag(model, field, false);
         let text = |field: &str| model.get(field).and_then(Value::as_str).unwrap_or_default();
         if model
             .get("dropout")
@@ -43,30 +39,24 @@ impl Bpe {
             ));
         }
         let prefix = text("continuing_subword_prefix").to_owned();
-        let merges = model
-            .get("merges")
-            .and_then(Value::as_array)
-            .map_or(&[][..], Vec::as_slice);
-        let pairs = merges.iter().map(|pair| {
-            let piece = |at| pair.get(at).and_then(Value::as_str);
-            let (left, right) = piece(0).zip(piece(1))?;
-            Some((left, right))
-        });
-        let unk = match text("unk_token") {
-            "" => None,
-            unk => Some(vocab.id(unk).ok_or_else(|| {
-                Error::malformed(
-                    FORMAT,
-                    format!("unk_token {unk:?} is not in the vocabulary"),
-                )
-            })?),
+        let merges = match model.get("merges") {
+            None | Some(Value::Null) => &[][..],
+            Some(Value::Array(merges)) => merges,
+            Some(_) => return Err(bad("expected \"merges\" as a list")),
         };
+        // Old files begin with the version of merges.txt.
+        let version = |merge: &Value| merge.as_str().is_some_and(|m| m.starts_with("#version"));
+        let merges = match merges.first() {
+            Some(first) if version(first) => merges.get(1..).unwrap_or_default(),
+            _ => merges,
+        };
+        let merges = Merges::from_pairs(vocab, merges.iter().map(pair), &prefix, FORMAT)?;
         Ok(Self {
-            merges: Merges::from_pairs(vocab, pairs, &prefix, FORMAT)?,
-            unk,
+            merges,
+            unk: model_id(vocab, text("unk_token")).or_else(|| vocab.id(text("unk_token"))),
             fuse_unk: flag("fuse_unk"),
             ignore_merges: flag("ignore_merges"),
-            byte_level: flag("byte_level"),
+            byte_level,
             bytes: flag("byte_fallback").then(|| Box::new(byte_ids(vocab))),
             prefix,
             suffix: text("end_of_word_suffix").to_owned(),
@@ -147,8 +137,15 @@ pub(super) struct Scratch {
     symbols: Vec<u32>,
 }
 
-/// The id of a piece that the model may produce: not of one that was only added.
-fn model_id(vocab: &Vocab, piece: &str) -> Option<u32> {
-    let id = vocab.id(piece)?;
-    vocab.get(id).is_some_and(Token::of_model).then_some(id)
+/// A merge: `["left", "right"]`, in older files `"left right"`.
+fn pair(merge: &Value) -> Option<(&str, &str)> {
+    match merge {
+        Value::String(merge) => merge
+            .split_once(' ')
+            .filter(|(_, right)| !right.contains(' ')),
+        merge => merge
+            .get(0)
+            .and_then(Value::as_str)
+            .zip(merge.get(1).and_then(Value::as_str)),
+    }
 }
