@@ -37,6 +37,9 @@ impl Quad for unpack::Q8_0 {
     const QUANTS: usize = 2;
 }
 
+/// Rows that share the loads of the activations.
+const ROWS: usize = 4;
+
 /// 8-bit activations in the order of quads; elements beyond K are 0.
 #[derive(Default)]
 pub(super) struct Quads {
@@ -79,7 +82,7 @@ impl Quads {
     }
 }
 
-/// Byte permutations that sort a format's quad. The quad is in two vectors: its first 64 bytes, and 64 bytes from [`tail`] on.
+/// Byte permutations that sort a format's quad. The quad is in two vectors: its first 64 bytes, and 64 bytes from [`tail_at`] on.
 struct Sort {
     /// First halves or nibbles (low: first half, high: second half).
     quants: [u8; 64],
@@ -91,13 +94,13 @@ struct Sort {
 
 /// Where the second vector begins: it ends with the quad; for the 136 bytes of Q8_0, too long for two vectors, it begins with the
 /// third block, which serves the scales (its quants are loaded otherwise).
-const fn tail<F: Quad>() -> usize {
+const fn tail_at<F: Quad>() -> usize {
     if F::WIDE { 2 * F::BYTES } else { 4 * F::BYTES - 64 }
 }
 
 /// Index of byte `at` of a quad in the two vectors.
 const fn index<F: Quad>(at: usize) -> u8 {
-    if at < 64 { at as u8 } else { (at - tail::<F>() + 64) as u8 }
+    if at < 64 { at as u8 } else { (at - tail_at::<F>() + 64) as u8 }
 }
 
 const fn sort<F: Quad>() -> Sort {
@@ -159,87 +162,157 @@ pub(super) unsafe fn rows<F: Quad>(
     };
     let x = &prepared.quads;
     let bytes = 4 * F::BYTES;
-    for row in rows {
-        let w = args.row(row);
-        let (whole, rest) = (w.len() / bytes, w.len() % bytes);
+    let mut last = [[0u8; 160]; ROWS];
+    for first in rows.clone().step_by(ROWS) {
+        let n = ROWS.min(rows.end - first);
+        let mut w = [args.row(first); ROWS];
+        for (i, w) in w.iter_mut().enumerate().take(n) {
+            *w = args.row(first + i);
+        }
         // A short last quad is filled up with zeros, whose scales are 0.
-        let mut last = [0u8; 160];
-        last[..rest].copy_from_slice(&w[whole * bytes..]);
-        for t in 0..args.t {
-            let mut acc = (_mm512_setzero_ps(), _mm512_setzero_ps());
-            for quad in 0..x.count {
-                let from = if quad < whole { w[quad * bytes..].as_ptr() } else { last.as_ptr() };
-                // SAFETY: `from` has the bytes of a quad; `quad` is one of token t's.
-                acc = unsafe { add_quad::<F>(acc, sorter, from, x, t * x.count + quad) };
+        let (whole, rest) = (w[0].len() / bytes, w[0].len() % bytes);
+        if rest > 0 {
+            for (last, w) in last.iter_mut().zip(w) {
+                last[..rest].copy_from_slice(&w[whole * bytes..]);
             }
-            let y = _mm512_reduce_add_ps(_mm512_add_ps(acc.0, acc.1));
+        }
+        for t in 0..args.t {
+            let mut acc = [[_mm512_setzero_ps(); 2]; ROWS];
+            for quad in 0..whole {
+                let from = w.map(|w| w.as_ptr().wrapping_add(quad * bytes));
+                // SAFETY: the rows have `whole` quads; `quad` is one of token t's.
+                unsafe { add_quads::<F>(&mut acc, sorter, from, x, t * x.count + quad) };
+            }
+            if rest > 0 {
+                let from = [last[0].as_ptr(), last[1].as_ptr(), last[2].as_ptr(), last[3].as_ptr()];
+                // SAFETY: `last` has 160 bytes for each row, a quad at most 136; token t has this last quad.
+                unsafe { add_quads::<F>(&mut acc, sorter, from, x, t * x.count + whole) };
+            }
             // SAFETY: the caller's promise.
-            unsafe { out.write(t, row, y) };
+            unsafe { out.put(t, first, &sums(acc)[..n], false) };
         }
     }
 }
 
-/// Adds a quad's products.
+/// The sums of each row's accumulators.
+#[target_feature(enable = "avx2,avx512f,avx512dq")]
+#[inline]
+fn sums(acc: [[__m512; 2]; ROWS]) -> [f32; ROWS] {
+    let mut four = [_mm_setzero_ps(); ROWS];
+    for (four, acc) in four.iter_mut().zip(acc) {
+        let sum = _mm512_add_ps(acc[0], acc[1]);
+        let eight = _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum));
+        *four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+    }
+    let [a, b, c, d] = four;
+    let sums = _mm_hadd_ps(_mm_hadd_ps(a, b), _mm_hadd_ps(c, d));
+    let mut out = [0.0; ROWS];
+    // SAFETY: four numbers.
+    unsafe { _mm_storeu_ps(out.as_mut_ptr(), sums) };
+    out
+}
+
+/// Adds the products of a quad of each row.
 ///
 /// # Safety
-/// `from` is valid for reading 4 · BYTES bytes; `x` has quad `at`.
+/// Each of `from` is valid for reading 4 · BYTES bytes; `x` has quad `at`.
+#[target_feature(
+    enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi"
+)]
+#[inline]
+unsafe fn add_quads<F: Quad>(
+    acc: &mut [[__m512; 2]; ROWS],
+    sorter: Sorter,
+    from: [*const u8; ROWS],
+    x: &Quads,
+    at: usize,
+) {
+    // SAFETY: the activations have 128 bytes and three times 16 lanes for each quad, aligned to 64 bytes.
+    unsafe {
+        let q = x.q.get::<i8>().as_ptr().add(128 * at);
+        let x = Activations {
+            first: _mm512_load_si512(q.cast()),
+            second: _mm512_load_si512(q.add(64).cast()),
+            begin: if F::HAS_MIN {
+                _mm512_setzero_si512()
+            } else {
+                _mm512_load_si512(x.begin.get::<i32>().as_ptr().add(16 * at).cast())
+            },
+            scale: _mm512_load_ps(x.scale.get::<f32>().as_ptr().add(16 * at)),
+            sum: _mm512_load_ps(x.sum.get::<f32>().as_ptr().add(16 * at)),
+        };
+        for (acc, from) in acc.iter_mut().zip(from) {
+            // SAFETY: the caller's promise.
+            *acc = add_quad::<F>(*acc, sorter, from, &x);
+        }
+    }
+}
+
+/// The vectors of a quad's activations.
+struct Activations {
+    first: __m512i,
+    second: __m512i,
+    begin: __m512i,
+    scale: __m512,
+    sum: __m512,
+}
+
+/// Adds a quad's products: those of the quants to the first accumulator, those of the minima to the second.
+///
+/// # Safety
+/// `from` is valid for reading 4 · BYTES bytes.
 #[target_feature(
     enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi"
 )]
 #[inline]
 unsafe fn add_quad<F: Quad>(
-    acc: (__m512, __m512),
+    acc: [__m512; 2],
     sorter: Sorter,
     from: *const u8,
-    x: &Quads,
-    at: usize,
-) -> (__m512, __m512) {
-    // SAFETY: all reads of weights are in the quad's 72 to 136 bytes; the activations have 128 bytes and three times 16 lanes for
-    // each quad.
+    x: &Activations,
+) -> [__m512; 2] {
+    let (head, tail, first, second);
+    // SAFETY: all reads are in the quad's 72 to 136 bytes.
     unsafe {
-        let head = _mm512_loadu_si512(from.cast());
-        let tail = _mm512_loadu_si512(from.add(const { tail::<F>() }).cast());
-        let scales = _mm512_permutex2var_epi16(head, sorter.scales, tail);
-        let (first, second) = if F::WIDE {
-            (signed_bytes(from.add(2)), signed_bytes(from.add(18)))
+        head = _mm512_loadu_si512(from.cast());
+        tail = _mm512_loadu_si512(from.add(const { tail_at::<F>() }).cast());
+        if F::WIDE {
+            (first, second) = (signed_bytes(from.add(2)), signed_bytes(from.add(18)));
         } else {
-            let quants = _mm512_permutex2var_epi8(head, sorter.quants, tail);
-            let low = _mm512_set1_epi8(15);
-            let first = _mm512_and_si512(quants, low);
-            let second = _mm512_and_si512(_mm512_srli_epi16::<4>(quants), low);
-            if F::FIFTH.is_some() {
-                let bits = |i: usize| {
-                    let bytes = _mm512_permutex2var_epi8(head, sorter.fifth[i], tail);
-                    _mm512_test_epi8_mask(bytes, sorter.bit)
-                };
-                let sixteen = _mm512_set1_epi8(16);
-                (
-                    _mm512_mask_add_epi8(first, bits(0), first, sixteen),
-                    _mm512_mask_add_epi8(second, bits(1), second, sixteen),
-                )
-            } else {
-                (first, second)
-            }
-        };
-        let q = x.q.get::<i8>().as_ptr().add(128 * at);
-        let begin = if F::HAS_MIN {
-            _mm512_setzero_si512()
-        } else {
-            _mm512_load_si512(x.begin.get::<i32>().as_ptr().add(16 * at).cast())
-        };
-        let dots = _mm512_dpbusd_epi32(begin, first, _mm512_load_si512(q.cast()));
-        let dots = _mm512_dpbusd_epi32(dots, second, _mm512_load_si512(q.add(64).cast()));
-        let d = _mm512_load_ps(x.scale.get::<f32>().as_ptr().add(16 * at));
-        let scale = _mm512_cvtph_ps(_mm512_castsi512_si256(scales));
-        let dots = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), d);
-        let sum = _mm512_fmadd_ps(dots, scale, acc.0);
-        if !F::HAS_MIN {
-            return (sum, acc.1);
+            (first, second) = low_bits::<F>(sorter, head, tail);
         }
-        let min = _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(scales));
-        let sums = _mm512_load_ps(x.sum.get::<f32>().as_ptr().add(16 * at));
-        (sum, _mm512_fmadd_ps(min, sums, acc.1))
     }
+    let scales = _mm512_permutex2var_epi16(head, sorter.scales, tail);
+    let scale = _mm512_cvtph_ps(_mm512_castsi512_si256(scales));
+    let dots = _mm512_dpbusd_epi32(x.begin, first, x.first);
+    let dots = _mm512_dpbusd_epi32(dots, second, x.second);
+    let dots = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), x.scale);
+    let sum = _mm512_fmadd_ps(dots, scale, acc[0]);
+    if !F::HAS_MIN {
+        return [sum, acc[1]];
+    }
+    let min = _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(scales));
+    [sum, _mm512_fmadd_ps(min, x.sum, acc[1])]
+}
+
+/// The first and second halves of a quad's blocks of 4- or 5-bit quants.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+#[inline]
+fn low_bits<F: Quad>(sorter: Sorter, head: __m512i, tail: __m512i) -> (__m512i, __m512i) {
+    let quants = _mm512_permutex2var_epi8(head, sorter.quants, tail);
+    let low = _mm512_set1_epi8(15);
+    let first = _mm512_and_si512(quants, low);
+    let second = _mm512_and_si512(_mm512_srli_epi16::<4>(quants), low);
+    if F::FIFTH.is_none() {
+        return (first, second);
+    }
+    let sixteen = _mm512_set1_epi8(16);
+    let bytes = _mm512_permutex2var_epi8(head, sorter.fifth[0], tail);
+    let bits = _mm512_test_epi8_mask(bytes, sorter.bit);
+    let first = _mm512_mask_add_epi8(first, bits, first, sixteen);
+    let bytes = _mm512_permutex2var_epi8(head, sorter.fifth[1], tail);
+    let bits = _mm512_test_epi8_mask(bytes, sorter.bit);
+    (first, _mm512_mask_add_epi8(second, bits, second, sixteen))
 }
 
 /// 16 bytes of each of a quad's four 34-byte blocks, as unsigned quants with zero point 128.
