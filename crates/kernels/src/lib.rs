@@ -37,6 +37,7 @@ macro_rules! kernels {
 }
 
 kernels! {
+    add_bias::AddBias,
     add_rms_norm::AddRmsNorm,
     attention::Attention,
     embed::Embed,

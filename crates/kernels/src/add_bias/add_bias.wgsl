@@ -1,0 +1,16 @@
+// Add bias. y[t, n] += b[n].
+// Operands: y f32 [T, N] in place, b f32 [N].
+// One invocation computes one element.
+// Source: torch.nn.functional.linear.
+struct Params { t: u32, n: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+        @builtin(local_invocation_index) lane: u32) {
+  let i = (id.x + id.y * groups.x) * 64u + lane;
+  if i >= p.t * p.n { return; }
+  y[i] += b[i % p.n];
+}
