@@ -6,11 +6,18 @@
 use crate::checkpoint::{Checkpoint, Config};
 use crate::{Error, Result};
 use firelight_kernels::harness::random_weight;
-use firelight_kernels::{Array, DType, Device, Holder, Recorder, Weight, linear, rms_norm};
+use firelight_kernels::{
+    Array, DType, Device, Holder, Recorder, Weight, add_bias, linear, rms_norm,
+};
 use firelight_tensor::TensorInfo;
 
 /// Prefixes a text model's tensors may have.
-const PREFIXES: [&str; 4] = ["model.", "", "model.language_model.", "language_model.model."];
+const PREFIXES: [&str; 4] = [
+    "model.",
+    "",
+    "model.language_model.",
+    "language_model.model.",
+];
 
 /// Called with bytes loaded and bytes in all.
 pub type LoadProgress<'a> = dyn FnMut(u64, u64) + 'a;
@@ -32,7 +39,13 @@ impl<'a> Loader<'a> {
         rename: fn(&str) -> Option<String>,
         progress: &'a mut LoadProgress<'a>,
     ) -> Self {
-        Loader { checkpoint, device, rename, progress, loaded: 0 }
+        Loader {
+            checkpoint,
+            device,
+            rename,
+            progress,
+            loaded: 0,
+        }
     }
 
     /// The checkpoint.
@@ -50,14 +63,18 @@ impl<'a> Loader<'a> {
         if self.is_gguf() {
             return (self.rename)(name).and_then(|n| weights.info(&n));
         }
-        PREFIXES.iter().find_map(|p| weights.info(&format!("{p}{name}")))
+        PREFIXES
+            .iter()
+            .find_map(|p| weights.info(&format!("{p}{name}")))
     }
 
     /// True if the checkpoint has this tensor.
     pub fn has(&self, name: &str) -> bool {
         if self.checkpoint.synthetic_dtype().is_some() {
             let tied = match self.checkpoint.config() {
-                Ok(Config::Json(v)) => v.get("tie_word_embeddings") != Some(&serde_json::Value::Bool(false)),
+                Ok(Config::Json(v)) => {
+                    v.get("tie_word_embeddings") != Some(&serde_json::Value::Bool(false))
+                }
                 _ => true,
             };
             return name == "lm_head.weight" && !tied;
@@ -70,22 +87,37 @@ impl<'a> Loader<'a> {
         let Some(info) = self.find(name) else {
             let known = (self.rename)(name).filter(|_| self.is_gguf());
             let wanted = known.unwrap_or_else(|| format!("model.{name}"));
-            let unread = self.checkpoint.weights().unsupported().iter().find(|t| t.name == wanted);
+            let unread = self
+                .checkpoint
+                .weights()
+                .unsupported()
+                .iter()
+                .find(|t| t.name == wanted);
             if let Some(tensor) = unread {
                 return Err(Error::Unsupported(format!(
                     "tensor `{wanted}` is {}; requantise the model to a type this version reads (q4_0 … q6_k, q8_0, f16)",
                     tensor.type_name
                 )));
             }
-            return Err(Error::malformed(file(), format!("tensor `{wanted}` is missing")));
+            return Err(Error::malformed(
+                file(),
+                format!("tensor `{wanted}` is missing"),
+            ));
         };
         let found: &[usize] = info.shape.dims();
         // GGUF writes vectors with one dimension, some exporters [1, n].
-        let same = found == shape || found.iter().filter(|&&d| d != 1).eq(shape.iter().filter(|&&d| d != 1));
+        let same = found == shape
+            || found
+                .iter()
+                .filter(|&&d| d != 1)
+                .eq(shape.iter().filter(|&&d| d != 1));
         if !same {
             return Err(Error::malformed(
                 file(),
-                format!("tensor `{}` has shape {found:?}, expected {shape:?} by the configuration", info.name),
+                format!(
+                    "tensor `{}` has shape {found:?}, expected {shape:?} by the configuration",
+                    info.name
+                ),
             ));
         }
         Ok(info)
@@ -104,19 +136,34 @@ impl<'a> Loader<'a> {
     pub fn weight(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight> {
         if let Some(dtype) = self.checkpoint.synthetic_dtype() {
             // Narrow rows take the nearest type whose blocks fit.
-            let dtype = if cols.is_multiple_of(dtype.block_len()) { dtype } else { DType::F16 };
+            let dtype = if cols.is_multiple_of(dtype.block_len()) {
+                dtype
+            } else {
+                DType::F16
+            };
             let scale = (cols as f32).powf(-0.5);
             return Weight::load::<Error>(self.device, dtype, rows, cols, |first, bytes| {
                 Ok(random_weight(dtype, bytes, scale, first + rows as u64)?)
             });
         }
         let info = self.require(&format!("{name}.weight"), &[rows, cols])?;
-        let source = self.checkpoint.weights().sources().get(info.part).ok_or_else(|| {
-            Error::malformed(self.checkpoint.root().display().to_string(), format!("part {} is missing", info.part))
-        })?;
+        let source = self
+            .checkpoint
+            .weights()
+            .sources()
+            .get(info.part)
+            .ok_or_else(|| {
+                Error::malformed(
+                    self.checkpoint.root().display().to_string(),
+                    format!("part {} is missing", info.part),
+                )
+            })?;
         let dtype = info.dtype;
         if !dtype.is_float() && !dtype.is_quantized() {
-            return Err(Error::Unsupported(format!("tensor `{}` is {dtype}; weights are floats or quantised", info.name)));
+            return Err(Error::Unsupported(format!(
+                "tensor `{}` is {dtype}; weights are floats or quantised",
+                info.name
+            )));
         }
         let weight = Weight::load::<Error>(self.device, dtype, rows, cols, |first, bytes| {
             source.read_at(info.offset + first, bytes)?;
@@ -136,10 +183,7 @@ impl<'a> Loader<'a> {
             true => Some(self.vector(&format!("{name}.bias"), rows)?),
             false => None,
         };
-        if bias.is_some() {
-            return Err(Error::Unsupported(format!("a bias on `{name}`")));
-        }
-        Ok(Linear { weight })
+        Ok(Linear { weight, bias })
     }
 
     /// The vector `name` `[n]` in f32, whatever it is stored in.
@@ -148,7 +192,12 @@ impl<'a> Loader<'a> {
     /// As [`Loader::weight`].
     pub fn vector(&mut self, name: &str, n: usize) -> Result<Array> {
         let values = self.host(name, &[n])?;
-        let array = self.device.upload(DType::F32, &[n], bytemuck::cast_slice(&values), Holder::Weights)?;
+        let array = self.device.upload(
+            DType::F32,
+            &[n],
+            bytemuck::cast_slice(&values),
+            Holder::Weights,
+        )?;
         Ok(array)
     }
 
@@ -172,22 +221,31 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// As [`Loader::weight`].
     pub fn rms_norm(&mut self, name: &str, n: usize, eps: f32, offset: f32) -> Result<RmsNorm> {
-        Ok(RmsNorm { weight: self.vector(&format!("{name}.weight"), n)?, eps, offset })
+        Ok(RmsNorm {
+            weight: self.vector(&format!("{name}.weight"), n)?,
+            eps,
+            offset,
+        })
     }
 }
 
-/// A linear layer.
+/// A linear layer, with or without a bias.
 pub struct Linear {
     weight: Weight,
+    bias: Option<Array>,
 }
 
 impl Linear {
-    /// `x` `[T, K]` to `[T, N]`.
+    /// `x` `[T, K]` to `[T, N]`: the product, plus the bias if there is one.
     ///
     /// # Errors
     /// As [`linear::linear`].
     pub fn forward(&self, rec: &mut Recorder, x: &Array) -> Result<Array> {
-        Ok(linear::linear(rec, x, &self.weight)?)
+        let y = linear::linear(rec, x, &self.weight)?;
+        if let Some(bias) = &self.bias {
+            add_bias::add_bias(rec, &y, bias)?;
+        }
+        Ok(y)
     }
 }
 
@@ -207,7 +265,13 @@ impl RmsNorm {
     /// # Errors
     /// As [`rms_norm::rms_norm`].
     pub fn forward(&self, rec: &mut Recorder, x: &Array) -> Result<Array> {
-        Ok(rms_norm::rms_norm(rec, x, &self.weight, self.eps, self.offset)?)
+        Ok(rms_norm::rms_norm(
+            rec,
+            x,
+            &self.weight,
+            self.eps,
+            self.offset,
+        )?)
     }
 
     /// `h += x`, then the norm of `h`.
@@ -216,7 +280,9 @@ impl RmsNorm {
     /// As [`firelight_kernels::add_rms_norm::add_rms_norm`].
     pub fn add_forward(&self, rec: &mut Recorder, h: &Array, x: &Array) -> Result<Array> {
         let (w, eps, offset) = (&self.weight, self.eps, self.offset);
-        Ok(firelight_kernels::add_rms_norm::add_rms_norm(rec, h, x, w, eps, offset)?)
+        Ok(firelight_kernels::add_rms_norm::add_rms_norm(
+            rec, h, x, w, eps, offset,
+        )?)
     }
 }
 
@@ -225,14 +291,20 @@ fn check_finite(name: &str, dtype: DType, bytes: &[u8]) -> Result<()> {
     let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     let blocks = |factors: &[usize]| {
         (0..bytes.len() / dtype.block_bytes()).find(|b| {
-            factors.iter().any(|f| half(b * dtype.block_bytes() + f) & 0x7c00 == 0x7c00)
+            factors
+                .iter()
+                .any(|f| half(b * dtype.block_bytes() + f) & 0x7c00 == 0x7c00)
         })
     };
-    let words16 = |mask: u16| bytes.chunks_exact(2).position(|c| u16::from_le_bytes([c[0], c[1]]) & mask == mask);
+    let words16 = |mask: u16| {
+        bytes
+            .chunks_exact(2)
+            .position(|c| u16::from_le_bytes([c[0], c[1]]) & mask == mask)
+    };
     let bad = match dtype {
-        DType::F32 => bytes
-            .chunks_exact(4)
-            .position(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]) & 0x7f80_0000 == 0x7f80_0000),
+        DType::F32 => bytes.chunks_exact(4).position(|c| {
+            u32::from_le_bytes([c[0], c[1], c[2], c[3]]) & 0x7f80_0000 == 0x7f80_0000
+        }),
         DType::F16 => words16(0x7c00),
         DType::BF16 => words16(0x7f80),
         DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => blocks(&[0]),
@@ -246,7 +318,10 @@ fn check_finite(name: &str, dtype: DType, bytes: &[u8]) -> Result<()> {
         None => Ok(()),
         Some(at) => Err(Error::malformed(
             format!("tensor `{name}`"),
-            format!("NaN or infinity at element {}: the file is damaged", at * dtype.block_len()),
+            format!(
+                "NaN or infinity at element {}: the file is damaged",
+                at * dtype.block_len()
+            ),
         )),
     }
 }
@@ -267,10 +342,19 @@ mod tests {
                 DType::F32 => 2,
                 _ => 0,
             };
-            let bad: [u8; 2] = if dtype == DType::F16 || dtype.is_quantized() { [0, 0x7e] } else { [0xc0, 0x7f] };
+            let bad: [u8; 2] = if dtype == DType::F16 || dtype.is_quantized() {
+                [0, 0x7e]
+            } else {
+                [0xc0, 0x7f]
+            };
             bytes[dtype.block_bytes() + at..][..2].copy_from_slice(&bad);
             let error = check_finite("w", dtype, &bytes).expect_err("NaN");
-            assert!(error.to_string().contains(&format!("element {}", dtype.block_len())), "{dtype}: {error}");
+            assert!(
+                error
+                    .to_string()
+                    .contains(&format!("element {}", dtype.block_len())),
+                "{dtype}: {error}"
+            );
         }
     }
 }
