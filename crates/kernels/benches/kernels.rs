@@ -9,17 +9,36 @@ use firelight_kernels::{CpuOptions, Device, KERNELS};
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let test = !args.iter().any(|a| a == "--bench");
-    let value = |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1));
+    let value = |name: &str| {
+        args.iter()
+            .position(|a| a == name)
+            .and_then(|i| args.get(i + 1))
+    };
     let threads = value("--threads").and_then(|t| t.parse().ok());
-    let filter = args.iter().find(|a| !a.starts_with("--") && Some(*a) != value("--threads"));
-    let mut devices = vec![Device::cpu(&CpuOptions { threads, ..Default::default() }).expect("a CPU")];
+    let filter = args
+        .iter()
+        .find(|a| !a.starts_with("--") && Some(*a) != value("--threads"));
+    let mut devices = vec![
+        Device::cpu(&CpuOptions {
+            threads,
+            ..Default::default()
+        })
+        .expect("a CPU"),
+    ];
     if args.iter().any(|a| a == "--gpu") {
         devices.push(pollster::block_on(Device::gpu(&Default::default())).expect("a GPU"));
     }
     for device in devices {
-        println!("{device:?}\n{:<48} {:>12} {:>10} {:>10}", "case", "time", "GB/s", "GFLOP/s");
+        println!(
+            "{device:?}\n{:<48} {:>12} {:>10} {:>10}",
+            "case", "time", "GB/s", "GFLOP/s"
+        );
         for &kernel in KERNELS {
-            for case in kernel.cases().iter().filter(|c| c.bench && wanted(&device, c)) {
+            for case in kernel
+                .cases()
+                .iter()
+                .filter(|c| c.bench && wanted(&device, c))
+            {
                 let name = format!("{} {}", kernel.name(), case.name);
                 if filter.is_some_and(|f| !name.contains(f.as_str())) {
                     continue;

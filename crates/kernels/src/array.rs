@@ -19,7 +19,9 @@ pub(crate) struct Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(free) = self.home.as_ref().and_then(Weak::upgrade) {
-            free.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&self.buffer));
+            free.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(Arc::clone(&self.buffer));
         }
     }
 }
@@ -88,7 +90,10 @@ impl Array {
             )));
         }
         bytes_of(self.dtype, shape)?;
-        Ok(Array { shape: shape.to_vec(), ..self.clone() })
+        Ok(Array {
+            shape: shape.to_vec(),
+            ..self.clone()
+        })
     }
 
     /// Rows `start..start + count` of the first dimension, without a copy.
@@ -99,23 +104,38 @@ impl Array {
     pub fn rows(&self, start: usize, count: usize) -> Result<Self> {
         let rows = self.shape.first().copied().unwrap_or(0);
         if start > rows || count > rows - start {
-            return Err(Error::invalid(format!("rows {start}..{} of {rows}", start + count)));
+            return Err(Error::invalid(format!(
+                "rows {start}..{} of {rows}",
+                start + count
+            )));
         }
         let row_bytes = self.nbytes / rows.max(1) as u64;
         let offset = self.offset + start as u64 * row_bytes;
         if !offset.is_multiple_of(256) {
-            return Err(Error::Limit { what: "alignment of a view's first byte", max: 256, got: offset });
+            return Err(Error::Limit {
+                what: "alignment of a view's first byte",
+                max: 256,
+                got: offset,
+            });
         }
         let mut shape = self.shape.clone();
         shape[0] = count;
-        Ok(Array { shape, offset, nbytes: row_bytes * count as u64, ..self.clone() })
+        Ok(Array {
+            shape,
+            offset,
+            nbytes: row_bytes * count as u64,
+            ..self.clone()
+        })
     }
 
     /// The wgpu buffer behind a GPU array with the array's first byte and size, or `None` on the CPU. No copy is made:
     /// what the application writes there is what kernels read.
     #[cfg(feature = "gpu")]
     pub fn as_wgpu(&self) -> Option<(&wgpu::Buffer, u64, u64)> {
-        self.lease.buffer.gpu().map(|b| (b, self.offset, self.nbytes))
+        self.lease
+            .buffer
+            .gpu()
+            .map(|b| (b, self.offset, self.nbytes))
     }
 }
 
@@ -127,7 +147,11 @@ impl fmt::Debug for Array {
 
 /// Bytes of an array; the last dimension must be whole blocks.
 pub(crate) fn bytes_of(dtype: DType, shape: &[usize]) -> Result<u64> {
-    let too_big = || Error::Limit { what: "array elements", max: u64::MAX, got: u64::MAX };
+    let too_big = || Error::Limit {
+        what: "array elements",
+        max: u64::MAX,
+        got: u64::MAX,
+    };
     let last = shape.last().copied().unwrap_or(1);
     if !last.is_multiple_of(dtype.block_len()) {
         return Err(Error::invalid(format!(
@@ -135,6 +159,9 @@ pub(crate) fn bytes_of(dtype: DType, shape: &[usize]) -> Result<u64> {
             dtype.block_len()
         )));
     }
-    let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(too_big)?;
+    let elements = shape
+        .iter()
+        .try_fold(1usize, |n, &d| n.checked_mul(d))
+        .ok_or_else(too_big)?;
     Ok(dtype.bytes_for(elements)? as u64)
 }

@@ -34,7 +34,14 @@ impl Buffer {
         pool: Option<Arc<Pool>>,
     ) -> Self {
         ledger.add(holder, bytes);
-        Buffer { storage: Some(storage), bytes, holder, ledger: Arc::clone(ledger), pool, owned: true }
+        Buffer {
+            storage: Some(storage),
+            bytes,
+            holder,
+            ledger: Arc::clone(ledger),
+            pool,
+            owned: true,
+        }
     }
 
     /// An application's buffer: not accounted, not freed by us.
@@ -71,7 +78,9 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let Some(storage) = self.storage.take() else { return };
+        let Some(storage) = self.storage.take() else {
+            return;
+        };
         if !self.owned {
             return;
         }
@@ -90,7 +99,10 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(ledger: &Arc<Ledger>) -> Self {
-        Pool { ledger: Arc::clone(ledger), free: Mutex::new(BTreeMap::new()) }
+        Pool {
+            ledger: Arc::clone(ledger),
+            free: Mutex::new(BTreeMap::new()),
+        }
     }
 
     /// The size a request is rounded up to, so that near sizes share buffers: an eighth of the power of two below.
@@ -130,24 +142,47 @@ mod tests {
         let ledger = Arc::new(Ledger::default());
         let pool = Arc::new(Pool::new(&ledger));
         let storage = Storage::Cpu(RwLock::new(AlignedBuf::zeroed(512).expect("512 bytes")));
-        let buffer =
-            Buffer::new(storage, 512, Holder::Activations, &ledger, Some(Arc::clone(&pool)));
+        let buffer = Buffer::new(
+            storage,
+            512,
+            Holder::Activations,
+            &ledger,
+            Some(Arc::clone(&pool)),
+        );
         assert_eq!(ledger.report().bytes(Holder::Activations), 512);
         drop(buffer);
         assert_eq!(ledger.report().bytes(Holder::Pool), 512);
         assert!(pool.take(256).is_none());
         let again = pool.take(512).expect("the buffer is there");
-        drop(Buffer::new(again, 512, Holder::Activations, &ledger, Some(Arc::clone(&pool))));
+        drop(Buffer::new(
+            again,
+            512,
+            Holder::Activations,
+            &ledger,
+            Some(Arc::clone(&pool)),
+        ));
         pool.trim();
         assert_eq!(ledger.report().total_bytes(), 0);
     }
 
     #[test]
     fn size_classes_grow_and_waste_at_most_an_eighth_above_two_kib() {
-        for bytes in [1u64, 255, 256, 257, 5000, 1 << 20, (1 << 20) + 1, 123_456_789] {
+        for bytes in [
+            1u64,
+            255,
+            256,
+            257,
+            5000,
+            1 << 20,
+            (1 << 20) + 1,
+            123_456_789,
+        ] {
             let class = Pool::size_class(bytes);
             assert!(class >= bytes && class.is_multiple_of(256));
-            assert!(bytes < 2048 || class - bytes <= bytes / 4, "{bytes} -> {class}");
+            assert!(
+                bytes < 2048 || class - bytes <= bytes / 4,
+                "{bytes} -> {class}"
+            );
         }
     }
 }

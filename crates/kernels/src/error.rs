@@ -66,7 +66,10 @@ impl Error {
 
     /// An [`Error::Device`].
     pub fn device(fault: DeviceFault, message: impl Into<String>) -> Self {
-        Error::Device { fault, message: message.into() }
+        Error::Device {
+            fault,
+            message: message.into(),
+        }
     }
 
     /// True when another device could do what this one could not: lost, out of memory, refused.

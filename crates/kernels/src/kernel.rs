@@ -33,12 +33,22 @@ pub struct Operand {
 impl Operand {
     /// A read operand.
     pub const fn read(name: &'static str, dtypes: &'static [DType], shape: &'static str) -> Self {
-        Operand { name, access: Access::Read, dtypes, shape }
+        Operand {
+            name,
+            access: Access::Read,
+            dtypes,
+            shape,
+        }
     }
 
     /// A written operand.
     pub const fn write(name: &'static str, dtypes: &'static [DType], shape: &'static str) -> Self {
-        Operand { name, access: Access::Write, dtypes, shape }
+        Operand {
+            name,
+            access: Access::Write,
+            dtypes,
+            shape,
+        }
     }
 
     /// An operand changed in place.
@@ -47,7 +57,12 @@ impl Operand {
         dtypes: &'static [DType],
         shape: &'static str,
     ) -> Self {
-        Operand { name, access: Access::ReadWrite, dtypes, shape }
+        Operand {
+            name,
+            access: Access::ReadWrite,
+            dtypes,
+            shape,
+        }
     }
 }
 
@@ -146,11 +161,20 @@ pub struct Plan {
 impl Plan {
     /// A plan of one WGSL part on `groups` workgroups, folded into two dimensions where one is not enough. The shader
     /// finds its index as `id.x + id.y * num_workgroups.x` and leaves if it is out of range.
-    pub fn new(variant: &'static str, wgsl: &'static str, groups: u64, caps: &Caps) -> Result<Plan> {
+    pub fn new(
+        variant: &'static str,
+        wgsl: &'static str,
+        groups: u64,
+        caps: &Caps,
+    ) -> Result<Plan> {
         let max = u64::from(caps.max_groups);
         let y = groups.div_ceil(max).max(1);
         if y > max {
-            return Err(Error::Limit { what: "workgroups of a dispatch", max: max * max, got: groups });
+            return Err(Error::Limit {
+                what: "workgroups of a dispatch",
+                max: max * max,
+                got: groups,
+            });
         }
         let grid = [groups.div_ceil(y).max(1) as u32, y as u32, 1];
         Ok(Plan {
@@ -371,5 +395,9 @@ pub(crate) fn check_operands(kernel: &dyn Kernel, operands: &[View]) -> Result<(
 
 /// `Err(InvalidInput)` with this kernel's name unless `ok`.
 pub fn ensure(kernel: &dyn Kernel, ok: bool, what: impl FnOnce() -> String) -> Result<()> {
-    if ok { Ok(()) } else { Err(Error::invalid(format!("{}: {}", kernel.name(), what()))) }
+    if ok {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!("{}: {}", kernel.name(), what())))
+    }
 }

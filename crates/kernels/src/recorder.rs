@@ -132,7 +132,10 @@ impl Recorder {
         }
         let buffer = match &self.step {
             Some(buffer) => Arc::clone(buffer),
-            None => Arc::clone(self.step.insert(self.device.buffer(STEP_BYTES, Holder::Params)?)),
+            None => Arc::clone(
+                self.step
+                    .insert(self.device.buffer(STEP_BYTES, Holder::Params)?),
+            ),
         };
         self.step_words.resize(end, 0);
         let array = Array::new(buffer, None, DType::U32, &[len], start as u64 * 4)?;
@@ -162,11 +165,22 @@ impl Recorder {
         operands: &[&Array],
         params: Vec<u32>,
     ) -> Result<()> {
-        let views: Vec<View> =
-            operands.iter().map(|a| View { dtype: a.dtype, shape: a.shape.clone() }).collect();
+        let views: Vec<View> = operands
+            .iter()
+            .map(|a| View {
+                dtype: a.dtype,
+                shape: a.shape.clone(),
+            })
+            .collect();
         check_operands(kernel, &views)?;
         let caps = self.device.caps();
-        let plan = kernel.plan(&Call { operands: &views, params: &params }, caps)?;
+        let plan = kernel.plan(
+            &Call {
+                operands: &views,
+                params: &params,
+            },
+            caps,
+        )?;
         let bindings: Vec<Binding> = operands
             .iter()
             .zip(kernel.operands())
@@ -196,7 +210,13 @@ impl Recorder {
                 )));
             }
         }
-        self.calls.push(RecordedCall { kernel, views, params, bindings, plan });
+        self.calls.push(RecordedCall {
+            kernel,
+            views,
+            params,
+            bindings,
+            plan,
+        });
         Ok(())
     }
 
@@ -210,7 +230,14 @@ impl Recorder {
     /// # Errors
     /// `Device` if the driver refuses a pipeline or memory runs out.
     pub fn finish(self) -> Result<Recording> {
-        let Recorder { device, calls, step, step_words, readback, .. } = self;
+        let Recorder {
+            device,
+            calls,
+            step,
+            step_words,
+            readback,
+            ..
+        } = self;
         #[cfg(feature = "gpu")]
         let gpu = match device.kind() {
             DeviceKind::Gpu(gpu) => Some(gpu.prepare(&device, &calls, readback.as_ref())?),
@@ -283,18 +310,30 @@ impl Recording {
         if self.dirty
             && let Some(step) = &self.step
         {
-            self.device.write_raw(step, 0, bytemuck::cast_slice(&self.step_words))?;
+            self.device
+                .write_raw(step, 0, bytemuck::cast_slice(&self.step_words))?;
             self.dirty = false;
         }
         match self.device.kind() {
             #[cfg(feature = "gpu")]
             DeviceKind::Gpu(gpu) => {
-                let prepared = self.gpu.as_ref().ok_or_else(|| Error::invalid("recording without pipelines"))?;
-                Ok(Submission(SubmissionKind::Gpu(gpu.submit(&self.device, prepared)?)))
+                let prepared = self
+                    .gpu
+                    .as_ref()
+                    .ok_or_else(|| Error::invalid("recording without pipelines"))?;
+                Ok(Submission(SubmissionKind::Gpu(
+                    gpu.submit(&self.device, prepared)?,
+                )))
             }
             DeviceKind::Cpu(cpu) => {
                 for call in &self.calls {
-                    crate::cpu::execute(cpu, call.kernel, &call.views, &call.params, &call.bindings)?;
+                    crate::cpu::execute(
+                        cpu,
+                        call.kernel,
+                        &call.views,
+                        &call.params,
+                        &call.bindings,
+                    )?;
                 }
                 let bytes = match &self.readback {
                     Some(array) => self.device.read_host(array)?,

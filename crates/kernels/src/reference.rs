@@ -7,8 +7,14 @@ use firelight_tensor::DType;
 /// The values of an operand as f64.
 pub(crate) fn to_f64(dtype: DType, bytes: &[u8]) -> Result<Vec<f64>> {
     Ok(match dtype {
-        DType::U32 => bytemuck::pod_collect_to_vec::<u8, u32>(bytes).iter().map(|&v| f64::from(v)).collect(),
-        DType::I32 => bytemuck::pod_collect_to_vec::<u8, i32>(bytes).iter().map(|&v| f64::from(v)).collect(),
+        DType::U32 => bytemuck::pod_collect_to_vec::<u8, u32>(bytes)
+            .iter()
+            .map(|&v| f64::from(v))
+            .collect(),
+        DType::I32 => bytemuck::pod_collect_to_vec::<u8, i32>(bytes)
+            .iter()
+            .map(|&v| f64::from(v))
+            .collect(),
         _ => {
             let elements = bytes.len() / dtype.block_bytes() * dtype.block_len();
             let mut out = vec![0f32; elements];
@@ -26,7 +32,11 @@ pub(crate) fn from_f64(dtype: DType, values: &[f64], bytes: &mut [u8]) -> Result
         DType::BF16 => put(values, bytes, |v| half::bf16::from_f64(v).to_le_bytes()),
         DType::U32 => put(values, bytes, |v| (v as u32).to_le_bytes()),
         DType::I32 => put(values, bytes, |v| (v as i32).to_le_bytes()),
-        other => return Err(Error::Unsupported(format!("a reference that writes {other}"))),
+        other => {
+            return Err(Error::Unsupported(format!(
+                "a reference that writes {other}"
+            )));
+        }
     }
     Ok(())
 }

@@ -46,7 +46,11 @@ impl Weight {
         let row_bytes = dtype.bytes_for(cols).map_err(Error::from)?;
         // Shards start on whole 64-row groups, so that every shard but the last has a word-aligned size.
         let fit = (device.caps().max_binding / row_bytes as u64).min(rows as u64) as usize;
-        let per_shard = if fit >= rows { rows } else { (fit / 64 * 64).max(1) };
+        let per_shard = if fit >= rows {
+            rows
+        } else {
+            (fit / 64 * 64).max(1)
+        };
         let mut shards = Vec::new();
         for row0 in (0..rows).step_by(per_shard) {
             let count = per_shard.min(rows - row0);
@@ -54,7 +58,13 @@ impl Weight {
             device.fill(&array, |bytes| fill((row0 * row_bytes) as u64, bytes))?;
             shards.push(Shard { array, row0 });
         }
-        Ok(Weight { dtype, rows, cols, row_bytes, shards })
+        Ok(Weight {
+            dtype,
+            rows,
+            cols,
+            row_bytes,
+            shards,
+        })
     }
 
     /// A whole array `[N, K]` as a weight: rows of activations can be gathered like an embedding.
@@ -63,14 +73,19 @@ impl Weight {
     /// `InvalidInput` unless the array has two dimensions.
     pub fn from_array(array: &Array) -> Result<Self> {
         let &[rows, cols] = array.shape() else {
-            return Err(Error::invalid(format!("{array:?} as a weight: expected [N, K]")));
+            return Err(Error::invalid(format!(
+                "{array:?} as a weight: expected [N, K]"
+            )));
         };
         Ok(Weight {
             dtype: array.dtype(),
             rows,
             cols,
             row_bytes: array.dtype().bytes_for(cols)?,
-            shards: vec![Shard { array: array.clone(), row0: 0 }],
+            shards: vec![Shard {
+                array: array.clone(),
+                row0: 0,
+            }],
         })
     }
 

@@ -10,6 +10,11 @@ fn the_kernel_table_is_up_to_date() {
         std::fs::write(&path, &text).expect("writing the table");
     }
     // A packaged crate travels without the workspace's docs.
-    let Ok(there) = std::fs::read_to_string(&path) else { return };
-    assert_eq!(there, text, "run: UPDATE_DOCS=1 cargo test -p firelight-kernels --test docs");
+    let Ok(there) = std::fs::read_to_string(&path) else {
+        return;
+    };
+    assert_eq!(
+        there, text,
+        "run: UPDATE_DOCS=1 cargo test -p firelight-kernels --test docs"
+    );
 }

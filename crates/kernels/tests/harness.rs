@@ -7,12 +7,17 @@ use firelight_kernels::{CpuOptions, Device, Isa, KERNELS};
 fn cpu_answers_like_the_reference_at_every_simd_level() {
     for isa in Isa::available() {
         for (threads, exact) in [(1, true), (3, true), (2, false)] {
-            let options =
-                CpuOptions { threads: Some(threads), isa: Some(isa), exact, ..Default::default() };
+            let options = CpuOptions {
+                threads: Some(threads),
+                isa: Some(isa),
+                exact,
+                ..Default::default()
+            };
             let device = Device::cpu(&options).expect("this level is there");
             for &kernel in KERNELS {
                 let run = pollster::block_on(check_kernel(&device, kernel));
-                let cases = run.unwrap_or_else(|e| panic!("{isa:?}, {threads} threads, exact {exact}: {e}"));
+                let cases = run
+                    .unwrap_or_else(|e| panic!("{isa:?}, {threads} threads, exact {exact}: {e}"));
                 assert!(cases > 0, "{} has no cases", kernel.name());
             }
         }
@@ -21,7 +26,10 @@ fn cpu_answers_like_the_reference_at_every_simd_level() {
 
 #[test]
 fn the_reference_itself_runs_as_a_device() {
-    let options = CpuOptions { reference: true, ..Default::default() };
+    let options = CpuOptions {
+        reference: true,
+        ..Default::default()
+    };
     let device = Device::cpu(&options).expect("a CPU");
     for &kernel in KERNELS {
         pollster::block_on(check_kernel(&device, kernel)).expect("equal to itself");
@@ -37,7 +45,11 @@ fn gpu_answers_like_the_reference_on_every_rung() {
     let name = "gpu_answers_like_the_reference_on_every_rung";
     let listed = gpu_or_skip(name, || {
         let found = pollster::block_on(adapters());
-        if found.is_empty() { Err("no GPU adapter") } else { Ok(found) }
+        if found.is_empty() {
+            Err("no GPU adapter")
+        } else {
+            Ok(found)
+        }
     });
     let Some(found) = listed else { return };
     for adapter in &found {
@@ -47,7 +59,10 @@ fn gpu_answers_like_the_reference_on_every_rung() {
                 skip!(name, part, "the adapter lacks the features");
                 continue;
             }
-            let options = GpuOptions { adapter: Some(adapter.index), rung: Some(rung) };
+            let options = GpuOptions {
+                adapter: Some(adapter.index),
+                rung: Some(rung),
+            };
             let device = pollster::block_on(Device::gpu(&options)).expect("a device");
             for &kernel in KERNELS {
                 pollster::block_on(check_kernel(&device, kernel))
@@ -84,8 +99,13 @@ fn a_wrong_kernel_is_found_out() {
                 let (x, w) = (c.read::<f32>(0), c.read::<f32>(1));
                 let y: &mut [f32] = bytemuck::cast_slice_mut(c.writes[0]);
                 for (x, y) in x.chunks(p.d as usize).zip(y.chunks_mut(p.d as usize)) {
-                    let scale = (x.iter().map(|v| v * v).sum::<f32>() / p.d as f32).sqrt().recip();
-                    y.iter_mut().zip(x).zip(w).for_each(|((y, x), w)| *y = x * scale * (w + p.offset));
+                    let scale = (x.iter().map(|v| v * v).sum::<f32>() / p.d as f32)
+                        .sqrt()
+                        .recip();
+                    y.iter_mut()
+                        .zip(x)
+                        .zip(w)
+                        .for_each(|((y, x), w)| *y = x * scale * (w + p.offset));
                 }
             })
         }
@@ -105,8 +125,15 @@ fn a_wrong_kernel_is_found_out() {
 #[test]
 fn a_write_outside_an_operand_is_found_out() {
     let device = Device::cpu(&CpuOptions::default()).expect("a CPU");
-    let kernel = KERNELS.iter().find(|k| k.name() == "gated_act").expect("built in");
-    let case = kernel.cases().into_iter().find(|c| wanted(&device, c)).expect("a case");
+    let kernel = KERNELS
+        .iter()
+        .find(|k| k.name() == "gated_act")
+        .expect("built in");
+    let case = kernel
+        .cases()
+        .into_iter()
+        .find(|c| wanted(&device, c))
+        .expect("a case");
     let outcome = pollster::block_on(run_case(&device, *kernel, &case)).expect("runs");
     assert!(outcome.passed());
 }

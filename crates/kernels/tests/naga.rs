@@ -6,19 +6,35 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 use std::collections::HashSet;
 
 fn plans(kernel: &dyn Kernel) -> Vec<(String, Plan)> {
-    let full = Caps { f16: true, subgroups: true, ..Caps::FLOOR };
+    let full = Caps {
+        f16: true,
+        subgroups: true,
+        ..Caps::FLOOR
+    };
     let mut seen = HashSet::new();
     let mut plans = Vec::new();
     for case in kernel.cases() {
-        let views: Vec<View> =
-            case.operands.iter().map(|(d, s, _)| View { dtype: *d, shape: s.clone() }).collect();
+        let views: Vec<View> = case
+            .operands
+            .iter()
+            .map(|(d, s, _)| View {
+                dtype: *d,
+                shape: s.clone(),
+            })
+            .collect();
         for caps in [&Caps::FLOOR, &full] {
-            let call = Call { operands: &views, params: &case.params };
+            let call = Call {
+                operands: &views,
+                params: &case.params,
+            };
             let plan = kernel
                 .plan(&call, caps)
                 .unwrap_or_else(|e| panic!("{} `{}`: {e}", kernel.name(), case.name));
             if seen.insert(plan.source()) {
-                plans.push((format!("{}/{} `{}`", kernel.name(), plan.variant, case.name), plan));
+                plans.push((
+                    format!("{}/{} `{}`", kernel.name(), plan.variant, case.name),
+                    plan,
+                ));
             }
         }
     }
@@ -48,8 +64,15 @@ fn every_shader_validates_within_the_default_limits() {
                 .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&source)));
 
             let entry = &module.entry_points[0];
-            assert_eq!((module.entry_points.len(), entry.name.as_str()), (1, "main"), "{name}");
-            assert!(entry.workgroup_size.iter().product::<u32>() <= 256, "{name}: invocations");
+            assert_eq!(
+                (module.entry_points.len(), entry.name.as_str()),
+                (1, "main"),
+                "{name}"
+            );
+            assert!(
+                entry.workgroup_size.iter().product::<u32>() <= 256,
+                "{name}: invocations"
+            );
             let mut layouter = naga::proc::Layouter::default();
             layouter.update(module.to_ctx()).expect("layout");
             let (mut shared, mut storage) = (0, 0);
@@ -60,9 +83,18 @@ fn every_shader_validates_within_the_default_limits() {
                         storage += 1;
                         let binding = var.binding.expect("a binding");
                         let operand = &kernel.operands()[binding.binding as usize - 1];
-                        assert_eq!(var.name.as_deref(), Some(operand.name), "{name}: binding name");
+                        assert_eq!(
+                            var.name.as_deref(),
+                            Some(operand.name),
+                            "{name}: binding name"
+                        );
                         let written = access.contains(naga::StorageAccess::STORE);
-                        assert_eq!(written, operand.access != Access::Read, "{name}: {}", operand.name);
+                        assert_eq!(
+                            written,
+                            operand.access != Access::Read,
+                            "{name}: {}",
+                            operand.name
+                        );
                     }
                     naga::AddressSpace::Uniform => {
                         assert_eq!(var.binding.map(|b| b.binding), Some(0), "{name}: params");
@@ -71,7 +103,10 @@ fn every_shader_validates_within_the_default_limits() {
                     _ => {}
                 }
             }
-            assert!(shared <= Caps::FLOOR.max_shared, "{name}: {shared} bytes of workgroup memory");
+            assert!(
+                shared <= Caps::FLOOR.max_shared,
+                "{name}: {shared} bytes of workgroup memory"
+            );
             assert!(storage <= 8, "{name}: {storage} storage buffers");
             assert_eq!(storage, kernel.operands().len(), "{name}: operands bound");
         }
@@ -82,18 +117,38 @@ fn every_shader_validates_within_the_default_limits() {
 fn every_wgsl_file_has_its_four_line_header() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut checked = 0;
-    for folder in std::fs::read_dir(root).expect("src").flatten().filter(|e| e.path().is_dir()) {
+    for folder in std::fs::read_dir(root)
+        .expect("src")
+        .flatten()
+        .filter(|e| e.path().is_dir())
+    {
         if folder.file_name() == "dequant" {
             continue;
         }
-        for file in std::fs::read_dir(folder.path()).expect("a folder").flatten() {
+        for file in std::fs::read_dir(folder.path())
+            .expect("a folder")
+            .flatten()
+        {
             if file.path().extension().is_some_and(|e| e == "wgsl") {
                 let text = std::fs::read_to_string(file.path()).expect("text");
                 let head: Vec<_> = text.lines().take_while(|l| l.starts_with("//")).collect();
                 let path = file.path();
-                assert!(head.len() >= 4, "{}: {} header lines", path.display(), head.len());
-                assert!(head.iter().any(|l| l.starts_with("// Operands:")), "{}", path.display());
-                assert!(head.iter().any(|l| l.starts_with("// Source:")), "{}", path.display());
+                assert!(
+                    head.len() >= 4,
+                    "{}: {} header lines",
+                    path.display(),
+                    head.len()
+                );
+                assert!(
+                    head.iter().any(|l| l.starts_with("// Operands:")),
+                    "{}",
+                    path.display()
+                );
+                assert!(
+                    head.iter().any(|l| l.starts_with("// Source:")),
+                    "{}",
+                    path.display()
+                );
                 checked += 1;
             }
         }

@@ -57,7 +57,10 @@ impl Cache {
 
     /// Bytes held.
     pub fn nbytes(&self) -> u64 {
-        self.layers.iter().map(|(k, v)| k.nbytes() + v.nbytes()).sum()
+        self.layers
+            .iter()
+            .map(|(k, v)| k.nbytes() + v.nbytes())
+            .sum()
     }
 
     /// Makes room for `positions` positions per sequence, at most the model's context. Keeps what is there. Recordings made
@@ -70,8 +73,12 @@ impl Cache {
             return Ok(());
         }
         // Half as much again, so that a long chat grows a few times and not every 256 tokens.
-        let wanted = positions.max(self.capacity + self.capacity / 2).next_multiple_of(BLOCK);
-        let capacity = wanted.min(spec.context.next_multiple_of(BLOCK)).max(positions);
+        let wanted = positions
+            .max(self.capacity + self.capacity / 2)
+            .next_multiple_of(BLOCK);
+        let capacity = wanted
+            .min(spec.context.next_multiple_of(BLOCK))
+            .max(positions);
         let dtype = self.device.cache_dtype();
         let mut layers = Vec::with_capacity(spec.layers.len());
         for (i, layer) in spec.layers.iter().enumerate() {
@@ -81,7 +88,8 @@ impl Cache {
                 if let Some(old) = old {
                     let bytes = old.nbytes() / self.sequences as u64;
                     for s in 0..self.sequences {
-                        self.device.copy(&old.rows(s, 1)?, &array.rows(s, 1)?, bytes)?;
+                        self.device
+                            .copy(&old.rows(s, 1)?, &array.rows(s, 1)?, bytes)?;
                     }
                 }
                 Ok(array)
@@ -93,7 +101,12 @@ impl Cache {
         for rope in &spec.ropes {
             let table = rope.table(capacity);
             let shape = [capacity, rope.dims / 2, 2];
-            ropes.push(self.device.upload(DType::F32, &shape, bytemuck::cast_slice(&table), Holder::Cache)?);
+            ropes.push(self.device.upload(
+                DType::F32,
+                &shape,
+                bytemuck::cast_slice(&table),
+                Holder::Cache,
+            )?);
         }
         (self.layers, self.ropes, self.capacity) = (layers, ropes, capacity);
         self.generation += 1;

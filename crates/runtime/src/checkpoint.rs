@@ -3,8 +3,8 @@
 //! A folder in the Hugging Face layout, a single `.gguf`, or the first part of a split one. Nothing is loaded here.
 
 use crate::{Error, Result};
-use firelight_tensor::{DType, MemSource, Weights};
 use firelight_tensor::gguf::Metadata;
+use firelight_tensor::{DType, MemSource, Weights};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,7 +47,13 @@ impl Checkpoint {
                 .map_err(|e| Error::malformed(file.display().to_string(), e.to_string()))
         };
         let (config, generation_config) = (json("config.json")?, json("generation_config.json")?);
-        let checkpoint = Checkpoint { root, weights, config, generation_config, synthetic: None };
+        let checkpoint = Checkpoint {
+            root,
+            weights,
+            config,
+            generation_config,
+            synthetic: None,
+        };
         checkpoint.config()?;
         Ok(checkpoint)
     }
@@ -57,11 +63,18 @@ impl Checkpoint {
     /// # Errors
     /// `Malformed` if the configuration is no JSON.
     pub fn synthetic(config_json: &[u8], dtype: DType) -> Result<Self> {
-        let config = serde_json::from_slice(config_json).map_err(|e| Error::malformed("config.json", e.to_string()))?;
+        let config = serde_json::from_slice(config_json)
+            .map_err(|e| Error::malformed("config.json", e.to_string()))?;
         let nothing = firelight_tensor::safetensors::write_to_vec(&Default::default(), [])?;
         let weights = Weights::open(Arc::new(MemSource::new("synthetic", nothing)))?;
         let root = PathBuf::from("synthetic");
-        Ok(Checkpoint { root, weights, config: Some(config), generation_config: None, synthetic: Some(dtype) })
+        Ok(Checkpoint {
+            root,
+            weights,
+            config: Some(config),
+            generation_config: None,
+            synthetic: Some(dtype),
+        })
     }
 
     /// The type of made-up weights; `None` for real ones.
@@ -84,7 +97,11 @@ impl Checkpoint {
     /// # Errors
     /// `Malformed` if there is none.
     pub fn config(&self) -> Result<Config<'_>> {
-        if let Some(metadata) = self.weights.gguf_metadata().filter(|_| self.config.is_none()) {
+        if let Some(metadata) = self
+            .weights
+            .gguf_metadata()
+            .filter(|_| self.config.is_none())
+        {
             return Ok(Config::Gguf(metadata));
         }
         self.config.as_ref().map(Config::Json).ok_or_else(|| {
@@ -105,11 +122,18 @@ impl Checkpoint {
     /// # Errors
     /// `Malformed` if it is missing.
     pub fn model_type(&self) -> Result<String> {
-        let missing = |key: &str| Error::malformed(self.root.display().to_string(), format!("`{key}` is missing"));
+        let missing = |key: &str| {
+            Error::malformed(
+                self.root.display().to_string(),
+                format!("`{key}` is missing"),
+            )
+        };
         match self.config()? {
-            Config::Json(v) => {
-                v.get("model_type").and_then(Value::as_str).map(str::to_owned).ok_or_else(|| missing("model_type"))
-            }
+            Config::Json(v) => v
+                .get("model_type")
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+                .ok_or_else(|| missing("model_type")),
             Config::Gguf(m) => m
                 .get_as::<&str>("general.architecture")?
                 .map(str::to_owned)
@@ -142,7 +166,11 @@ impl Checkpoint {
             }
         };
         if let Some(metadata) = self.weights.gguf_metadata() {
-            let keys = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
+            let keys = [
+                "tokenizer.ggml.eos_token_id",
+                "tokenizer.ggml.eot_token_id",
+                "tokenizer.ggml.eom_token_id",
+            ];
             let mut found = Vec::new();
             for key in keys {
                 found.extend(metadata.get_as::<u32>(key)?);
@@ -150,17 +178,31 @@ impl Checkpoint {
             return Ok(found);
         }
         let sources = [self.generation_config.as_ref(), self.config.as_ref()];
-        let found = sources.into_iter().flatten().filter_map(|v| v.get("eos_token_id")).map(ids);
-        Ok(found.into_iter().find(|l| !l.is_empty()).unwrap_or_default())
+        let found = sources
+            .into_iter()
+            .flatten()
+            .filter_map(|v| v.get("eos_token_id"))
+            .map(ids);
+        Ok(found
+            .into_iter()
+            .find(|l| !l.is_empty())
+            .unwrap_or_default())
     }
 }
 
 /// A file of at most `max` bytes.
 fn read_limited(path: &Path, max: u64) -> Result<Vec<u8>> {
-    let io = |source| Error::Io { path: path.display().to_string(), source };
+    let io = |source| Error::Io {
+        path: path.display().to_string(),
+        source,
+    };
     let len = std::fs::metadata(path).map_err(io)?.len();
     if len > max {
-        return Err(Error::Limit { what: "bytes of a configuration file", max, got: len });
+        return Err(Error::Limit {
+            what: "bytes of a configuration file",
+            max,
+            got: len,
+        });
     }
     std::fs::read(path).map_err(io)
 }
@@ -181,7 +223,10 @@ impl Fields<'_> {
             None | Some(Value::Null) => Ok(None),
             Some(v) => match v.as_u64() {
                 Some(n) if (1..=1 << 31).contains(&n) => Ok(Some(n as usize)),
-                _ => Err(Error::malformed("config.json", format!("`{key}` is {v}; expected a positive integer"))),
+                _ => Err(Error::malformed(
+                    "config.json",
+                    format!("`{key}` is {v}; expected a positive integer"),
+                )),
             },
         }
     }
@@ -190,10 +235,9 @@ impl Fields<'_> {
     pub(crate) fn number(&self, key: &str) -> Result<Option<f64>> {
         match self.0.get(key) {
             None | Some(Value::Null) => Ok(None),
-            Some(v) => v
-                .as_f64()
-                .map(Some)
-                .ok_or_else(|| Error::malformed("config.json", format!("`{key}` is {v}; expected a number"))),
+            Some(v) => v.as_f64().map(Some).ok_or_else(|| {
+                Error::malformed("config.json", format!("`{key}` is {v}; expected a number"))
+            }),
         }
     }
 

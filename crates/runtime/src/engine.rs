@@ -102,11 +102,17 @@ impl Engine {
     pub async fn new(options: EngineOptions) -> Result<Self> {
         let mut attempts = Vec::new();
         let current = choose(&options, &mut attempts).await?;
-        Ok(Engine(Arc::new(Inner { options, current: Mutex::new(current) })))
+        Ok(Engine(Arc::new(Inner {
+            options,
+            current: Mutex::new(current),
+        })))
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
-        self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The device in use.
@@ -129,8 +135,13 @@ impl Engine {
     /// # Errors
     /// What is wrong with the files, or `Device` if they do not fit.
     #[cfg(not(target_arch = "wasm32"))]
-    pub async fn load(&self, path: impl AsRef<Path>, progress: &mut (dyn FnMut(u64, u64) + '_)) -> Result<LoadedModel> {
-        self.load_checkpoint(Arc::new(Checkpoint::open(path)?), progress).await
+    pub async fn load(
+        &self,
+        path: impl AsRef<Path>,
+        progress: &mut (dyn FnMut(u64, u64) + '_),
+    ) -> Result<LoadedModel> {
+        self.load_checkpoint(Arc::new(Checkpoint::open(path)?), progress)
+            .await
     }
 
     /// Loads an opened checkpoint.
@@ -147,7 +158,12 @@ impl Engine {
             let device = self.device();
             match models::load(&checkpoint, &device, progress) {
                 Ok(model) => {
-                    return Ok(LoadedModel { checkpoint, text, device, model: Arc::from(model) });
+                    return Ok(LoadedModel {
+                        checkpoint,
+                        text,
+                        device,
+                        model: Arc::from(model),
+                    });
                 }
                 Err(e) if e.is_device_fault() => self.step_down(&e).await?,
                 Err(e) => return Err(e),
@@ -163,7 +179,13 @@ impl Engine {
         loop {
             let device = self.device();
             match models::load(&model.checkpoint, &device, &mut |_, _| ()) {
-                Ok(fresh) => return Ok(LoadedModel { device, model: Arc::from(fresh), ..model.clone() }),
+                Ok(fresh) => {
+                    return Ok(LoadedModel {
+                        device,
+                        model: Arc::from(fresh),
+                        ..model.clone()
+                    });
+                }
                 Err(e) if e.is_device_fault() => self.step_down(&e).await?,
                 Err(e) => return Err(e),
             }
@@ -180,10 +202,12 @@ impl Engine {
             let current = self.current();
             (current.report.clone(), current.device.clone())
         };
-        let give_up = || Err(Error::Kernels(firelight_kernels::Error::device(
-            firelight_kernels::DeviceFault::Lost,
-            format!("{fault}; no lower rung is allowed by the options given"),
-        )));
+        let give_up = || {
+            Err(Error::Kernels(firelight_kernels::Error::device(
+                firelight_kernels::DeviceFault::Lost,
+                format!("{fault}; no lower rung is allowed by the options given"),
+            )))
+        };
         if let Some(last) = report.attempts.last_mut() {
             last.refused = Some(fault.to_string());
         }
@@ -194,11 +218,16 @@ impl Engine {
         let mut rung = device.rung();
         let mut attempts = report.attempts;
         let chosen = loop {
-            let Some(next) = rung.next() else { return give_up() };
+            let Some(next) = rung.next() else {
+                return give_up();
+            };
             if !next.is_gpu() && options.device == DeviceChoice::Gpu {
                 return give_up();
             }
-            let fewer = EngineOptions { rung: Some(next), ..options.clone() };
+            let fewer = EngineOptions {
+                rung: Some(next),
+                ..options.clone()
+            };
             match choose(&fewer, &mut attempts).await {
                 Ok(current) => break current,
                 Err(_) => rung = next,
@@ -254,7 +283,9 @@ async fn choose(options: &EngineOptions, attempts: &mut Vec<Attempt>) -> Result<
     if !cpu_only {
         found = adapters().await;
         // Software is slower than our own CPU rung: only when it was asked for.
-        let asked = options.device == DeviceChoice::Gpu || options.rung.is_some() || options.adapter.is_some();
+        let asked = options.device == DeviceChoice::Gpu
+            || options.rung.is_some()
+            || options.adapter.is_some();
         for adapter in &found {
             if options.adapter.is_some_and(|i| i != adapter.index) {
                 continue;
@@ -263,7 +294,10 @@ async fn choose(options: &EngineOptions, attempts: &mut Vec<Attempt>) -> Result<
                 attempts.push(Attempt {
                     what: adapter.name.clone(),
                     rung: adapter.best_rung(),
-                    refused: Some("a software adapter; the CPU rung is faster (use --device gpu to insist)".into()),
+                    refused: Some(
+                        "a software adapter; the CPU rung is faster (use --device gpu to insist)"
+                            .into(),
+                    ),
                 });
                 continue;
             }
@@ -272,8 +306,15 @@ async fn choose(options: &EngineOptions, attempts: &mut Vec<Attempt>) -> Result<
                 if options.rung.is_some_and(|r| r != rung) {
                     continue;
                 }
-                let gpu = GpuOptions { adapter: Some(adapter.index), rung: Some(rung) };
-                let mut attempt = Attempt { what: adapter.name.clone(), rung, refused: None };
+                let gpu = GpuOptions {
+                    adapter: Some(adapter.index),
+                    rung: Some(rung),
+                };
+                let mut attempt = Attempt {
+                    what: adapter.name.clone(),
+                    rung,
+                    refused: None,
+                };
                 let opened = match Device::gpu(&gpu).await {
                     Ok(device) => prove(options, &device).await.map(|proof| (device, proof)),
                     Err(e) => Err(e.to_string()),
@@ -291,28 +332,45 @@ async fn choose(options: &EngineOptions, attempts: &mut Vec<Attempt>) -> Result<
                 }
             }
             if options.rung.is_some_and(|r| r < adapter.best_rung()) {
-                let what = format!("{} has rungs from {} down", adapter.name, adapter.best_rung());
+                let what = format!(
+                    "{} has rungs from {} down",
+                    adapter.name,
+                    adapter.best_rung()
+                );
                 failure.get_or_insert(what);
             }
         }
         if options.device == DeviceChoice::Gpu || options.rung.is_some() {
-            let why = failure.unwrap_or_else(|| {
-                match options.adapter {
-                    Some(i) if !found.is_empty() => format!("no adapter {i}; there are 0..{}", found.len()),
-                    _ => "no GPU adapter was found; install a Vulkan driver, or run with --device cpu".to_owned(),
+            let why = failure.unwrap_or_else(|| match options.adapter {
+                Some(i) if !found.is_empty() => {
+                    format!("no adapter {i}; there are 0..{}", found.len())
                 }
+                _ => "no GPU adapter was found; install a Vulkan driver, or run with --device cpu"
+                    .to_owned(),
             });
-            return Err(Error::Kernels(firelight_kernels::Error::device(firelight_kernels::DeviceFault::NoAdapter, why)));
+            return Err(Error::Kernels(firelight_kernels::Error::device(
+                firelight_kernels::DeviceFault::NoAdapter,
+                why,
+            )));
         }
     }
-    let mut cpu = CpuOptions { threads: options.threads, isa: options.isa, exact: options.exact, reference: false };
+    let mut cpu = CpuOptions {
+        threads: options.threads,
+        isa: options.isa,
+        exact: options.exact,
+        reference: false,
+    };
     match options.rung {
         Some(Rung::CpuSimd) => cpu.threads = Some(1),
         Some(Rung::CpuScalar) => (cpu.threads, cpu.isa) = (Some(1), Some(Isa::SCALAR)),
         _ => {}
     }
     let device = Device::cpu(&cpu)?;
-    let mut attempt = Attempt { what: device.name().to_owned(), rung: device.rung(), refused: None };
+    let mut attempt = Attempt {
+        what: device.name().to_owned(),
+        rung: device.rung(),
+        refused: None,
+    };
     match prove(options, &device).await {
         Ok(proof) => {
             attempts.push(attempt);
@@ -322,15 +380,26 @@ async fn choose(options: &EngineOptions, attempts: &mut Vec<Attempt>) -> Result<
             attempt.refused = Some(e.clone());
             attempts.push(attempt);
             if cpu.isa == Some(Isa::SCALAR) {
-                return Err(Error::Unsupported(format!("this processor computes wrong even without SIMD: {e}")));
+                return Err(Error::Unsupported(format!(
+                    "this processor computes wrong even without SIMD: {e}"
+                )));
             }
-            let slower = EngineOptions { rung: Some(Rung::CpuScalar), device: DeviceChoice::Auto, ..options.clone() };
+            let slower = EngineOptions {
+                rung: Some(Rung::CpuScalar),
+                device: DeviceChoice::Auto,
+                ..options.clone()
+            };
             Box::pin(choose(&slower, attempts)).await
         }
     }
 }
 
-fn current(device: Device, attempts: &[Attempt], adapters: Vec<AdapterReport>, self_test: Option<SelfTest>) -> Current {
+fn current(
+    device: Device,
+    attempts: &[Attempt],
+    adapters: Vec<AdapterReport>,
+    self_test: Option<SelfTest>,
+) -> Current {
     let report = Report {
         device: device.name().to_owned(),
         rung: device.rung(),

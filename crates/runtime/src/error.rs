@@ -70,7 +70,10 @@ impl Error {
 
     /// An [`Error::Malformed`].
     pub fn malformed(file: impl Into<String>, what: impl Into<String>) -> Self {
-        Error::Malformed { file: file.into(), what: what.into() }
+        Error::Malformed {
+            file: file.into(),
+            what: what.into(),
+        }
     }
 
     /// True when a lower rung of the ladder could go on: the device was lost, ran out of memory or refused.

@@ -45,7 +45,13 @@ impl Rope {
     ///
     /// # Errors
     /// `Unsupported` for a scaling this version does not know, `Malformed` for a missing number.
-    pub fn from_config(config: &Value, kind: Option<&str>, theta_key: &str, default_theta: f64, dims: usize) -> Result<Rope> {
+    pub fn from_config(
+        config: &Value,
+        kind: Option<&str>,
+        theta_key: &str,
+        default_theta: f64,
+        dims: usize,
+    ) -> Result<Rope> {
         let new = config.get("rope_parameters").filter(|v| v.is_object());
         let new = new.map(|v| kind.and_then(|k| v.get(k)).unwrap_or(v));
         let old = config.get("rope_scaling").filter(|v| v.is_object());
@@ -58,15 +64,29 @@ impl Rope {
             Some(v) => Self::scaling(v)?,
             None => Scaling::None,
         };
-        Ok(Rope { theta, dims, scaling })
+        Ok(Rope {
+            theta,
+            dims,
+            scaling,
+        })
     }
 
     fn scaling(v: &Value) -> Result<Scaling> {
-        let kind = v.get("rope_type").or_else(|| v.get("type")).and_then(Value::as_str).unwrap_or("default");
+        let kind = v
+            .get("rope_type")
+            .or_else(|| v.get("type"))
+            .and_then(Value::as_str)
+            .unwrap_or("default");
         let number = |key: &str| {
-            v.get(key).and_then(Value::as_f64).filter(|n| n.is_finite() && *n > 0.0).ok_or_else(|| {
-                Error::malformed("config.json", format!("rope scaling `{kind}` needs a positive `{key}`"))
-            })
+            v.get(key)
+                .and_then(Value::as_f64)
+                .filter(|n| n.is_finite() && *n > 0.0)
+                .ok_or_else(|| {
+                    Error::malformed(
+                        "config.json",
+                        format!("rope scaling `{kind}` needs a positive `{key}`"),
+                    )
+                })
         };
         match kind {
             "default" => Ok(Scaling::None),
@@ -85,12 +105,18 @@ impl Rope {
 
     /// The frequency of each pair.
     pub fn frequencies(&self) -> Vec<f32> {
-        let plain = (0..self.dims / 2).map(|i| self.theta.powf(-((2 * i) as f64) / self.dims as f64));
+        let plain =
+            (0..self.dims / 2).map(|i| self.theta.powf(-((2 * i) as f64) / self.dims as f64));
         let scaled = plain.enumerate().map(|(i, f)| match &self.scaling {
             Scaling::None => f,
             Scaling::Linear(factor) => f / factor,
             Scaling::Factors(factors) => f / factors.get(i).map_or(1.0, |&x| f64::from(x)),
-            Scaling::Llama3 { factor, low, high, original_context } => {
+            Scaling::Llama3 {
+                factor,
+                low,
+                high,
+                original_context,
+            } => {
                 let wavelength = std::f64::consts::TAU / f;
                 if wavelength < original_context / high {
                     f
@@ -145,9 +171,21 @@ mod tests {
         let rope = Rope {
             theta: 5e5,
             dims: 64,
-            scaling: Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original_context: 8192.0 },
+            scaling: Scaling::Llama3 {
+                factor: 8.0,
+                low: 1.0,
+                high: 4.0,
+                original_context: 8192.0,
+            },
         };
-        let (scaled, plain) = (rope.frequencies(), Rope { scaling: Scaling::None, ..rope }.frequencies());
+        let (scaled, plain) = (
+            rope.frequencies(),
+            Rope {
+                scaling: Scaling::None,
+                ..rope
+            }
+            .frequencies(),
+        );
         assert_eq!(scaled[0], plain[0]);
         assert!((scaled[31] * 8.0 / plain[31] - 1.0).abs() < 1e-6);
         assert!(scaled.windows(2).all(|w| w[0] > w[1]));

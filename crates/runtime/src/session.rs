@@ -129,7 +129,11 @@ impl Session {
     /// `Device` if memory runs out.
     pub fn new(engine: &Engine, model: &LoadedModel) -> Result<Self> {
         let state = State::new(&model.device, &model.model)?;
-        Ok(Session { engine: engine.clone(), model: model.clone(), state })
+        Ok(Session {
+            engine: engine.clone(),
+            model: model.clone(),
+            state,
+        })
     }
 
     /// The model in use: another copy than at the start if the ladder was stepped down.
@@ -197,7 +201,10 @@ impl Session {
                     self.model = self.engine.reload(&self.model).await?;
                     self.state = State::new(&self.model.device, &self.model.model)?;
                     let device = self.engine.report().device;
-                    on_event(Event::Moved { why: e.to_string(), device });
+                    on_event(Event::Moved {
+                        why: e.to_string(),
+                        device,
+                    });
                 }
                 Err(e) => return Err(e),
             }
@@ -213,11 +220,17 @@ impl Session {
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<Finish> {
-        let context = options.context.unwrap_or(usize::MAX).min(self.model.model.spec().context);
+        let context = options
+            .context
+            .unwrap_or(usize::MAX)
+            .min(self.model.model.spec().context);
         let mut ids = prompt.to_vec();
         ids.extend_from_slice(&run.answer.ids);
         let left = options.max_tokens.saturating_sub(run.answer.ids.len());
-        let begun = self.state.begin(&ids, options.sampling, left, context, cancel).await;
+        let begun = self
+            .state
+            .begin(&ids, options.sampling, left, context, cancel)
+            .await;
         match begun {
             Ok(n) => run.answer.prefilled += n,
             Err(Error::Cancelled) => return Ok(Finish::Cancelled),
@@ -231,8 +244,13 @@ impl Session {
                 return Ok(Finish::Cancelled);
             }
             let Some(id) = self.state.next().await? else {
-                let full = ids.len() + options.max_tokens > context && run.answer.ids.len() < options.max_tokens;
-                return Ok(if full { Finish::Context } else { Finish::MaxTokens });
+                let full = ids.len() + options.max_tokens > context
+                    && run.answer.ids.len() < options.max_tokens;
+                return Ok(if full {
+                    Finish::Context
+                } else {
+                    Finish::MaxTokens
+                });
             };
             let elapsed = run.start.elapsed();
             if run.answer.ids.is_empty() {
@@ -267,7 +285,9 @@ struct Run {
 impl Run {
     /// Adds a token's text; true if a stop text was met.
     fn push(&mut self, id: u32, on_event: &mut dyn FnMut(Event)) -> bool {
-        let Some(piece) = self.decoder.push(id) else { return false };
+        let Some(piece) = self.decoder.push(id) else {
+            return false;
+        };
         let (text, stopped) = self.stops.push(&piece);
         self.emit(text, on_event);
         stopped

@@ -9,7 +9,9 @@ use crate::models::{CausalLm, Inputs, Logits};
 use crate::source::CancelToken;
 use crate::{Error, Result};
 use firelight_kernels::sample::{self, BAD_LOGITS, SampleSettings};
-use firelight_kernels::{Array, Cost, DType, Device, Dynamic, Holder, Recorder, Recording, Submission};
+use firelight_kernels::{
+    Array, Cost, DType, Device, Dynamic, Holder, Recorder, Recording, Submission,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -115,7 +117,9 @@ impl State {
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
         let vocab = self.model.spec().vocab;
         match ids.iter().find(|&&id| id as usize >= vocab) {
-            Some(id) => Err(Error::invalid(format!("token id {id}; the model knows 0..{vocab}"))),
+            Some(id) => Err(Error::invalid(format!(
+                "token id {id}; the model knows 0..{vocab}"
+            ))),
             None => Ok(()),
         }
     }
@@ -138,15 +142,25 @@ impl State {
         self.check_ids(prompt)?;
         let context = context.min(self.model.spec().context);
         if prompt.is_empty() {
-            return Err(Error::invalid("an empty prompt: there is no token to go on from"));
+            return Err(Error::invalid(
+                "an empty prompt: there is no token to go on from",
+            ));
         }
         if prompt.len() >= context {
-            return Err(Error::Limit { what: "tokens of the prompt", max: context as u64 - 1, got: prompt.len() as u64 });
+            return Err(Error::Limit {
+                what: "tokens of the prompt",
+                max: context as u64 - 1,
+                got: prompt.len() as u64,
+            });
         }
         self.pending.clear();
         // The last token is always processed: its logits are needed.
         let held = self.filled.min(self.ids.len()).min(prompt.len() - 1);
-        let keep = self.ids[..held].iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let keep = self.ids[..held]
+            .iter()
+            .zip(prompt)
+            .take_while(|(a, b)| a == b)
+            .count();
         self.ids.truncate(keep);
         self.filled = keep;
         self.settings = settings;
@@ -160,7 +174,11 @@ impl State {
                 return Err(Error::Cancelled);
             }
             let end = (at + CHUNK).min(prompt.len());
-            let kind = if end == prompt.len() { Kind::Last } else { Kind::Fill };
+            let kind = if end == prompt.len() {
+                Kind::Last
+            } else {
+                Kind::Fill
+            };
             let submission = self.prompt_step(kind, &prompt[at..end], at)?;
             self.ids.extend_from_slice(&prompt[at..end]);
             self.filled = end;
@@ -188,12 +206,18 @@ impl State {
             let submission = self.decode_step()?;
             self.pending.push_back(submission);
         }
-        let Some(submission) = self.pending.pop_front() else { return Ok(None) };
+        let Some(submission) = self.pending.pop_front() else {
+            return Ok(None);
+        };
         let bytes = submission.wait().await?;
-        let id = bytes.first_chunk().map_or(BAD_LOGITS, |b| u32::from_le_bytes(*b));
+        let id = bytes
+            .first_chunk()
+            .map_or(BAD_LOGITS, |b| u32::from_le_bytes(*b));
         if id as usize >= self.model.spec().vocab {
             self.pending.clear();
-            return Err(Error::BadLogits { position: self.ids.len() });
+            return Err(Error::BadLogits {
+                position: self.ids.len(),
+            });
         }
         if self.ids.len() >= self.limit {
             self.pending.clear();
@@ -223,7 +247,11 @@ impl State {
         let spec = self.model.spec();
         let (vocab, context) = (spec.vocab, spec.context);
         if ids.is_empty() || ids.len() > context {
-            return Err(Error::Limit { what: "tokens of a window", max: context as u64, got: ids.len() as u64 });
+            return Err(Error::Limit {
+                what: "tokens of a window",
+                max: context as u64,
+                got: ids.len() as u64,
+            });
         }
         self.clear();
         self.cache.reserve(self.model.spec(), ids.len())?;
@@ -234,8 +262,11 @@ impl State {
             let end = (at + chunk).min(ids.len());
             let mut rec = Recorder::new(&self.device);
             let (id_words, row_words) = (rec.dynamic(end - at)?, rec.dynamic(2 * (end - at))?);
-            let inputs =
-                Inputs { ids: id_words.array(), rows: row_words.array(), logits: Logits::All };
+            let inputs = Inputs {
+                ids: id_words.array(),
+                rows: row_words.array(),
+                logits: Logits::All,
+            };
             let logits = self.model.forward(&mut rec, inputs, &self.cache)?;
             let logits = logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
             let mut recording = rec.finish()?;
@@ -261,7 +292,11 @@ impl State {
         self.cache.reserve(self.model.spec(), at + 1)?;
         let mut rec = Recorder::new(&self.device);
         let (ids, row) = (rec.dynamic(1)?, rec.dynamic(2)?);
-        let inputs = Inputs { ids: ids.array(), rows: row.array(), logits: Logits::All };
+        let inputs = Inputs {
+            ids: ids.array(),
+            rows: row.array(),
+            logits: Logits::All,
+        };
         let logits = self.model.forward(&mut rec, inputs, &self.cache)?;
         let logits = logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
         let mut recording = rec.finish()?;
@@ -276,7 +311,11 @@ impl State {
 
     /// What one decoded token costs, and the mean time to encode and submit it.
     pub fn decode_cost(&self) -> (Cost, std::time::Duration) {
-        let cost = self.decode.as_ref().map(|s| s.recording.cost()).unwrap_or_default();
+        let cost = self
+            .decode
+            .as_ref()
+            .map(|s| s.recording.cost())
+            .unwrap_or_default();
         (cost, self.encode_time / self.decode_steps.max(1) as u32)
     }
 
@@ -292,7 +331,8 @@ impl State {
             for &id in prompt.iter().filter(|_| needed) {
                 counts[id as usize] += 1;
             }
-            self.device.write(&self.counts, bytemuck::cast_slice(&counts))?;
+            self.device
+                .write(&self.counts, bytemuck::cast_slice(&counts))?;
         }
         self.counted = needed;
         Ok(())
@@ -300,9 +340,17 @@ impl State {
 
     fn record(&self, kind: Kind, tokens: usize) -> Result<Step> {
         let mut rec = Recorder::new(&self.device);
-        let ids = if kind == Kind::Decode { None } else { Some(rec.dynamic(tokens)?) };
+        let ids = if kind == Kind::Decode {
+            None
+        } else {
+            Some(rec.dynamic(tokens)?)
+        };
         let rows = rec.dynamic(2 * tokens)?;
-        let sampling = if kind == Kind::Fill { None } else { Some(rec.dynamic(8)?) };
+        let sampling = if kind == Kind::Fill {
+            None
+        } else {
+            Some(rec.dynamic(8)?)
+        };
         let last = rec.dynamic(1)?;
         let inputs = Inputs {
             ids: ids.as_ref().map_or(&self.token, Dynamic::array),
@@ -315,13 +363,26 @@ impl State {
         };
         let logits = self.model.forward(&mut rec, inputs, &self.cache)?;
         if let (Some(logits), Some(sampling)) = (&logits, &sampling) {
-            sample::sample(&mut rec, logits, sampling.array(), &self.counts, &self.token)?;
+            sample::sample(
+                &mut rec,
+                logits,
+                sampling.array(),
+                &self.counts,
+                &self.token,
+            )?;
             rec.read_back(&self.token);
         }
         drop(logits);
         let mut recording = rec.finish()?;
         recording.set(&last, &[tokens as u32 - 1])?;
-        Ok(Step { tokens, generation: self.cache.generation(), recording, ids, rows, sampling })
+        Ok(Step {
+            tokens,
+            generation: self.cache.generation(),
+            recording,
+            ids,
+            rows,
+            sampling,
+        })
     }
 
     fn submit(&self, step: &mut Step, ids: &[u32], at: usize) -> Result<Submission> {
@@ -331,7 +392,8 @@ impl State {
         step.recording.set(&step.rows, &rows(at, step.tokens))?;
         if let Some(words) = &step.sampling {
             // The draw's number is the position of the token drawn.
-            step.recording.set(words, &self.settings.words((at + step.tokens) as u32))?;
+            step.recording
+                .set(words, &self.settings.words((at + step.tokens) as u32))?;
         }
         Ok(step.recording.submit()?)
     }
@@ -340,7 +402,10 @@ impl State {
         let generation = self.cache.generation();
         // Full chunks repeat within a long prompt; other lengths rarely come twice.
         let reuse = kind == Kind::Fill && ids.len() == CHUNK;
-        let kept = self.fill.take().filter(|s| reuse && s.generation == generation);
+        let kept = self
+            .fill
+            .take()
+            .filter(|s| reuse && s.generation == generation);
         let mut step = match kept {
             Some(step) => step,
             None => self.record(kind, ids.len())?,

@@ -35,12 +35,17 @@ impl TextSide {
         let eos_ids = checkpoint.eos_ids()?;
         let (tokenizer, template, config) = match checkpoint.weights().gguf_metadata() {
             Some(metadata) => {
-                let template = metadata.get_as::<&str>("tokenizer.chat_template")?.map(str::to_owned);
+                let template = metadata
+                    .get_as::<&str>("tokenizer.chat_template")?
+                    .map(str::to_owned);
                 (Tokenizer::from_gguf(vocab(metadata)?)?, template, None)
             }
             None => {
                 let json = checkpoint.side_file("tokenizer.json")?.ok_or_else(|| {
-                    Error::malformed(checkpoint.root().display().to_string(), "tokenizer.json is missing")
+                    Error::malformed(
+                        checkpoint.root().display().to_string(),
+                        "tokenizer.json is missing",
+                    )
                 })?;
                 let config = match checkpoint.side_file("tokenizer_config.json")? {
                     Some(bytes) => Some(TokenizerConfig::from_json(&bytes)?),
@@ -48,7 +53,11 @@ impl TextSide {
                 };
                 let own = checkpoint.side_file("chat_template.jinja")?;
                 let own = own.map(|b| String::from_utf8_lossy(&b).into_owned());
-                let template = own.or_else(|| config.as_ref().and_then(|c| c.chat_template(false).map(str::to_owned)));
+                let template = own.or_else(|| {
+                    config
+                        .as_ref()
+                        .and_then(|c| c.chat_template(false).map(str::to_owned))
+                });
                 let mut tokenizer = Tokenizer::from_json(&json)?;
                 if let Some(config) = &config {
                     tokenizer = tokenizer.with_config(config);
@@ -56,12 +65,28 @@ impl TextSide {
                 (tokenizer, template, config)
             }
         };
-        let piece = |id: Option<u32>| id.and_then(|id| tokenizer.id_to_piece(id)).unwrap_or_default().to_owned();
+        let piece = |id: Option<u32>| {
+            id.and_then(|id| tokenizer.id_to_piece(id))
+                .unwrap_or_default()
+                .to_owned()
+        };
         let named = |name: Option<&str>, id| name.map_or_else(|| piece(id), str::to_owned);
-        let bos_token = named(config.as_ref().and_then(|c| c.bos_token.as_deref()), tokenizer.bos());
-        let eos_token = named(config.as_ref().and_then(|c| c.eos_token.as_deref()), tokenizer.eos());
+        let bos_token = named(
+            config.as_ref().and_then(|c| c.bos_token.as_deref()),
+            tokenizer.bos(),
+        );
+        let eos_token = named(
+            config.as_ref().and_then(|c| c.eos_token.as_deref()),
+            tokenizer.eos(),
+        );
         let template = template.map(|t| ChatTemplate::new(&t)).transpose()?;
-        Ok(TextSide { tokenizer, template, eos_ids, bos_token, eos_token })
+        Ok(TextSide {
+            tokenizer,
+            template,
+            eos_ids,
+            bos_token,
+            eos_token,
+        })
     }
 
     /// Messages as the model's template writes them.
@@ -102,14 +127,17 @@ impl TextSide {
 }
 
 /// The tokenizer of a model with made-up weights: its ids stand for nothing.
-const NO_TOKENS: &[u8] = br#"{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{"-":0},"merges":[]}}"#;
+const NO_TOKENS: &[u8] =
+    br#"{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{"-":0},"merges":[]}}"#;
 
 /// The vocabulary a GGUF file carries.
 fn vocab(m: &Metadata) -> Result<GgufVocab> {
     let key = |name: &str| format!("tokenizer.ggml.{name}");
     let strings = |name: &str| -> Result<Vec<String>> {
         let list = m.get_array_str(&key(name))?;
-        Ok(list.map(|l| l.iter().map(str::to_owned).collect()).unwrap_or_default())
+        Ok(list
+            .map(|l| l.iter().map(str::to_owned).collect())
+            .unwrap_or_default())
     };
     let id = |name: &str| -> Result<Option<u32>> { Ok(m.get_as::<u32>(&key(name))?) };
     let flag = |name: &str| -> Result<Option<bool>> { Ok(m.get_as::<bool>(&key(name))?) };
@@ -117,8 +145,14 @@ fn vocab(m: &Metadata) -> Result<GgufVocab> {
         model: m.require::<&str>(&key("model"))?.to_owned(),
         pre: m.get_as::<&str>(&key("pre"))?.map(str::to_owned),
         tokens: strings("tokens")?,
-        token_types: m.get_array_i32(&key("token_type"))?.unwrap_or_default().into_owned(),
-        scores: m.get_array_f32(&key("scores"))?.unwrap_or_default().into_owned(),
+        token_types: m
+            .get_array_i32(&key("token_type"))?
+            .unwrap_or_default()
+            .into_owned(),
+        scores: m
+            .get_array_f32(&key("scores"))?
+            .unwrap_or_default()
+            .into_owned(),
         merges: strings("merges")?,
         bos: id("bos_token_id")?,
         eos: id("eos_token_id")?,

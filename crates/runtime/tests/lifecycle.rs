@@ -3,24 +3,35 @@
 use firelight_kernels::sample::SampleSettings;
 use firelight_kernels::{Holder, Rung};
 use firelight_runtime::{
-    CancelToken, DeviceChoice, Engine, EngineOptions, Event, Finish, GenerateOptions, LoadedModel, Session, State,
+    CancelToken, DeviceChoice, Engine, EngineOptions, Event, Finish, GenerateOptions, LoadedModel,
+    Session, State,
 };
 use firelight_testing::gpu_or_skip;
 use pollster::block_on;
 use std::path::{Path, PathBuf};
 
 fn data(family: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(family)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(family)
 }
 
 fn cpu() -> Engine {
-    let options = EngineOptions { device: DeviceChoice::Cpu, self_test: false, ..Default::default() };
+    let options = EngineOptions {
+        device: DeviceChoice::Cpu,
+        self_test: false,
+        ..Default::default()
+    };
     block_on(Engine::new(options)).expect("a CPU")
 }
 
 fn gpu(test: &str) -> Option<Engine> {
-    let options =
-        EngineOptions { device: DeviceChoice::Gpu, self_test: false, rung: Some(Rung::GpuF32), ..Default::default() };
+    let options = EngineOptions {
+        device: DeviceChoice::Gpu,
+        self_test: false,
+        rung: Some(Rung::GpuF32),
+        ..Default::default()
+    };
     gpu_or_skip(test, || block_on(Engine::new(options)))
 }
 
@@ -35,7 +46,10 @@ fn prompt(n: u32) -> Vec<u32> {
 /// Tokens of a fresh or used state.
 fn answer(state: &mut State, prompt: &[u32], settings: SampleSettings, n: usize) -> Vec<u32> {
     block_on(async {
-        state.begin(prompt, settings, n, usize::MAX, &CancelToken::new()).await.expect("begins");
+        state
+            .begin(prompt, settings, n, usize::MAX, &CancelToken::new())
+            .await
+            .expect("begins");
         let mut ids = Vec::new();
         while let Some(id) = state.next().await.expect("a token") {
             ids.push(id);
@@ -62,7 +76,11 @@ fn laws(engine: &Engine) {
         .expect("logits");
         block_on(split.logits(&ids[..69], |_, _| Ok(()))).expect("logits");
         let stepped = block_on(split.step_logits(ids[69])).expect("logits");
-        let worst = last.iter().zip(&stepped).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let worst = last
+            .iter()
+            .zip(&stepped)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         assert!(worst < 1e-3, "{family}: {worst}");
 
         // A reused prefix, a longer and a shorter prompt, give what a fresh state gives; so does a prompt of many chunks.
@@ -72,25 +90,60 @@ fn laws(engine: &Engine) {
             let settings = SampleSettings::default();
             let expected = answer(&mut fresh(), &ids, settings, new);
             assert_eq!(expected.len(), new);
-            assert_eq!(answer(&mut used, &ids, settings, new), expected, "{family} after reuse, {n}");
+            assert_eq!(
+                answer(&mut used, &ids, settings, new),
+                expected,
+                "{family} after reuse, {n}"
+            );
         }
         // The conversation's own answer is reused too: only the new tokens are processed.
         let mut ids = prompt(20);
         ids.extend(answer(&mut used, &prompt(20), SampleSettings::default(), 8));
         ids.extend([7, 8, 9]);
-        let done = block_on(used.begin(&ids, SampleSettings::default(), 1, usize::MAX, &CancelToken::new()));
-        assert!(done.expect("begins") <= 5, "{family}: the prefix was not reused");
+        let done = block_on(used.begin(
+            &ids,
+            SampleSettings::default(),
+            1,
+            usize::MAX,
+            &CancelToken::new(),
+        ));
+        assert!(
+            done.expect("begins") <= 5,
+            "{family}: the prefix was not reused"
+        );
 
         // The same seed gives the same answer, another one differs; a penalty changes it and is forgotten afterwards.
-        let warm = SampleSettings { temperature: 1.5, seed: 11, ..Default::default() };
+        let warm = SampleSettings {
+            temperature: 1.5,
+            seed: 11,
+            ..Default::default()
+        };
         let first = answer(&mut fresh(), &prompt(12), warm, 24);
-        assert_eq!(first, answer(&mut used, &prompt(12), warm, 24), "{family}: same seed");
-        assert_ne!(first, answer(&mut used, &prompt(12), SampleSettings { seed: 12, ..warm }, 24));
+        assert_eq!(
+            first,
+            answer(&mut used, &prompt(12), warm, 24),
+            "{family}: same seed"
+        );
+        assert_ne!(
+            first,
+            answer(
+                &mut used,
+                &prompt(12),
+                SampleSettings { seed: 12, ..warm },
+                24
+            )
+        );
         let greedy = answer(&mut used, &prompt(12), SampleSettings::default(), 24);
-        let penalised = SampleSettings { repetition_penalty: 5.0, ..Default::default() };
+        let penalised = SampleSettings {
+            repetition_penalty: 5.0,
+            ..Default::default()
+        };
         let distinct = |ids: &[u32]| ids.iter().collect::<std::collections::HashSet<_>>().len();
         assert!(distinct(&answer(&mut used, &prompt(12), penalised, 24)) >= distinct(&greedy));
-        assert_eq!(answer(&mut used, &prompt(12), SampleSettings::default(), 24), greedy);
+        assert_eq!(
+            answer(&mut used, &prompt(12), SampleSettings::default(), 24),
+            greedy
+        );
     }
 }
 
@@ -118,17 +171,31 @@ fn wrong_prompts_and_settings_are_named() {
     assert!(error(&[], greedy).contains("empty prompt"));
     assert!(error(&[1, 389], greedy).contains("389"));
     assert!(error(&vec![1; 600], greedy).contains("511"));
-    assert!(error(&[1], SampleSettings { top_p: 2.0, ..greedy }).contains("top_p"));
+    assert!(
+        error(
+            &[1],
+            SampleSettings {
+                top_p: 2.0,
+                ..greedy
+            }
+        )
+        .contains("top_p")
+    );
 }
 
 #[test]
 fn a_decoded_token_costs_one_pass_one_submit_and_four_bytes() {
-    let Some(engine) = gpu("a_decoded_token_costs_one_pass_one_submit_and_four_bytes") else { return };
+    let Some(engine) = gpu("a_decoded_token_costs_one_pass_one_submit_and_four_bytes") else {
+        return;
+    };
     let model = load(&engine, "llama");
     let mut state = State::new(&model.device, &model.model).expect("a state");
     block_on(async {
         let greedy = SampleSettings::default();
-        state.begin(&prompt(16), greedy, 64, usize::MAX, &CancelToken::new()).await.expect("begins");
+        state
+            .begin(&prompt(16), greedy, 64, usize::MAX, &CancelToken::new())
+            .await
+            .expect("begins");
         for _ in 0..4 {
             state.next().await.expect("a token");
         }
@@ -138,8 +205,14 @@ fn a_decoded_token_costs_one_pass_one_submit_and_four_bytes() {
         }
         let after = model.device.memory();
         assert_eq!(before.buffers_created, after.buffers_created, "buffers");
-        assert_eq!(before.bind_groups_created, after.bind_groups_created, "bind groups");
-        assert_eq!(before.pipelines_created, after.pipelines_created, "pipelines");
+        assert_eq!(
+            before.bind_groups_created, after.bind_groups_created,
+            "bind groups"
+        );
+        assert_eq!(
+            before.pipelines_created, after.pipelines_created,
+            "pipelines"
+        );
         let (cost, _) = state.decode_cost();
         assert_eq!((cost.passes, cost.submits, cost.readback_bytes), (1, 1, 4));
     });
@@ -150,10 +223,17 @@ fn comes_and_goes(engine: &Engine) {
     let round = || {
         let model = load(engine, "gemma3_text");
         let mut session = Session::new(engine, &model).expect("a session");
-        let options = GenerateOptions { max_tokens: 8, ignore_eos: true, ..Default::default() };
-        let made = block_on(session.generate(&prompt(9), &options, &CancelToken::new(), &mut |_| ()));
+        let options = GenerateOptions {
+            max_tokens: 8,
+            ignore_eos: true,
+            ..Default::default()
+        };
+        let made =
+            block_on(session.generate(&prompt(9), &options, &CancelToken::new(), &mut |_| ()));
         assert_eq!(made.expect("an answer").ids.len(), 8);
-        assert!(device.memory().bytes(Holder::Weights) > 0 && device.memory().bytes(Holder::Cache) > 0);
+        assert!(
+            device.memory().bytes(Holder::Weights) > 0 && device.memory().bytes(Holder::Cache) > 0
+        );
         drop(session);
         engine.dispose(model);
     };
@@ -184,7 +264,11 @@ fn a_cancel_ends_the_answer_and_not_the_session() {
     let model = load(&engine, "llama");
     let mut session = Session::new(&engine, &model).expect("a session");
     let cancel = CancelToken::new();
-    let options = GenerateOptions { max_tokens: 100, ignore_eos: true, ..Default::default() };
+    let options = GenerateOptions {
+        max_tokens: 100,
+        ignore_eos: true,
+        ..Default::default()
+    };
     let mut seen = 0;
     let answer = block_on(session.generate(&prompt(9), &options, &cancel, &mut |_| {
         seen += 1;
@@ -196,8 +280,12 @@ fn a_cancel_ends_the_answer_and_not_the_session() {
     assert_eq!(answer.finish, Finish::Cancelled);
     assert!(answer.ids.len() < 100 && !answer.ids.is_empty());
     cancel.reset();
-    let options = GenerateOptions { max_tokens: 5, ..options };
-    let answer = block_on(session.generate(&prompt(9), &options, &cancel, &mut |_| ())).expect("an answer");
+    let options = GenerateOptions {
+        max_tokens: 5,
+        ..options
+    };
+    let answer =
+        block_on(session.generate(&prompt(9), &options, &cancel, &mut |_| ())).expect("an answer");
     assert_eq!((answer.finish, answer.ids.len()), (Finish::MaxTokens, 5));
 }
 
@@ -207,13 +295,23 @@ fn a_full_context_and_stop_texts_end_an_answer() {
     let model = load(&engine, "llama");
     let mut session = Session::new(&engine, &model).expect("a session");
     let (cancel, go_on) = (CancelToken::new(), true);
-    let options = GenerateOptions { context: Some(20), ignore_eos: go_on, ..Default::default() };
-    let full = block_on(session.generate(&prompt(9), &options, &cancel, &mut |_| ())).expect("an answer");
+    let options = GenerateOptions {
+        context: Some(20),
+        ignore_eos: go_on,
+        ..Default::default()
+    };
+    let full =
+        block_on(session.generate(&prompt(9), &options, &cancel, &mut |_| ())).expect("an answer");
     assert_eq!((full.finish, full.ids.len()), (Finish::Context, 11));
     let text = full.text.clone();
     let at = text.char_indices().nth(3).map_or(0, |(i, _)| i);
     let stop: String = text[at..].chars().take(2).collect();
-    let options = GenerateOptions { stop: vec![stop.clone()], ignore_eos: go_on, max_tokens: 11, ..Default::default() };
+    let options = GenerateOptions {
+        stop: vec![stop.clone()],
+        ignore_eos: go_on,
+        max_tokens: 11,
+        ..Default::default()
+    };
     let mut streamed = String::new();
     let stopped = block_on(session.generate(&prompt(9), &options, &cancel, &mut |e| {
         if let Event::Text(t) = e {
@@ -233,45 +331,77 @@ fn a_lost_device_leads_down_the_ladder_and_the_answer_goes_on() {
     let expected = {
         let engine = cpu();
         let model = load(&engine, "llama");
-        answer(&mut State::new(&model.device, &model.model).expect("a state"), &prompt(9), SampleSettings::default(), 40)
+        answer(
+            &mut State::new(&model.device, &model.model).expect("a state"),
+            &prompt(9),
+            SampleSettings::default(),
+            40,
+        )
     };
     // An adapter named explicitly may be software; the CPU stays allowed below it.
-    let options = EngineOptions { adapter: Some(0), self_test: false, ..Default::default() };
+    let options = EngineOptions {
+        adapter: Some(0),
+        self_test: false,
+        ..Default::default()
+    };
     let Some(engine) = gpu_or_skip(name, || {
         let engine = block_on(Engine::new(options)).map_err(|e| e.to_string())?;
-        if engine.device().is_gpu() { Ok(engine) } else { Err("no GPU adapter".to_owned()) }
+        if engine.device().is_gpu() {
+            Ok(engine)
+        } else {
+            Err("no GPU adapter".to_owned())
+        }
     }) else {
         return;
     };
     let model = load(&engine, "llama");
     let mut session = Session::new(&engine, &model).expect("a session");
-    let options = GenerateOptions { max_tokens: 40, ignore_eos: true, ..Default::default() };
+    let options = GenerateOptions {
+        max_tokens: 40,
+        ignore_eos: true,
+        ..Default::default()
+    };
     let (mut moves, mut pieces) = (0, 0);
     let device = engine.device();
-    let made = block_on(session.generate(&prompt(9), &options, &CancelToken::new(), &mut |event| match event {
-        Event::Moved { .. } => moves += 1,
-        Event::Text(_) => {
-            pieces += 1;
-            if pieces == 5 {
-                device.simulate_loss();
+    let made = block_on(session.generate(
+        &prompt(9),
+        &options,
+        &CancelToken::new(),
+        &mut |event| match event {
+            Event::Moved { .. } => moves += 1,
+            Event::Text(_) => {
+                pieces += 1;
+                if pieces == 5 {
+                    device.simulate_loss();
+                }
             }
-        }
-    }))
+        },
+    ))
     .expect("the answer goes on");
     assert!(moves >= 1, "the loss was not noticed");
     assert_eq!(made.ids, expected);
     let report = engine.report();
-    assert!(report.attempts.len() >= 2 && report.attempts[0].refused.is_some(), "{report:?}");
+    assert!(
+        report.attempts.len() >= 2 && report.attempts[0].refused.is_some(),
+        "{report:?}"
+    );
 }
 
 /// A rung that was asked for is not left silently.
 #[test]
 fn an_explicit_rung_is_not_left() {
-    let Some(engine) = gpu("an_explicit_rung_is_not_left") else { return };
+    let Some(engine) = gpu("an_explicit_rung_is_not_left") else {
+        return;
+    };
     let model = load(&engine, "llama");
     let mut session = Session::new(&engine, &model).expect("a session");
     engine.device().simulate_loss();
-    let made = block_on(session.generate(&prompt(9), &GenerateOptions::default(), &CancelToken::new(), &mut |_| ()));
+    let made = block_on(session.generate(
+        &prompt(9),
+        &GenerateOptions::default(),
+        &CancelToken::new(),
+        &mut |_| (),
+    ));
     let error = made.expect_err("the device is gone").to_string();
     assert!(error.contains("no lower rung is allowed"), "{error}");
 }

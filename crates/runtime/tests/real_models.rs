@@ -11,8 +11,10 @@ use pollster::block_on;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-const MODELS: [(&str, &str); 2] =
-    [("smollm2-135m-instruct-q4_1", "smollm2-135m-instruct"), ("gemma-3-270m-q4_k_m", "gemma-3-270m")];
+const MODELS: [(&str, &str); 2] = [
+    ("smollm2-135m-instruct-q4_1", "smollm2-135m-instruct"),
+    ("gemma-3-270m-q4_k_m", "gemma-3-270m"),
+];
 /// Where the reference's best two logits are closer than this, rounding may choose.
 const MARGIN: f64 = 0.3;
 
@@ -22,7 +24,12 @@ fn reference() -> Value {
 }
 
 fn ids(value: &Value) -> Vec<u32> {
-    value.as_array().into_iter().flatten().filter_map(|v| v.as_u64().map(|n| n as u32)).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|v| v.as_u64().map(|n| n as u32))
+        .collect()
 }
 
 fn model_path(test: &str, name: &str) -> Option<PathBuf> {
@@ -43,7 +50,9 @@ fn model_path(test: &str, name: &str) -> Option<PathBuf> {
 fn equals_the_reference(test: &str, engine: &Engine) {
     let reference = reference();
     for (key, name) in MODELS {
-        let Some(path) = model_path(test, name) else { continue };
+        let Some(path) = model_path(test, name) else {
+            continue;
+        };
         let expected = &reference["models"][key];
         let model = block_on(engine.load(path, &mut |_, _| ())).expect("loads");
         let vocab = model.model.spec().vocab;
@@ -57,33 +66,67 @@ fn equals_the_reference(test: &str, engine: &Engine) {
                 model.text.encode_text(text)
             };
             assert_eq!(ours.expect("encodes"), prompt, "{name}: tokens of {text:?}");
-            let margins: Vec<f64> = case["margins"].as_array().expect("margins").iter().filter_map(Value::as_f64).collect();
+            let margins: Vec<f64> = case["margins"]
+                .as_array()
+                .expect("margins")
+                .iter()
+                .filter_map(Value::as_f64)
+                .collect();
             let answer = ids(&case["ids"]);
-            let all: Vec<u32> = prompt.iter().chain(&answer[..answer.len() - 1]).copied().collect();
+            let all: Vec<u32> = prompt
+                .iter()
+                .chain(&answer[..answer.len() - 1])
+                .copied()
+                .collect();
             let mut best = Vec::new();
             let mut state = State::new(&model.device, &model.model).expect("a state");
             block_on(state.logits(&all, |_, logits| {
                 best.extend(logits.chunks_exact(vocab).map(|row| {
-                    row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(i, _)| i as u32)
+                    row.iter()
+                        .enumerate()
+                        .max_by(|a, b| a.1.total_cmp(b.1))
+                        .map_or(0, |(i, _)| i as u32)
                 }));
                 Ok(())
             }))
             .expect("logits");
             for (i, (&id, &margin)) in answer.iter().zip(&margins).enumerate() {
                 if margin > MARGIN {
-                    assert_eq!(best[prompt.len() - 1 + i], id, "{name}: token {i} of {text:?}, margin {margin}");
+                    assert_eq!(
+                        best[prompt.len() - 1 + i],
+                        id,
+                        "{name}: token {i} of {text:?}, margin {margin}"
+                    );
                     compared += 1;
                 }
             }
         }
-        assert!(compared > 100, "{name}: only {compared} tokens had a clear margin");
+        assert!(
+            compared > 100,
+            "{name}: only {compared} tokens had a clear margin"
+        );
         let window = &expected["window"];
         let window_ids = ids(&window["ids"]);
         let nll = window["nll"].as_f64().expect("nll");
-        let ours = block_on(perplexity(&model, &window_ids, window_ids.len(), &mut |_, _| ())).expect("a loss");
+        let ours = block_on(perplexity(
+            &model,
+            &window_ids,
+            window_ids.len(),
+            &mut |_, _| (),
+        ))
+        .expect("a loss");
         let off = (ours.nll / nll - 1.0).abs();
-        assert!(off < 0.005, "{name}: loss {} and not {nll} ({:.3} %)", ours.nll, off * 100.0);
-        let _ = writeln_stderr(format!("{name} on {}: {compared} tokens equal, loss off by {:.4} %", model.device.name(), off * 100.0));
+        assert!(
+            off < 0.005,
+            "{name}: loss {} and not {nll} ({:.3} %)",
+            ours.nll,
+            off * 100.0
+        );
+        let _ = writeln_stderr(format!(
+            "{name} on {}: {compared} tokens equal, loss off by {:.4} %",
+            model.device.name(),
+            off * 100.0
+        ));
     }
 }
 
@@ -95,14 +138,24 @@ fn writeln_stderr(line: String) -> std::io::Result<()> {
 #[test]
 fn real_models_on_the_cpu() {
     for exact in [false, true] {
-        let options = EngineOptions { device: DeviceChoice::Cpu, exact, ..Default::default() };
-        equals_the_reference("real_models_on_the_cpu", &block_on(Engine::new(options)).expect("a CPU"));
+        let options = EngineOptions {
+            device: DeviceChoice::Cpu,
+            exact,
+            ..Default::default()
+        };
+        equals_the_reference(
+            "real_models_on_the_cpu",
+            &block_on(Engine::new(options)).expect("a CPU"),
+        );
     }
 }
 
 #[test]
 fn real_models_on_a_gpu() {
-    let options = EngineOptions { device: DeviceChoice::Gpu, ..Default::default() };
+    let options = EngineOptions {
+        device: DeviceChoice::Gpu,
+        ..Default::default()
+    };
     if let Some(engine) = gpu_or_skip("real_models_on_a_gpu", || block_on(Engine::new(options))) {
         equals_the_reference("real_models_on_a_gpu", &engine);
     }

@@ -8,15 +8,31 @@ use std::path::{Path, PathBuf};
 const FAMILIES: [&str; 3] = ["llama", "llama2", "gemma3_text"];
 
 fn data(family: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(family)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(family)
 }
 
 fn passes(engine: &Engine, dir: &Path) {
     let report = pollster::block_on(verify(engine, dir, &mut |_| ())).expect("runs");
-    let worst = report.checks.iter().filter(|c| !c.passed).map(|c| format!("{}: {:?}", c.name, c.detail));
+    let worst = report
+        .checks
+        .iter()
+        .filter(|c| !c.passed)
+        .map(|c| format!("{}: {:?}", c.name, c.detail));
     let worst: Vec<_> = worst.collect();
-    assert!(report.passed(), "{} on {} ({}): {worst:#?}", report.family, report.device, report.rung);
-    assert!(report.checks.len() > 10, "only {} comparisons", report.checks.len());
+    assert!(
+        report.passed(),
+        "{} on {} ({}): {worst:#?}",
+        report.family,
+        report.device,
+        report.rung
+    );
+    assert!(
+        report.checks.len() > 10,
+        "only {} comparisons",
+        report.checks.len()
+    );
 }
 
 fn engine(options: EngineOptions) -> Result<Engine, firelight_runtime::Error> {
@@ -26,7 +42,11 @@ fn engine(options: EngineOptions) -> Result<Engine, firelight_runtime::Error> {
 #[test]
 fn cpu_equals_the_reference_on_every_rung() {
     for rung in [Rung::CpuThreads, Rung::CpuSimd, Rung::CpuScalar] {
-        let options = EngineOptions { device: DeviceChoice::Cpu, rung: Some(rung), ..Default::default() };
+        let options = EngineOptions {
+            device: DeviceChoice::Cpu,
+            rung: Some(rung),
+            ..Default::default()
+        };
         let engine = engine(options).expect("a CPU");
         for family in FAMILIES {
             passes(&engine, &data(family));
@@ -38,7 +58,11 @@ fn cpu_equals_the_reference_on_every_rung() {
 fn gpu_equals_the_reference_on_every_rung() {
     let name = "gpu_equals_the_reference_on_every_rung";
     for rung in [Rung::GpuF32, Rung::GpuF16, Rung::GpuF16Subgroups] {
-        let options = EngineOptions { device: DeviceChoice::Gpu, rung: Some(rung), ..Default::default() };
+        let options = EngineOptions {
+            device: DeviceChoice::Gpu,
+            rung: Some(rung),
+            ..Default::default()
+        };
         let opened = if rung == Rung::GpuF32 {
             gpu_or_skip(name, || engine(options))
         } else {
@@ -54,7 +78,10 @@ fn gpu_equals_the_reference_on_every_rung() {
 /// A copy of a fixture in which `change` may break something.
 fn altered(family: &str, change: impl FnOnce(&Path)) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
-    for entry in std::fs::read_dir(data(family)).expect("the fixture").flatten() {
+    for entry in std::fs::read_dir(data(family))
+        .expect("the fixture")
+        .flatten()
+    {
         std::fs::copy(entry.path(), dir.path().join(entry.file_name())).expect("a copy");
     }
     change(dir.path());
@@ -62,7 +89,11 @@ fn altered(family: &str, change: impl FnOnce(&Path)) -> tempfile::TempDir {
 }
 
 fn cpu() -> Engine {
-    let options = EngineOptions { device: DeviceChoice::Cpu, self_test: false, ..Default::default() };
+    let options = EngineOptions {
+        device: DeviceChoice::Cpu,
+        self_test: false,
+        ..Default::default()
+    };
     engine(options).expect("a CPU")
 }
 
@@ -100,7 +131,11 @@ fn a_wrong_constant_fails() {
     let dir = altered("gemma3_text", |dir| {
         let path = dir.join("config.json");
         let text = std::fs::read_to_string(&path).expect("config");
-        std::fs::write(&path, text.replace("\"sliding_window\": 8", "\"sliding_window\": 9")).expect("written");
+        std::fs::write(
+            &path,
+            text.replace("\"sliding_window\": 8", "\"sliding_window\": 9"),
+        )
+        .expect("written");
     });
     let report = pollster::block_on(verify(&cpu(), dir.path(), &mut |_| ())).expect("runs");
     assert!(!report.passed());
@@ -123,14 +158,47 @@ fn damaged_checkpoints_are_refused_with_their_fault() {
     };
     type Change = Box<dyn FnOnce(&Path)>;
     let cases: Vec<(Change, &str)> = vec![
-        (Box::new(edit("\"model_type\": \"llama\"", "\"model_type\": \"mamba\"")), "mamba"),
-        (Box::new(edit("\"hidden_size\": 64", "\"hidden_size\": 72")), "shape"),
-        (Box::new(edit("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4")), "is missing"),
-        (Box::new(edit("\"num_hidden_layers\": 3", "\"num_hidden_layers\": -3")), "positive integer"),
-        (Box::new(edit("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3")), "do not fit"),
-        (Box::new(|dir| std::fs::remove_file(dir.join("config.json")).expect("removed")), "config.json"),
-        (Box::new(|dir| std::fs::remove_file(dir.join("tokenizer.json")).expect("removed")), "tokenizer.json"),
-        (Box::new(|dir| std::fs::write(dir.join("config.json"), "{").expect("written")), "config.json"),
+        (
+            Box::new(edit(
+                "\"model_type\": \"llama\"",
+                "\"model_type\": \"mamba\"",
+            )),
+            "mamba",
+        ),
+        (
+            Box::new(edit("\"hidden_size\": 64", "\"hidden_size\": 72")),
+            "shape",
+        ),
+        (
+            Box::new(edit("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4")),
+            "is missing",
+        ),
+        (
+            Box::new(edit(
+                "\"num_hidden_layers\": 3",
+                "\"num_hidden_layers\": -3",
+            )),
+            "positive integer",
+        ),
+        (
+            Box::new(edit(
+                "\"num_key_value_heads\": 2",
+                "\"num_key_value_heads\": 3",
+            )),
+            "do not fit",
+        ),
+        (
+            Box::new(|dir| std::fs::remove_file(dir.join("config.json")).expect("removed")),
+            "config.json",
+        ),
+        (
+            Box::new(|dir| std::fs::remove_file(dir.join("tokenizer.json")).expect("removed")),
+            "tokenizer.json",
+        ),
+        (
+            Box::new(|dir| std::fs::write(dir.join("config.json"), "{").expect("written")),
+            "config.json",
+        ),
         (
             Box::new(|dir| {
                 let path = dir.join("model.safetensors");

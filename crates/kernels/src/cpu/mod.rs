@@ -7,10 +7,10 @@ pub mod vecmath;
 pub use matmul::Isa;
 pub use pool::{SharedOut, ThreadPool};
 
-use firelight_tensor::AlignedBuf;
 use crate::kernel::{Access, Call, CpuCall, Kernel, View};
 use crate::recorder::Binding;
 use crate::{Error, Result};
+use firelight_tensor::AlignedBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 /// How the CPU device works.
@@ -28,7 +28,12 @@ pub struct CpuOptions {
 
 impl Default for CpuOptions {
     fn default() -> Self {
-        CpuOptions { threads: None, isa: None, exact: false, reference: false }
+        CpuOptions {
+            threads: None,
+            isa: None,
+            exact: false,
+            reference: false,
+        }
     }
 }
 
@@ -86,7 +91,12 @@ pub(crate) fn execute(
 ) -> Result<()> {
     let mut read_guards: Vec<(*const (), RwLockReadGuard<'_, AlignedBuf>)> = Vec::new();
     let mut write_guards: Vec<RwLockWriteGuard<'_, AlignedBuf>> = Vec::new();
-    let not_here = || Error::invalid(format!("{}: an operand lives on another device", kernel.name()));
+    let not_here = || {
+        Error::invalid(format!(
+            "{}: an operand lives on another device",
+            kernel.name()
+        ))
+    };
     for binding in bindings {
         let lock = binding.buffer.cpu().ok_or_else(not_here)?;
         let id = Arc::as_ptr(&binding.buffer).cast::<()>();
@@ -100,7 +110,10 @@ pub(crate) fn execute(
     let mut reads: Vec<&[u8]> = Vec::with_capacity(read_guards.len());
     for binding in bindings.iter().filter(|b| b.access == Access::Read) {
         let id = Arc::as_ptr(&binding.buffer).cast::<()>();
-        let bytes = read_guards.iter().find(|(p, _)| *p == id).map(|(_, g)| &***g);
+        let bytes = read_guards
+            .iter()
+            .find(|(p, _)| *p == id)
+            .map(|(_, g)| &***g);
         let range = binding.offset as usize..(binding.offset + binding.size) as usize;
         reads.push(bytes.and_then(|b| b.get(range)).ok_or_else(not_here)?);
     }
@@ -110,10 +123,18 @@ pub(crate) fn execute(
         let range = binding.offset as usize..(binding.offset + binding.size) as usize;
         writes.push(guard.get_mut(range).ok_or_else(not_here)?);
     }
-    let call = Call { operands: views, params };
+    let call = Call {
+        operands: views,
+        params,
+    };
     match kernel.cpu() {
         Some(run) if !cpu.reference => {
-            run(&mut CpuCall { cpu, call, reads: &reads, writes: &mut writes });
+            run(&mut CpuCall {
+                cpu,
+                call,
+                reads: &reads,
+                writes: &mut writes,
+            });
             Ok(())
         }
         _ => crate::reference::run(kernel, &call, &reads, &mut writes),

@@ -85,7 +85,10 @@ impl Shared {
                 while self.generation.load(Ordering::SeqCst) == seen
                     && !self.stop.load(Ordering::SeqCst)
                 {
-                    guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+                    guard = self
+                        .wake
+                        .wait(guard)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
                 self.sleepers.fetch_sub(1, Ordering::SeqCst);
             }
@@ -120,7 +123,11 @@ impl ThreadPool {
     /// A pool of `threads` threads in all, the caller included. On wasm32 there is only the caller.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared::default());
-        let threads = if cfg!(target_arch = "wasm32") { 1 } else { threads.clamp(1, 256) };
+        let threads = if cfg!(target_arch = "wasm32") {
+            1
+        } else {
+            threads.clamp(1, 256)
+        };
         #[cfg(not(target_arch = "wasm32"))]
         let workers: Vec<_> = (1..threads)
             .filter_map(|i| {
@@ -166,7 +173,10 @@ impl ThreadPool {
         {
             let mut job = shared.lock();
             shared.next.store(0, Ordering::Relaxed);
-            *job = Some(Job { task: erased, tasks });
+            *job = Some(Job {
+                task: erased,
+                tasks,
+            });
             shared.generation.fetch_add(1, Ordering::SeqCst);
             if shared.sleepers.load(Ordering::SeqCst) > 0 {
                 shared.wake.notify_all();
@@ -175,7 +185,10 @@ impl ThreadPool {
         let close = Close(shared);
         shared.work(borrowed, tasks);
         drop(close);
-        assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a task of this job panicked");
+        assert!(
+            !shared.panicked.swap(false, Ordering::Relaxed),
+            "a task of this job panicked"
+        );
     }
 
     /// Splits `out` into chunks of `chunk` elements (the last may be shorter) and calls `f(index, chunk)` for each.
@@ -205,7 +218,11 @@ impl Drop for Close<'_> {
         let mut spins = 0u32;
         while self.0.inside.load(Ordering::Acquire) != 0 {
             spins += 1;
-            if spins < 100_000 { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if spins < 100_000 {
+                std::hint::spin_loop()
+            } else {
+                std::thread::yield_now()
+            }
         }
     }
 }
@@ -241,7 +258,11 @@ unsafe impl<T: Send> Sync for SharedOut<'_, T> {}
 impl<'a, T> SharedOut<'a, T> {
     /// Borrows `out` for as long as this lives.
     pub fn new(out: &'a mut [T]) -> Self {
-        SharedOut { start: out.as_mut_ptr(), len: out.len(), borrow: std::marker::PhantomData }
+        SharedOut {
+            start: out.as_mut_ptr(),
+            len: out.len(),
+            borrow: std::marker::PhantomData,
+        }
     }
 
     /// Elements in all.
@@ -263,7 +284,10 @@ impl<'a, T> SharedOut<'a, T> {
     /// If the range leaves the slice.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn range(&self, start: usize, len: usize) -> &'a mut [T] {
-        assert!(start <= self.len && len <= self.len - start, "range leaves the shared slice");
+        assert!(
+            start <= self.len && len <= self.len - start,
+            "range leaves the shared slice"
+        );
         // SAFETY: inside the borrowed slice by the assertion, disjoint by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
@@ -279,7 +303,8 @@ mod tests {
             let pool = ThreadPool::new(threads);
             for tasks in [0usize, 1, 2, 7, 100] {
                 for _ in 0..50 {
-                    let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                    let counts: Vec<AtomicUsize> =
+                        (0..tasks).map(|_| AtomicUsize::new(0)).collect();
                     pool.run(tasks, |i| {
                         counts[i].fetch_add(1, Ordering::Relaxed);
                     });
@@ -296,7 +321,10 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(3));
             let mut out = vec![0u32; 1001];
             pool.for_chunks(&mut out, 10, |i, chunk| {
-                chunk.iter_mut().enumerate().for_each(|(j, v)| *v = (i * 10 + j) as u32 + round);
+                chunk
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(j, v)| *v = (i * 10 + j) as u32 + round);
             });
             assert!(out.iter().enumerate().all(|(i, &v)| v == i as u32 + round));
         }

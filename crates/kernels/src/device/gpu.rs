@@ -76,7 +76,10 @@ impl Gpu {
     }
 
     pub(crate) fn lost(&self) -> Option<String> {
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lost
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn destroy(&self) {
@@ -101,11 +104,17 @@ impl Gpu {
         {
             // wgpu-core answers at once.
             if let Some(e) = pollster::block_on(full) {
-                return Err(Error::device(DeviceFault::OutOfMemory, format!("{}: {e}", what())));
+                return Err(Error::device(
+                    DeviceFault::OutOfMemory,
+                    format!("{}: {e}", what()),
+                ));
             }
             if let Some(e) = pollster::block_on(refused) {
                 self.check_lost()?;
-                return Err(Error::device(DeviceFault::Refused, format!("{}: {e}", what())));
+                return Err(Error::device(
+                    DeviceFault::Refused,
+                    format!("{}: {e}", what()),
+                ));
             }
         }
         #[cfg(target_arch = "wasm32")]
@@ -118,7 +127,11 @@ impl Gpu {
     pub(crate) fn create_buffer(&self, size: u64, holder: Holder) -> Result<wgpu::Buffer> {
         let max = self.device.limits().max_buffer_size;
         if size > max {
-            return Err(Error::Limit { what: "bytes of a device buffer", max, got: size });
+            return Err(Error::Limit {
+                what: "bytes of a device buffer",
+                max,
+                got: size,
+            });
         }
         let mut usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         usage |= match holder {
@@ -153,13 +166,19 @@ impl Gpu {
 
     /// Copies `bytes` into a buffer before the next submit; a tail that is not a whole word is padded with zeroes.
     pub(crate) fn write(&self, buffer: &Arc<Buffer>, offset: u64, bytes: &[u8]) -> Result<()> {
-        let target = buffer.gpu().ok_or_else(|| Error::invalid("an array of another device"))?;
+        let target = buffer
+            .gpu()
+            .ok_or_else(|| Error::invalid("an array of another device"))?;
         self.check_lost()?;
         let whole = bytes.len() & !3;
         // wgpu stages each write in memory of its size: pieces bound it.
         for (i, piece) in bytes[..whole].chunks(FLUSH_BYTES as usize).enumerate() {
-            self.queue.write_buffer(target, offset + i as u64 * FLUSH_BYTES, piece);
-            let mut unflushed = self.unflushed.lock().unwrap_or_else(PoisonError::into_inner);
+            self.queue
+                .write_buffer(target, offset + i as u64 * FLUSH_BYTES, piece);
+            let mut unflushed = self
+                .unflushed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             *unflushed += piece.len() as u64;
             if *unflushed >= FLUSH_BYTES {
                 *unflushed = 0;
@@ -170,7 +189,8 @@ impl Gpu {
         if whole < bytes.len() {
             let mut tail = [0u8; 4];
             tail[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
-            self.queue.write_buffer(target, offset + whole as u64, &tail);
+            self.queue
+                .write_buffer(target, offset + whole as u64, &tail);
         }
         Ok(())
     }
@@ -180,7 +200,10 @@ impl Gpu {
         #[cfg(not(target_arch = "wasm32"))]
         if let Err(e) = self.device.poll(wgpu::PollType::wait_indefinitely()) {
             self.check_lost()?;
-            return Err(Error::device(DeviceFault::Refused, format!("waiting for the device: {e}")));
+            return Err(Error::device(
+                DeviceFault::Refused,
+                format!("waiting for the device: {e}"),
+            ));
         }
         Ok(())
     }
@@ -213,23 +236,36 @@ impl Gpu {
             };
             let mut entries = vec![buffer(0, wgpu::BufferBindingType::Uniform, true)];
             entries.extend(key.iter().enumerate().map(|(i, &read_only)| {
-                buffer(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only }, false)
+                buffer(
+                    i as u32 + 1,
+                    wgpu::BufferBindingType::Storage { read_only },
+                    false,
+                )
             }));
-            let group = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: None,
-                entries: &entries,
-            });
-            let pipeline = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: None,
-                bind_group_layouts: &[Some(&group)],
-                immediate_size: 0,
-            });
+            let group = self
+                .device
+                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                    label: None,
+                    entries: &entries,
+                });
+            let pipeline = self
+                .device
+                .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                    label: None,
+                    bind_group_layouts: &[Some(&group)],
+                    immediate_size: 0,
+                });
             Arc::new(Layout { group, pipeline })
         };
         Arc::clone(layouts.entry(key.clone()).or_insert_with(make))
     }
 
-    fn pipeline(&self, kernel: &dyn Kernel, plan: &Plan, layout: &Layout) -> Result<wgpu::ComputePipeline> {
+    fn pipeline(
+        &self,
+        kernel: &dyn Kernel,
+        plan: &Plan,
+        layout: &Layout,
+    ) -> Result<wgpu::ComputePipeline> {
         let source = plan.source();
         let mut key = format!("{}/{}/", kernel.name(), plan.variant);
         for (name, value) in &plan.constants {
@@ -238,7 +274,10 @@ impl Gpu {
         }
         // The text itself is part of the key: variants of one name may be joined from different parts.
         key.push_str(&source);
-        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pipelines = self
+            .pipelines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = pipelines.get(&key) {
             return Ok(pipeline.clone());
         }
@@ -246,24 +285,29 @@ impl Gpu {
         let pipeline = self.scoped(
             || format!("compiling {label}"),
             || {
-                let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                    label: Some(&label),
-                    source: wgpu::ShaderSource::Wgsl(source.into()),
-                });
-                self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                    label: Some(&label),
-                    layout: Some(&layout.pipeline),
-                    module: &module,
-                    entry_point: Some("main"),
-                    compilation_options: wgpu::PipelineCompilationOptions {
-                        constants: &plan.constants,
-                        zero_initialize_workgroup_memory: false,
-                    },
-                    cache: None,
-                })
+                let module = self
+                    .device
+                    .create_shader_module(wgpu::ShaderModuleDescriptor {
+                        label: Some(&label),
+                        source: wgpu::ShaderSource::Wgsl(source.into()),
+                    });
+                self.device
+                    .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                        label: Some(&label),
+                        layout: Some(&layout.pipeline),
+                        module: &module,
+                        entry_point: Some("main"),
+                        compilation_options: wgpu::PipelineCompilationOptions {
+                            constants: &plan.constants,
+                            zero_initialize_workgroup_memory: false,
+                        },
+                        cache: None,
+                    })
             },
         )?;
-        self.ledger.pipelines_created.fetch_add(1, Ordering::Relaxed);
+        self.ledger
+            .pipelines_created
+            .fetch_add(1, Ordering::Relaxed);
         pipelines.insert(key, pipeline.clone());
         Ok(pipeline)
     }
@@ -281,21 +325,37 @@ impl Gpu {
             n => Some(device.buffer(n * SLOT, Holder::Params)?),
         };
         let mut slots = vec![0u8; calls.len() * SLOT as usize];
-        let mut groups: HashMap<Vec<(*const Buffer, u64, u64, bool)>, wgpu::BindGroup> = HashMap::new();
+        let mut groups: HashMap<Vec<(*const Buffer, u64, u64, bool)>, wgpu::BindGroup> =
+            HashMap::new();
         let mut steps = Vec::with_capacity(calls.len());
         for (i, call) in calls.iter().enumerate() {
             let slot = &mut slots[i * SLOT as usize..(i + 1) * SLOT as usize];
             let params: &[u8] = bytemuck::cast_slice(&call.params);
             slot.get_mut(..params.len())
-                .ok_or(Error::Limit { what: "bytes of a call's parameters", max: SLOT, got: params.len() as u64 })?
+                .ok_or(Error::Limit {
+                    what: "bytes of a call's parameters",
+                    max: SLOT,
+                    got: params.len() as u64,
+                })?
                 .copy_from_slice(params);
-            let key: LayoutKey = call.bindings.iter().map(|b| b.access == Access::Read).collect();
+            let key: LayoutKey = call
+                .bindings
+                .iter()
+                .map(|b| b.access == Access::Read)
+                .collect();
             let layout = self.layout(&key);
             let pipeline = self.pipeline(call.kernel, &call.plan, &layout)?;
             let id = call
                 .bindings
                 .iter()
-                .map(|b| (Arc::as_ptr(&b.buffer), b.offset, b.size, b.access == Access::Read))
+                .map(|b| {
+                    (
+                        Arc::as_ptr(&b.buffer),
+                        b.offset,
+                        b.size,
+                        b.access == Access::Read,
+                    )
+                })
                 .collect();
             let group = match groups.entry(id) {
                 std::collections::hash_map::Entry::Occupied(e) => e.get().clone(),
@@ -304,13 +364,22 @@ impl Gpu {
                     e.insert(group).clone()
                 }
             };
-            steps.push(Step { pipeline, group, param_offset: i as u32 * SLOT as u32, grid: call.plan.grid });
+            steps.push(Step {
+                pipeline,
+                group,
+                param_offset: i as u32 * SLOT as u32,
+                grid: call.plan.grid,
+            });
         }
         if let Some(arena) = &arena {
             self.write(arena, 0, &slots)?;
         }
         let readback = readback.map(|array| (array.clone(), StagingRing::default()));
-        Ok(Prepared { steps, readback, _arena: arena })
+        Ok(Prepared {
+            steps,
+            readback,
+            _arena: arena,
+        })
     }
 
     fn bind_group(
@@ -329,10 +398,20 @@ impl Gpu {
                 size: std::num::NonZeroU64::new(size),
             }),
         };
-        entries.push(entry(0, arena.and_then(Buffer::gpu).ok_or_else(foreign)?, 0, SLOT));
+        entries.push(entry(
+            0,
+            arena.and_then(Buffer::gpu).ok_or_else(foreign)?,
+            0,
+            SLOT,
+        ));
         for (i, b) in bindings.iter().enumerate() {
             let buffer = b.buffer.gpu().ok_or_else(foreign)?;
-            entries.push(entry(i as u32 + 1, buffer, b.offset, b.size.next_multiple_of(4)));
+            entries.push(entry(
+                i as u32 + 1,
+                buffer,
+                b.offset,
+                b.size.next_multiple_of(4),
+            ));
         }
         let group = self.scoped(
             || "making a bind group".to_owned(),
@@ -344,7 +423,9 @@ impl Gpu {
                 })
             },
         )?;
-        self.ledger.bind_groups_created.fetch_add(1, Ordering::Relaxed);
+        self.ledger
+            .bind_groups_created
+            .fetch_add(1, Ordering::Relaxed);
         Ok(group)
     }
 
@@ -370,7 +451,11 @@ impl Gpu {
             }
         }
         if let (Some(staging), Some((array, _))) = (&staging, &prepared.readback) {
-            let source = array.lease.buffer.gpu().ok_or_else(|| Error::invalid("an array of another device"))?;
+            let source = array
+                .lease
+                .buffer
+                .gpu()
+                .ok_or_else(|| Error::invalid("an array of another device"))?;
             let bytes = array.nbytes.next_multiple_of(4);
             encoder.copy_buffer_to_buffer(source, array.offset, staging.buffer()?, 0, bytes);
         }
@@ -380,13 +465,18 @@ impl Gpu {
 
     pub(crate) async fn read(&self, device: &Device, array: &Array) -> Result<Vec<u8>> {
         self.check_lost()?;
-        let source =
-            array.lease.buffer.gpu().ok_or_else(|| Error::invalid("an array of another device"))?;
+        let source = array
+            .lease
+            .buffer
+            .gpu()
+            .ok_or_else(|| Error::invalid("an array of another device"))?;
         let staging = Staging::new(device, array.nbytes)?;
         let mut encoder = self.device.create_command_encoder(&Default::default());
         let bytes = array.nbytes.next_multiple_of(4);
         encoder.copy_buffer_to_buffer(source, array.offset, staging.buffer()?, 0, bytes);
         let index = self.queue.submit([encoder.finish()]);
-        Pending::start(self, device, Some(staging), index)?.wait().await
+        Pending::start(self, device, Some(staging), index)?
+            .wait()
+            .await
     }
 }

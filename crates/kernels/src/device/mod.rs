@@ -9,11 +9,11 @@ pub use gpu::{AdapterReport, GpuOptions, adapters};
 pub use rung::Rung;
 
 use crate::buffer::{Buffer, Pool, Storage};
-use firelight_tensor::AlignedBuf;
 use crate::cpu::{Cpu, CpuOptions, Isa};
 use crate::kernel::Caps;
 use crate::memory::{Holder, Ledger, MemoryReport};
 use crate::{Array, Error, Result};
+use firelight_tensor::AlignedBuf;
 use firelight_tensor::DType;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -55,12 +55,31 @@ impl Device {
             _ => Rung::CpuThreads,
         };
         let name = format!("CPU, {}, {} threads", cpu.isa.name(), cpu.pool.threads());
-        Ok(Self::assemble(DeviceKind::Cpu(cpu), CPU_CAPS, rung, name, Arc::default()))
+        Ok(Self::assemble(
+            DeviceKind::Cpu(cpu),
+            CPU_CAPS,
+            rung,
+            name,
+            Arc::default(),
+        ))
     }
 
-    fn assemble(kind: DeviceKind, caps: Caps, rung: Rung, name: String, ledger: Arc<Ledger>) -> Self {
+    fn assemble(
+        kind: DeviceKind,
+        caps: Caps,
+        rung: Rung,
+        name: String,
+        ledger: Arc<Ledger>,
+    ) -> Self {
         let pool = Arc::new(Pool::new(&ledger));
-        Device(Arc::new(Inner { kind, caps, rung, name, ledger, pool }))
+        Device(Arc::new(Inner {
+            kind,
+            caps,
+            rung,
+            name,
+            ledger,
+            pool,
+        }))
     }
 
     /// A GPU: the adapter and rung that `options` ask for.
@@ -71,7 +90,13 @@ impl Device {
     pub async fn gpu(options: &GpuOptions) -> Result<Self> {
         let ledger = Arc::<Ledger>::default();
         let (gpu, caps, rung, name) = gpu::Gpu::open(options, &ledger).await?;
-        Ok(Self::assemble(DeviceKind::Gpu(gpu), caps, rung, name, ledger))
+        Ok(Self::assemble(
+            DeviceKind::Gpu(gpu),
+            caps,
+            rung,
+            name,
+            ledger,
+        ))
     }
 
     /// The application's own wgpu device and queue: arrays and kernels join what else it does there. The features it
@@ -118,7 +143,11 @@ impl Device {
 
     /// The element type key/value caches should have here: f16 where shaders have it, else f32. The CPU keeps f32.
     pub fn cache_dtype(&self) -> DType {
-        if self.is_gpu() && self.0.caps.f16 { DType::F16 } else { DType::F32 }
+        if self.is_gpu() && self.0.caps.f16 {
+            DType::F16
+        } else {
+            DType::F32
+        }
     }
 
     /// Who holds how much memory here, and how much has been created.
@@ -154,13 +183,23 @@ impl Device {
 
     pub(crate) fn buffer(&self, bytes: u64, holder: Holder) -> Result<Arc<Buffer>> {
         let pooled = holder == Holder::Activations || holder == Holder::Params;
-        let size = if pooled { Pool::size_class(bytes) } else { bytes.max(4).next_multiple_of(16) };
+        let size = if pooled {
+            Pool::size_class(bytes)
+        } else {
+            bytes.max(4).next_multiple_of(16)
+        };
         let pool = pooled.then(|| Arc::clone(&self.0.pool));
         let storage = match pooled.then(|| self.0.pool.take(size)).flatten() {
             Some(storage) => storage,
             None => self.allocate(size, holder)?,
         };
-        Ok(Arc::new(Buffer::new(storage, size, holder, &self.0.ledger, pool)))
+        Ok(Arc::new(Buffer::new(
+            storage,
+            size,
+            holder,
+            &self.0.ledger,
+            pool,
+        )))
     }
 
     fn allocate(&self, size: u64, holder: Holder) -> Result<Storage> {
@@ -180,7 +219,10 @@ impl Device {
                 })?))
             }
         };
-        self.0.ledger.buffers_created.fetch_add(1, Ordering::Relaxed);
+        self.0
+            .ledger
+            .buffers_created
+            .fetch_add(1, Ordering::Relaxed);
         Ok(storage)
     }
 
@@ -191,7 +233,11 @@ impl Device {
     pub fn array(&self, dtype: DType, shape: &[usize], holder: Holder) -> Result<Array> {
         let bytes = crate::array::bytes_of(dtype, shape)?;
         // Kernels read quantised blocks in 32-bit words: the last word may reach past the last block.
-        let slack = if dtype.is_quantized() || dtype.block_bytes() < 4 { 4 } else { 0 };
+        let slack = if dtype.is_quantized() || dtype.block_bytes() < 4 {
+            4
+        } else {
+            0
+        };
         Array::new(self.buffer(bytes + slack, holder)?, None, dtype, shape, 0)
     }
 
@@ -199,7 +245,13 @@ impl Device {
     ///
     /// # Errors
     /// As [`Device::array`]; `InvalidInput` if the byte count does not fit the shape.
-    pub fn upload(&self, dtype: DType, shape: &[usize], bytes: &[u8], holder: Holder) -> Result<Array> {
+    pub fn upload(
+        &self,
+        dtype: DType,
+        shape: &[usize],
+        bytes: &[u8],
+        holder: Holder,
+    ) -> Result<Array> {
         let array = self.array(dtype, shape, holder)?;
         self.write(&array, bytes)?;
         Ok(array)
@@ -210,7 +262,12 @@ impl Device {
     /// # Errors
     /// As [`Device::upload`].
     pub fn upload_f32(&self, values: &[f32], shape: &[usize]) -> Result<Array> {
-        self.upload(DType::F32, shape, bytemuck::cast_slice(values), Holder::User)
+        self.upload(
+            DType::F32,
+            shape,
+            bytemuck::cast_slice(values),
+            Holder::User,
+        )
     }
 
     /// Overwrites an array's elements.
@@ -233,7 +290,9 @@ impl Device {
             #[cfg(feature = "gpu")]
             DeviceKind::Gpu(gpu) => gpu.write(buffer, offset, bytes),
             DeviceKind::Cpu(_) => {
-                let lock = buffer.cpu().ok_or_else(|| Error::invalid("an array of another device"))?;
+                let lock = buffer
+                    .cpu()
+                    .ok_or_else(|| Error::invalid("an array of another device"))?;
                 let mut host = lock.write().unwrap_or_else(PoisonError::into_inner);
                 let start = offset as usize;
                 host.get_mut(start..start + bytes.len())
@@ -268,12 +327,14 @@ impl Device {
     }
 
     pub(crate) fn read_host(&self, array: &Array) -> Result<Vec<u8>> {
-        let lock =
-            array.lease.buffer.cpu().ok_or_else(|| Error::invalid("an array of another device"))?;
+        let lock = array
+            .lease
+            .buffer
+            .cpu()
+            .ok_or_else(|| Error::invalid("an array of another device"))?;
         let host = lock.read().unwrap_or_else(PoisonError::into_inner);
         let range = array.offset as usize..(array.offset + array.nbytes) as usize;
-        host
-            .get(range)
+        host.get(range)
             .map(<[u8]>::to_vec)
             .ok_or_else(|| Error::invalid("read beyond the buffer"))
     }
@@ -307,7 +368,9 @@ impl Device {
     /// `InvalidInput` if either is too small, `Device` if the device is lost.
     pub fn copy(&self, from: &Array, to: &Array, bytes: u64) -> Result<()> {
         if bytes > from.nbytes || bytes > to.nbytes {
-            return Err(Error::invalid(format!("copy {bytes} bytes of {from:?} into {to:?}")));
+            return Err(Error::invalid(format!(
+                "copy {bytes} bytes of {from:?} into {to:?}"
+            )));
         }
         match &self.0.kind {
             #[cfg(feature = "gpu")]
@@ -325,10 +388,16 @@ impl Device {
     /// # Errors
     /// `InvalidInput` on a CPU device, if the buffer is too small or lacks a usage.
     #[cfg(feature = "gpu")]
-    pub fn array_from_wgpu(&self, buffer: wgpu::Buffer, dtype: DType, shape: &[usize]) -> Result<Array> {
+    pub fn array_from_wgpu(
+        &self,
+        buffer: wgpu::Buffer,
+        dtype: DType,
+        shape: &[usize],
+    ) -> Result<Array> {
         let need = crate::array::bytes_of(dtype, shape)?;
-        let usage =
-            wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_SRC
+            | wgpu::BufferUsages::COPY_DST;
         if !self.is_gpu() {
             return Err(Error::invalid("a wgpu buffer on the CPU device"));
         }
@@ -339,7 +408,13 @@ impl Device {
                 buffer.usage()
             )));
         }
-        Array::new(Arc::new(Buffer::foreign(buffer, &self.0.ledger)), None, dtype, shape, 0)
+        Array::new(
+            Arc::new(Buffer::foreign(buffer, &self.0.ledger)),
+            None,
+            dtype,
+            shape,
+            0,
+        )
     }
 }
 

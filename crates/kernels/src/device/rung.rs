@@ -67,9 +67,12 @@ impl FromStr for Rung {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Self, Error> {
-        Rung::ALL.into_iter().find(|r| r.name() == s).ok_or_else(|| {
-            let names = Rung::ALL.map(Rung::name);
-            Error::invalid(format!("rung `{s}`; known: {}", names.join(", ")))
-        })
+        Rung::ALL
+            .into_iter()
+            .find(|r| r.name() == s)
+            .ok_or_else(|| {
+                let names = Rung::ALL.map(Rung::name);
+                Error::invalid(format!("rung `{s}`; known: {}", names.join(", ")))
+            })
     }
 }

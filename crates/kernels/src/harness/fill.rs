@@ -32,20 +32,35 @@ pub(super) fn bytes(dtype: DType, size: usize, fill: &Fill, seed: u64) -> Result
     let elements = size / dtype.block_bytes() * dtype.block_len();
     let floats: Vec<f32> = match fill {
         Fill::Words(words) => {
-            return Ok(words.iter().cycle().take(elements).flat_map(|w| w.to_le_bytes()).collect());
+            return Ok(words
+                .iter()
+                .cycle()
+                .take(elements)
+                .flat_map(|w| w.to_le_bytes())
+                .collect());
         }
         Fill::Below(n) => {
             let n = u64::from(*n).max(1);
-            return Ok((0..elements).flat_map(|_| ((random.next() % n) as u32).to_le_bytes()).collect());
+            return Ok((0..elements)
+                .flat_map(|_| ((random.next() % n) as u32).to_le_bytes())
+                .collect());
         }
-        Fill::Normal(scale) if dtype.is_quantized() => return Ok(blocks(dtype, size, *scale, &mut random)),
+        Fill::Normal(scale) if dtype.is_quantized() => {
+            return Ok(blocks(dtype, size, *scale, &mut random));
+        }
         Fill::Normal(scale) => (0..elements).map(|_| random.normal() * scale).collect(),
         Fill::Values(values) => values.iter().copied().cycle().take(elements).collect(),
     };
     Ok(match dtype {
         DType::F32 => floats.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        DType::F16 => floats.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
-        DType::BF16 => floats.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+        DType::F16 => floats
+            .iter()
+            .flat_map(|v| f16::from_f32(*v).to_le_bytes())
+            .collect(),
+        DType::BF16 => floats
+            .iter()
+            .flat_map(|v| bf16::from_f32(*v).to_le_bytes())
+            .collect(),
         other => return Err(Error::Unsupported(format!("filling {other} with floats"))),
     })
 }

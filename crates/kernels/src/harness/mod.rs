@@ -54,8 +54,12 @@ pub(crate) struct Operands {
 
 impl Operands {
     fn new(device: &Device, case: &Case) -> Result<Self> {
-        let mut ops =
-            Operands { arrays: vec![], frames: vec![], bytes: vec![], views: vec![] };
+        let mut ops = Operands {
+            arrays: vec![],
+            frames: vec![],
+            bytes: vec![],
+            views: vec![],
+        };
         for (i, (dtype, shape, fill)) in case.operands.iter().enumerate() {
             let size = bytes_of(*dtype, shape)?;
             let bytes = fill::bytes(*dtype, size as usize, fill, i as u64 + 1)?;
@@ -74,7 +78,10 @@ impl Operands {
             ops.arrays.push(view);
             ops.frames.push(frame);
             ops.bytes.push(bytes);
-            ops.views.push(View { dtype: *dtype, shape: shape.clone() });
+            ops.views.push(View {
+                dtype: *dtype,
+                shape: shape.clone(),
+            });
         }
         Ok(ops)
     }
@@ -88,21 +95,42 @@ impl Operands {
 ///
 /// # Errors
 /// What recording or running returns; a wrong result is not an error but an [`Outcome`].
-pub async fn run_case(device: &Device, kernel: &'static dyn Kernel, case: &Case) -> Result<Outcome> {
+pub async fn run_case(
+    device: &Device,
+    kernel: &'static dyn Kernel,
+    case: &Case,
+) -> Result<Outcome> {
     let ops = Operands::new(device, case)?;
     let mut rec = Recorder::new(device);
     rec.call_words(kernel, &ops.refs(), case.params.clone())?;
-    let plan = kernel.plan(&Call { operands: &ops.views, params: &case.params }, device.caps())?;
+    let plan = kernel.plan(
+        &Call {
+            operands: &ops.views,
+            params: &case.params,
+        },
+        device.caps(),
+    )?;
     rec.finish()?.submit()?.wait().await?;
 
     let mut expected = Vec::new();
     for (view, bytes) in ops.views.iter().zip(&ops.bytes) {
         expected.push(reference::to_f64(view.dtype, bytes)?);
     }
-    kernel.reference(&Call { operands: &ops.views, params: &case.params }, &mut expected);
+    kernel.reference(
+        &Call {
+            operands: &ops.views,
+            params: &case.params,
+        },
+        &mut expected,
+    );
 
-    let rounds = device.as_cpu().is_some_and(|cpu| !cpu.exact && !cpu.reference);
-    let tolerance = case.quantized_tolerance.filter(|_| rounds).unwrap_or(case.tolerance);
+    let rounds = device
+        .as_cpu()
+        .is_some_and(|cpu| !cpu.exact && !cpu.reference);
+    let tolerance = case
+        .quantized_tolerance
+        .filter(|_| rounds)
+        .unwrap_or(case.tolerance);
     let mut outcome = Outcome {
         kernel: kernel.name(),
         variant: if device.is_gpu() { plan.variant } else { "cpu" },
@@ -112,9 +140,19 @@ pub async fn run_case(device: &Device, kernel: &'static dyn Kernel, case: &Case)
     };
     for (i, operand) in kernel.operands().iter().enumerate() {
         let frame = device.read(&ops.frames[i]).await?;
-        let failure = check_operand(operand.access, &ops, i, &frame, &expected[i], tolerance, &mut outcome.max_abs)?;
+        let failure = check_operand(
+            operand.access,
+            &ops,
+            i,
+            &frame,
+            &expected[i],
+            tolerance,
+            &mut outcome.max_abs,
+        )?;
         if let Some(what) = failure {
-            outcome.failure.get_or_insert(format!("operand `{}`: {what}", operand.name));
+            outcome
+                .failure
+                .get_or_insert(format!("operand `{}`: {what}", operand.name));
         }
     }
     Ok(outcome)
@@ -132,19 +170,26 @@ fn check_operand(
     let (start, len) = (GUARD as usize, ops.bytes[i].len());
     // A tail shorter than a word belongs to no operand, but to the word its last element is in.
     let end = start + len.next_multiple_of(4);
-    let touched = frame[..start].iter().chain(&frame[end..]).position(|&b| b != GUARD_BYTE);
+    let touched = frame[..start]
+        .iter()
+        .chain(&frame[end..])
+        .position(|&b| b != GUARD_BYTE);
     if let Some(at) = touched {
         return Ok(Some(format!("wrote outside its memory (guard byte {at})")));
     }
     let actual = &frame[start..start + len];
     if access == Access::Read {
-        return Ok((actual != ops.bytes[i].as_slice()).then(|| "a read operand was changed".to_owned()));
+        return Ok(
+            (actual != ops.bytes[i].as_slice()).then(|| "a read operand was changed".to_owned())
+        );
     }
     let dtype = ops.views[i].dtype;
     let values = reference::to_f64(dtype, actual)?;
     if matches!(dtype, DType::U32 | DType::I32) {
         let bad = values.iter().zip(expected).position(|(a, e)| a != e);
-        return Ok(bad.map(|at| format!("element {at} is {}, expected {}", values[at], expected[at])));
+        return Ok(
+            bad.map(|at| format!("element {at} is {}, expected {}", values[at], expected[at]))
+        );
     }
     let narrowed: Vec<f32> = values.iter().map(|&v| v as f32).collect();
     let result = compare(&narrowed, expected, tolerance);
@@ -182,7 +227,11 @@ impl SelfTest {
 pub async fn self_test(device: &Device) -> SelfTest {
     let mut report = SelfTest::default();
     for &kernel in KERNELS {
-        for case in kernel.cases().iter().filter(|c| c.self_test && wanted(device, c)) {
+        for case in kernel
+            .cases()
+            .iter()
+            .filter(|c| c.self_test && wanted(device, c))
+        {
             match run_case(device, kernel, case).await {
                 Ok(outcome) => report.outcomes.push(outcome),
                 Err(e) => {
@@ -199,7 +248,11 @@ pub async fn self_test(device: &Device) -> SelfTest {
 pub fn wanted(device: &Device, case: &Case) -> bool {
     !device.is_gpu()
         || device.caps().f16
-        || case.operands.iter().enumerate().all(|(i, (dtype, ..))| *dtype != DType::F16 || is_packed(case, i))
+        || case
+            .operands
+            .iter()
+            .enumerate()
+            .all(|(i, (dtype, ..))| *dtype != DType::F16 || is_packed(case, i))
 }
 
 /// Packed weights are read as words: f16 weights need no f16 shaders.
@@ -214,15 +267,26 @@ fn is_packed(case: &Case, operand: usize) -> bool {
 pub async fn check_kernel(device: &Device, kernel: &'static dyn Kernel) -> Result<usize> {
     let mut failures = Vec::new();
     let mut run = 0;
-    for case in kernel.cases().iter().filter(|c| !c.bench && wanted(device, c)) {
+    for case in kernel
+        .cases()
+        .iter()
+        .filter(|c| !c.bench && wanted(device, c))
+    {
         let outcome = run_case(device, kernel, case).await?;
         run += 1;
         if let Some(what) = outcome.failure {
-            failures.push(format!("{}/{} `{}`: {what}", outcome.kernel, outcome.variant, outcome.case));
+            failures.push(format!(
+                "{}/{} `{}`: {what}",
+                outcome.kernel, outcome.variant, outcome.case
+            ));
         }
     }
     if failures.is_empty() {
         return Ok(run);
     }
-    Err(Error::invalid(format!("{} of {run} cases failed:\n{}", failures.len(), failures.join("\n"))))
+    Err(Error::invalid(format!(
+        "{} of {run} cases failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    )))
 }

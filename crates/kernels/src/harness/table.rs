@@ -29,7 +29,11 @@ pub fn kernels_markdown(kernels: &[&'static dyn Kernel]) -> String {
             );
         }
         let variants: Vec<_> = variants(*kernel).into_iter().collect();
-        let cpu = if kernel.cpu().is_some() { "SIMD" } else { "reference (f64, slow)" };
+        let cpu = if kernel.cpu().is_some() {
+            "SIMD"
+        } else {
+            "reference (f64, slow)"
+        };
         let _ = writeln!(
             text,
             "\nGPU variants: {}. CPU: {cpu}. Cases: {}.",
@@ -42,13 +46,29 @@ pub fn kernels_markdown(kernels: &[&'static dyn Kernel]) -> String {
 
 /// The variants the cases reach, over the floor and a device with everything.
 fn variants(kernel: &dyn Kernel) -> BTreeSet<String> {
-    let full = Caps { f16: true, subgroups: true, ..Caps::FLOOR };
+    let full = Caps {
+        f16: true,
+        subgroups: true,
+        ..Caps::FLOOR
+    };
     let mut names = BTreeSet::new();
     for case in kernel.cases() {
-        let operands: Vec<View> =
-            case.operands.iter().map(|(dtype, shape, _)| View { dtype: *dtype, shape: shape.clone() }).collect();
+        let operands: Vec<View> = case
+            .operands
+            .iter()
+            .map(|(dtype, shape, _)| View {
+                dtype: *dtype,
+                shape: shape.clone(),
+            })
+            .collect();
         for caps in [&Caps::FLOOR, &full] {
-            if let Ok(plan) = kernel.plan(&Call { operands: &operands, params: &case.params }, caps) {
+            if let Ok(plan) = kernel.plan(
+                &Call {
+                    operands: &operands,
+                    params: &case.params,
+                },
+                caps,
+            ) {
                 let mut needs = String::new();
                 if plan.f16 {
                     needs.push_str(" (f16)");

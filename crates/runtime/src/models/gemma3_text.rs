@@ -43,7 +43,8 @@ impl Config {
             Source::Json(value) => Self::from_json(value.get("text_config").unwrap_or(value)),
             Source::Gguf(m) => {
                 let key = |key: &str| format!("gemma3.{key}");
-                let size = |name: &str| -> Result<usize> { Ok(m.require::<u32>(&key(name))? as usize) };
+                let size =
+                    |name: &str| -> Result<usize> { Ok(m.require::<u32>(&key(name))? as usize) };
                 let heads = size("attention.head_count")?.max(1);
                 let head_dim = size("attention.key_length")?;
                 let theta = |name: &str, default: f32| -> Result<f64> {
@@ -51,12 +52,25 @@ impl Config {
                 };
                 let scaling = match m.get_as::<&str>(&key("rope.scaling.type"))? {
                     None | Some("none") => Scaling::None,
-                    Some("linear") => Scaling::Linear(f64::from(m.require::<f32>(&key("rope.scaling.factor"))?)),
-                    Some(other) => return Err(Error::Unsupported(format!("rope scaling `{other}` in a gemma3 GGUF"))),
+                    Some("linear") => {
+                        Scaling::Linear(f64::from(m.require::<f32>(&key("rope.scaling.factor"))?))
+                    }
+                    Some(other) => {
+                        return Err(Error::Unsupported(format!(
+                            "rope scaling `{other}` in a gemma3 GGUF"
+                        )));
+                    }
                 };
-                let full = Rope { theta: theta("rope.freq_base", 1e6)?, dims: head_dim, scaling };
-                let local =
-                    Rope { theta: theta("rope.freq_base_swa", 1e4)?, dims: head_dim, scaling: Scaling::None };
+                let full = Rope {
+                    theta: theta("rope.freq_base", 1e6)?,
+                    dims: head_dim,
+                    scaling,
+                };
+                let local = Rope {
+                    theta: theta("rope.freq_base_swa", 1e4)?,
+                    dims: head_dim,
+                    scaling: Scaling::None,
+                };
                 let layers = size("block_count")?;
                 Ok(Config {
                     hidden_size: size("embedding_length")?,
@@ -64,7 +78,11 @@ impl Config {
                     num_attention_heads: heads,
                     num_key_value_heads: size("attention.head_count_kv")?,
                     head_dim,
-                    vocab_size: checkpoint.weights().require("token_embd.weight")?.shape.dims()[0],
+                    vocab_size: checkpoint
+                        .weights()
+                        .require("token_embd.weight")?
+                        .shape
+                        .dims()[0],
                     max_position_embeddings: size("context_length")?,
                     rms_norm_eps: m.require::<f32>(&key("attention.layer_norm_rms_epsilon"))?,
                     // The 27B model alone scales by hidden / heads; llama.cpp tells it by its 62 layers.
@@ -89,11 +107,15 @@ impl Config {
             }
         }
         if c.flag("use_bidirectional_attention") == Some(true) {
-            return Err(Error::Unsupported("gemma3 with bidirectional attention (EmbeddingGemma)".into()));
+            return Err(Error::Unsupported(
+                "gemma3 with bidirectional attention (EmbeddingGemma)".into(),
+            ));
         }
         let act = c.text("hidden_activation").unwrap_or("gelu_pytorch_tanh");
         if act != "gelu_pytorch_tanh" {
-            return Err(Error::Unsupported(format!("hidden_activation `{act}` in a gemma3 model")));
+            return Err(Error::Unsupported(format!(
+                "hidden_activation `{act}` in a gemma3 model"
+            )));
         }
         let layers = c.size("num_hidden_layers")?;
         let heads = c.maybe_size("num_attention_heads")?.unwrap_or(8);
@@ -104,10 +126,19 @@ impl Config {
         };
         if sliding.len() != layers {
             let found = sliding.len();
-            return Err(Error::malformed("config.json", format!("{found} layer_types for {layers} layers")));
+            return Err(Error::malformed(
+                "config.json",
+                format!("{found} layer_types for {layers} layers"),
+            ));
         }
         let full = Rope::from_config(value, Some("full_attention"), "rope_theta", 1e6, head_dim)?;
-        let mut local = Rope::from_config(value, Some("sliding_attention"), "rope_local_base_freq", 1e4, head_dim)?;
+        let mut local = Rope::from_config(
+            value,
+            Some("sliding_attention"),
+            "rope_local_base_freq",
+            1e4,
+            head_dim,
+        )?;
         if value.get("rope_parameters").is_none_or(Value::is_null) {
             // The published spelling scales the full layers only.
             local.scaling = Scaling::None;
@@ -130,19 +161,30 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        let heads = self.num_key_value_heads > 0 && self.num_attention_heads.is_multiple_of(self.num_key_value_heads);
-        let limits = self.sliding.len() <= 1024 && self.head_dim <= 512 && self.head_dim.is_multiple_of(4);
+        let heads = self.num_key_value_heads > 0
+            && self
+                .num_attention_heads
+                .is_multiple_of(self.num_key_value_heads);
+        let limits =
+            self.sliding.len() <= 1024 && self.head_dim <= 512 && self.head_dim.is_multiple_of(4);
         if heads && limits && self.query_pre_attn_scalar > 0.0 {
             return Ok(());
         }
-        Err(Error::malformed("configuration", format!("sizes do not fit together: {self:?}")))
+        Err(Error::malformed(
+            "configuration",
+            format!("sizes do not fit together: {self:?}"),
+        ))
     }
 }
 
 /// Every `period`-th layer sees everything, the others slide.
 fn pattern(layers: usize, period: usize) -> Result<Vec<bool>> {
     if layers > 1024 {
-        return Err(Error::Limit { what: "layers", max: 1024, got: layers as u64 });
+        return Err(Error::Limit {
+            what: "layers",
+            max: 1024,
+            got: layers as u64,
+        });
     }
     Ok((1..=layers).map(|i| !i.is_multiple_of(period)).collect())
 }
@@ -187,10 +229,33 @@ impl Attention {
         let (k_cache, v_cache) = cache.layer(layer);
         let sliding = c.sliding[layer];
         let rope = cache.rope(usize::from(sliding));
-        rope_kv(rec, &q, &k, &v, RopeKvArgs { rows, rope, k_cache, v_cache, pairing: Pairing::Half })?;
+        rope_kv(
+            rec,
+            &q,
+            &k,
+            &v,
+            RopeKvArgs {
+                rows,
+                rope,
+                k_cache,
+                v_cache,
+                pairing: Pairing::Half,
+            },
+        )?;
         let window = if sliding { c.sliding_window as u32 } else { 0 };
         let scale = c.query_pre_attn_scalar.powf(-0.5) as f32;
-        let out = attention(rec, &q, AttentionArgs { rows, k_cache, v_cache, window, scale, softcap: 0.0 })?;
+        let out = attention(
+            rec,
+            &q,
+            AttentionArgs {
+                rows,
+                k_cache,
+                v_cache,
+                window,
+                scale,
+                softcap: 0.0,
+            },
+        )?;
         self.o_proj.forward(rec, &out)
     }
 }
@@ -231,7 +296,12 @@ struct Block {
 impl Block {
     fn load(l: &mut Loader<'_>, c: &Config, i: usize) -> Result<Self> {
         let norm = |l: &mut Loader<'_>, name: &str| {
-            l.rms_norm(&format!("layers.{i}.{name}"), c.hidden_size, c.rms_norm_eps, c.norm_offset)
+            l.rms_norm(
+                &format!("layers.{i}.{name}"),
+                c.hidden_size,
+                c.rms_norm_eps,
+                c.norm_offset,
+            )
         };
         Ok(Block {
             input_layernorm: norm(l, "input_layernorm")?,
@@ -267,20 +337,32 @@ pub(super) fn load(
     let mut l = Loader::new(checkpoint, device, gguf_name, &mut report);
     let (d, v) = (config.hidden_size, config.vocab_size);
     let embed_tokens = l.weight("embed_tokens", v, d)?;
-    let layers = (0..config.sliding.len()).map(|i| Block::load(&mut l, &config, i)).collect::<Result<_>>()?;
+    let layers = (0..config.sliding.len())
+        .map(|i| Block::load(&mut l, &config, i))
+        .collect::<Result<_>>()?;
     let norm = l.rms_norm("norm", d, config.rms_norm_eps, config.norm_offset)?;
     let lm_head = match l.has("lm_head.weight") {
         true => Some(l.weight("lm_head", v, d)?),
         false => None,
     };
-    let layer = LayerCache { kv_heads: config.num_key_value_heads, head_dim: config.head_dim };
+    let layer = LayerCache {
+        kv_heads: config.num_key_value_heads,
+        head_dim: config.head_dim,
+    };
     let spec = Spec {
         vocab: v,
         context: config.max_position_embeddings,
         layers: vec![layer; config.sliding.len()],
         ropes: config.ropes.to_vec(),
     };
-    Ok(Box::new(Gemma3Text { config, spec, embed_tokens, layers, norm, lm_head }))
+    Ok(Box::new(Gemma3Text {
+        config,
+        spec,
+        embed_tokens,
+        layers,
+        norm,
+        lm_head,
+    }))
 }
 
 impl CausalLm for Gemma3Text {
@@ -288,7 +370,12 @@ impl CausalLm for Gemma3Text {
         &self.spec
     }
 
-    fn forward(&self, rec: &mut Recorder, inputs: Inputs<'_>, cache: &Cache) -> Result<Option<Array>> {
+    fn forward(
+        &self,
+        rec: &mut Recorder,
+        inputs: Inputs<'_>,
+        cache: &Cache,
+    ) -> Result<Option<Array>> {
         let scale = (self.config.hidden_size as f32).sqrt();
         let h = embed::embed(rec, inputs.ids, &self.embed_tokens, scale)?;
         let mut branch: Option<Array> = None;
@@ -297,9 +384,13 @@ impl CausalLm for Gemma3Text {
                 Some(mlp) => block.input_layernorm.add_forward(rec, &h, &mlp)?,
                 None => block.input_layernorm.forward(rec, &h)?,
             };
-            let attn = block.self_attn.forward(rec, &self.config, &x, inputs.rows, cache, i)?;
+            let attn = block
+                .self_attn
+                .forward(rec, &self.config, &x, inputs.rows, cache, i)?;
             let attn = block.post_attention_layernorm.forward(rec, &attn)?;
-            let x = block.pre_feedforward_layernorm.add_forward(rec, &h, &attn)?;
+            let x = block
+                .pre_feedforward_layernorm
+                .add_forward(rec, &h, &attn)?;
             drop(attn);
             let mlp = block.mlp.forward(rec, &x)?;
             branch = Some(block.post_feedforward_layernorm.forward(rec, &mlp)?);
@@ -308,23 +399,32 @@ impl CausalLm for Gemma3Text {
             Some(mlp) => self.norm.add_forward(rec, &h, &mlp)?,
             None => self.norm.forward(rec, &h)?,
         };
-        let Some(x) = wanted_rows(rec, x, inputs.logits)? else { return Ok(None) };
-        Ok(Some(linear::linear(rec, &x, self.lm_head.as_ref().unwrap_or(&self.embed_tokens))?))
+        let Some(x) = wanted_rows(rec, x, inputs.logits)? else {
+            return Ok(None);
+        };
+        Ok(Some(linear::linear(
+            rec,
+            &x,
+            self.lm_head.as_ref().unwrap_or(&self.embed_tokens),
+        )?))
     }
 }
 
 /// Upstream names to GGUF's: as Llama's, but for the norms.
 fn gguf_name(name: &str) -> Option<String> {
-    let norm = name.strip_prefix("layers.").and_then(|r| r.split_once('.')).and_then(|(layer, rest)| {
-        let part = match rest {
-            "post_attention_layernorm.weight" => "post_attention_norm",
-            "pre_feedforward_layernorm.weight" => "ffn_norm",
-            "post_feedforward_layernorm.weight" => "post_ffw_norm",
-            "self_attn.q_norm.weight" => "attn_q_norm",
-            "self_attn.k_norm.weight" => "attn_k_norm",
-            _ => return None,
-        };
-        Some(format!("blk.{layer}.{part}.weight"))
-    });
+    let norm = name
+        .strip_prefix("layers.")
+        .and_then(|r| r.split_once('.'))
+        .and_then(|(layer, rest)| {
+            let part = match rest {
+                "post_attention_layernorm.weight" => "post_attention_norm",
+                "pre_feedforward_layernorm.weight" => "ffn_norm",
+                "post_feedforward_layernorm.weight" => "post_ffw_norm",
+                "self_attn.q_norm.weight" => "attn_q_norm",
+                "self_attn.k_norm.weight" => "attn_k_norm",
+                _ => return None,
+            };
+            Some(format!("blk.{layer}.{part}.weight"))
+        });
     norm.or_else(|| super::llama::gguf_name(name))
 }

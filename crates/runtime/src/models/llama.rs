@@ -37,38 +37,61 @@ impl Config {
                 let c = Fields(value);
                 let act = c.text("hidden_act").unwrap_or("silu");
                 if act != "silu" {
-                    return Err(Error::Unsupported(format!("hidden_act `{act}` in a llama model; expected silu")));
+                    return Err(Error::Unsupported(format!(
+                        "hidden_act `{act}` in a llama model; expected silu"
+                    )));
                 }
-                let (hidden_size, num_attention_heads) = (c.size("hidden_size")?, c.size("num_attention_heads")?);
-                let head_dim = c.maybe_size("head_dim")?.unwrap_or(hidden_size / num_attention_heads);
+                let (hidden_size, num_attention_heads) =
+                    (c.size("hidden_size")?, c.size("num_attention_heads")?);
+                let head_dim = c
+                    .maybe_size("head_dim")?
+                    .unwrap_or(hidden_size / num_attention_heads);
                 Ok(Config {
                     hidden_size,
                     intermediate_size: c.size("intermediate_size")?,
                     num_hidden_layers: c.size("num_hidden_layers")?,
                     num_attention_heads,
-                    num_key_value_heads: c.maybe_size("num_key_value_heads")?.unwrap_or(num_attention_heads),
+                    num_key_value_heads: c
+                        .maybe_size("num_key_value_heads")?
+                        .unwrap_or(num_attention_heads),
                     head_dim,
                     vocab_size: c.size("vocab_size")?,
-                    max_position_embeddings: c.maybe_size("max_position_embeddings")?.unwrap_or(2048),
+                    max_position_embeddings: c
+                        .maybe_size("max_position_embeddings")?
+                        .unwrap_or(2048),
                     rms_norm_eps: c.number("rms_norm_eps")?.unwrap_or(1e-6) as f32,
                     rope: Rope::from_config(value, None, "rope_theta", 1e4, head_dim)?,
                     pairing: Pairing::Half,
                 })
             }
             Source::Gguf(m) => {
-                let size = |key: &str| -> Result<usize> { Ok(m.require::<u32>(&format!("llama.{key}"))? as usize) };
-                let maybe = |key: &str| -> Result<Option<usize>> {
-                    Ok(m.get_as::<u32>(&format!("llama.{key}"))?.map(|n| n as usize))
+                let size = |key: &str| -> Result<usize> {
+                    Ok(m.require::<u32>(&format!("llama.{key}"))? as usize)
                 };
-                let (hidden_size, heads) = (size("embedding_length")?, size("attention.head_count")?.max(1));
+                let maybe = |key: &str| -> Result<Option<usize>> {
+                    Ok(m.get_as::<u32>(&format!("llama.{key}"))?
+                        .map(|n| n as usize))
+                };
+                let (hidden_size, heads) = (
+                    size("embedding_length")?,
+                    size("attention.head_count")?.max(1),
+                );
                 let head_dim = maybe("attention.key_length")?.unwrap_or(hidden_size / heads);
-                let vocab = checkpoint.weights().require("token_embd.weight")?.shape.dims()[0];
+                let vocab = checkpoint
+                    .weights()
+                    .require("token_embd.weight")?
+                    .shape
+                    .dims()[0];
                 let scaling = match m.get_as::<&str>("llama.rope.scaling.type")? {
                     None | Some("none") => Scaling::None,
                     Some("linear") => {
                         Scaling::Linear(f64::from(m.require::<f32>("llama.rope.scaling.factor")?))
                     }
-                    Some(other) => return Err(Error::Unsupported(format!("rope scaling `{other}` in a llama GGUF"))),
+                    Some(other) => {
+                        return Err(Error::Unsupported(format!(
+                            "rope scaling `{other}` in a llama GGUF"
+                        )));
+                    }
                 };
                 Ok(Config {
                     hidden_size,
@@ -92,13 +115,21 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        let heads = self.num_key_value_heads > 0 && self.num_attention_heads.is_multiple_of(self.num_key_value_heads);
-        let limits = self.num_hidden_layers <= 1024 && self.head_dim <= 512 && self.head_dim.is_multiple_of(4);
+        let heads = self.num_key_value_heads > 0
+            && self
+                .num_attention_heads
+                .is_multiple_of(self.num_key_value_heads);
+        let limits = self.num_hidden_layers <= 1024
+            && self.head_dim <= 512
+            && self.head_dim.is_multiple_of(4);
         let rope = self.rope.dims <= self.head_dim && self.rope.dims.is_multiple_of(2);
         if heads && limits && rope {
             return Ok(());
         }
-        Err(Error::malformed("configuration", format!("sizes do not fit together: {self:?}")))
+        Err(Error::malformed(
+            "configuration",
+            format!("sizes do not fit together: {self:?}"),
+        ))
     }
 }
 
@@ -134,10 +165,23 @@ impl Attention {
         let k = self.k_proj.forward(rec, x)?;
         let v = self.v_proj.forward(rec, x)?;
         let (k_cache, v_cache) = cache.layer(layer);
-        let args = RopeKvArgs { rows, rope: cache.rope(0), k_cache, v_cache, pairing: c.pairing };
+        let args = RopeKvArgs {
+            rows,
+            rope: cache.rope(0),
+            k_cache,
+            v_cache,
+            pairing: c.pairing,
+        };
         rope_kv(rec, &q, &k, &v, args)?;
         let scale = (c.head_dim as f32).powf(-0.5);
-        let args = AttentionArgs { rows, k_cache, v_cache, window: 0, scale, softcap: 0.0 };
+        let args = AttentionArgs {
+            rows,
+            k_cache,
+            v_cache,
+            window: 0,
+            scale,
+            softcap: 0.0,
+        };
         let out = attention(rec, &q, args)?;
         self.o_proj.forward(rec, &out)
     }
@@ -180,7 +224,12 @@ impl Block {
         Ok(Block {
             input_layernorm: l.rms_norm(&format!("layers.{i}.input_layernorm"), d, eps, 0.0)?,
             self_attn: Attention::load(l, c, &format!("layers.{i}.self_attn"))?,
-            post_attention_layernorm: l.rms_norm(&format!("layers.{i}.post_attention_layernorm"), d, eps, 0.0)?,
+            post_attention_layernorm: l.rms_norm(
+                &format!("layers.{i}.post_attention_layernorm"),
+                d,
+                eps,
+                0.0,
+            )?,
             mlp: Mlp::load(l, c, &format!("layers.{i}.mlp"))?,
         })
     }
@@ -207,25 +256,38 @@ pub(super) fn load(
     let mut config = Config::read(checkpoint)?;
     let mut l = Loader::new(checkpoint, device, gguf_name, &mut report);
     if l.is_gguf() && l.has("rope_freqs.weight") {
-        config.rope.scaling = Scaling::Factors(l.host("rope_freqs.weight", &[config.rope.dims / 2])?);
+        config.rope.scaling =
+            Scaling::Factors(l.host("rope_freqs.weight", &[config.rope.dims / 2])?);
     }
     config.check()?;
     let (d, v) = (config.hidden_size, config.vocab_size);
     let embed_tokens = l.weight("embed_tokens", v, d)?;
-    let layers = (0..config.num_hidden_layers).map(|i| Block::load(&mut l, &config, i)).collect::<Result<_>>()?;
+    let layers = (0..config.num_hidden_layers)
+        .map(|i| Block::load(&mut l, &config, i))
+        .collect::<Result<_>>()?;
     let norm = l.rms_norm("norm", d, config.rms_norm_eps, 0.0)?;
     let lm_head = match l.has("lm_head.weight") {
         true => Some(l.weight("lm_head", v, d)?),
         false => None,
     };
-    let layer = LayerCache { kv_heads: config.num_key_value_heads, head_dim: config.head_dim };
+    let layer = LayerCache {
+        kv_heads: config.num_key_value_heads,
+        head_dim: config.head_dim,
+    };
     let spec = Spec {
         vocab: v,
         context: config.max_position_embeddings,
         layers: vec![layer; config.num_hidden_layers],
         ropes: vec![config.rope.clone()],
     };
-    Ok(Box::new(Llama { config, spec, embed_tokens, layers, norm, lm_head }))
+    Ok(Box::new(Llama {
+        config,
+        spec,
+        embed_tokens,
+        layers,
+        norm,
+        lm_head,
+    }))
 }
 
 impl CausalLm for Llama {
@@ -233,7 +295,12 @@ impl CausalLm for Llama {
         &self.spec
     }
 
-    fn forward(&self, rec: &mut Recorder, inputs: Inputs<'_>, cache: &Cache) -> Result<Option<Array>> {
+    fn forward(
+        &self,
+        rec: &mut Recorder,
+        inputs: Inputs<'_>,
+        cache: &Cache,
+    ) -> Result<Option<Array>> {
         let h = embed::embed(rec, inputs.ids, &self.embed_tokens, 1.0)?;
         let mut branch: Option<Array> = None;
         for (i, block) in self.layers.iter().enumerate() {
@@ -241,7 +308,9 @@ impl CausalLm for Llama {
                 Some(mlp) => block.input_layernorm.add_forward(rec, &h, &mlp)?,
                 None => block.input_layernorm.forward(rec, &h)?,
             };
-            let attn = block.self_attn.forward(rec, &self.config, &x, inputs.rows, cache, i)?;
+            let attn = block
+                .self_attn
+                .forward(rec, &self.config, &x, inputs.rows, cache, i)?;
             let x = block.post_attention_layernorm.add_forward(rec, &h, &attn)?;
             drop(attn);
             branch = Some(block.mlp.forward(rec, &x)?);
@@ -250,8 +319,14 @@ impl CausalLm for Llama {
             Some(mlp) => self.norm.add_forward(rec, &h, &mlp)?,
             None => self.norm.forward(rec, &h)?,
         };
-        let Some(x) = wanted_rows(rec, x, inputs.logits)? else { return Ok(None) };
-        Ok(Some(linear::linear(rec, &x, self.lm_head.as_ref().unwrap_or(&self.embed_tokens))?))
+        let Some(x) = wanted_rows(rec, x, inputs.logits)? else {
+            return Ok(None);
+        };
+        Ok(Some(linear::linear(
+            rec,
+            &x,
+            self.lm_head.as_ref().unwrap_or(&self.embed_tokens),
+        )?))
     }
 }
 

@@ -66,7 +66,12 @@ pub trait CausalLm: Send + Sync {
     ///
     /// # Errors
     /// What the kernels refuse.
-    fn forward(&self, rec: &mut Recorder, inputs: Inputs<'_>, cache: &Cache) -> Result<Option<Array>>;
+    fn forward(
+        &self,
+        rec: &mut Recorder,
+        inputs: Inputs<'_>,
+        cache: &Cache,
+    ) -> Result<Option<Array>>;
 }
 
 type Load = fn(&Checkpoint, &Device, &mut LoadProgress<'_>) -> Result<Box<dyn CausalLm>>;
@@ -93,18 +98,33 @@ pub fn load(
     progress: &mut LoadProgress<'_>,
 ) -> Result<Box<dyn CausalLm>> {
     let family = checkpoint.model_type()?;
-    let (_, load) = REGISTRY.iter().find(|(name, _)| *name == family).ok_or_else(|| {
-        let known: Vec<_> = families().collect();
-        Error::Unsupported(format!("model family `{family}`; this version runs {}", known.join(", ")))
-    })?;
+    let (_, load) = REGISTRY
+        .iter()
+        .find(|(name, _)| *name == family)
+        .ok_or_else(|| {
+            let known: Vec<_> = families().collect();
+            Error::Unsupported(format!(
+                "model family `{family}`; this version runs {}",
+                known.join(", ")
+            ))
+        })?;
     load(checkpoint, device, progress)
 }
 
 /// The rows of `x` that logits are wanted of; `None` if none are.
-pub(crate) fn wanted_rows(rec: &mut Recorder, x: Array, logits: Logits<'_>) -> Result<Option<Array>> {
+pub(crate) fn wanted_rows(
+    rec: &mut Recorder,
+    x: Array,
+    logits: Logits<'_>,
+) -> Result<Option<Array>> {
     match logits {
         Logits::None => Ok(None),
         Logits::All => Ok(Some(x)),
-        Logits::Rows(rows) => Ok(Some(embed::embed(rec, rows, &Weight::from_array(&x)?, 1.0)?)),
+        Logits::Rows(rows) => Ok(Some(embed::embed(
+            rec,
+            rows,
+            &Weight::from_array(&x)?,
+            1.0,
+        )?)),
     }
 }

@@ -19,7 +19,11 @@ pub struct BenchOptions {
 
 impl Default for BenchOptions {
     fn default() -> Self {
-        BenchOptions { prefill: 256, decode: 64, runs: 5 }
+        BenchOptions {
+            prefill: 256,
+            decode: 64,
+            runs: 5,
+        }
     }
 }
 
@@ -65,10 +69,16 @@ pub async fn bench(
     let (prefill, decode) = (options.prefill.max(1), options.decode.max(2));
     if prefill + decode > spec.context {
         let got = (prefill + decode) as u64;
-        return Err(Error::Limit { what: "tokens of the benchmark", max: spec.context as u64, got });
+        return Err(Error::Limit {
+            what: "tokens of the benchmark",
+            max: spec.context as u64,
+            got,
+        });
     }
     // Any ids do: the work does not depend on them.
-    let prompt: Vec<u32> = (0..prefill).map(|i| ((i * 7919 + 13) % spec.vocab) as u32).collect();
+    let prompt: Vec<u32> = (0..prefill)
+        .map(|i| ((i * 7919 + 13) % spec.vocab) as u32)
+        .collect();
     let (greedy, cancel) = (SampleSettings::default(), CancelToken::new());
     let mut state = State::new(&model.device, &model.model)?;
     let (mut prefills, mut decodes, mut buffers, mut groups) = (vec![], vec![], 0.0, 0.0);
@@ -76,7 +86,9 @@ pub async fn bench(
         state.clear();
         let start = clock::now();
         // As many positions as are decoded, and one that is sampled from the prompt.
-        state.begin(&prompt, greedy, decode + 1, spec.context, &cancel).await?;
+        state
+            .begin(&prompt, greedy, decode + 1, spec.context, &cancel)
+            .await?;
         state.next().await?;
         let prefilled = start.elapsed();
         // The first decoded token records the step, the second is the steady state.
@@ -94,8 +106,10 @@ pub async fn bench(
             // On a GPU the second token was under way when prefill ended: its time is not in the measure.
             prefills.push(prefill as f64 / prefilled.as_secs_f64().max(1e-9));
             decodes.push(steps as f64 / decoded.as_secs_f64().max(1e-9));
-            buffers += (after.buffers_created - before.buffers_created) as f64 / steps.max(1) as f64;
-            groups += (after.bind_groups_created - before.bind_groups_created) as f64 / steps.max(1) as f64;
+            buffers +=
+                (after.buffers_created - before.buffers_created) as f64 / steps.max(1) as f64;
+            groups += (after.bind_groups_created - before.bind_groups_created) as f64
+                / steps.max(1) as f64;
         }
         on_run(run, options.runs.max(1));
     }

@@ -51,10 +51,14 @@ pub async fn perplexity(
             state
                 .logits(window, |first, logits| {
                     for (i, row) in logits.chunks_exact(vocab).enumerate() {
-                        let Some(&next) = window.get(first + i + 1) else { break };
+                        let Some(&next) = window.get(first + i + 1) else {
+                            break;
+                        };
                         let loss = loss(row, next as usize);
                         if !loss.is_finite() {
-                            return Err(Error::BadLogits { position: first + i });
+                            return Err(Error::BadLogits {
+                                position: first + i,
+                            });
                         }
                         sum += loss;
                         count += 1;
@@ -67,7 +71,11 @@ pub async fn perplexity(
         done += window.len();
     }
     let nll = sum / count.max(1) as f64;
-    Ok(Perplexity { nll, ppl: nll.exp(), tokens: count })
+    Ok(Perplexity {
+        nll,
+        ppl: nll.exp(),
+        tokens: count,
+    })
 }
 
 /// `−ln softmax(logits)[target]`.

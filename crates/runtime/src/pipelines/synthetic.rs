@@ -16,7 +16,9 @@ pub fn synthetic(config_json: &[u8], quant: &str) -> Result<Checkpoint> {
         other => other.parse::<DType>()?,
     };
     if !firelight_kernels::dequant::WEIGHT_DTYPES.contains(&dtype) {
-        return Err(Error::Unsupported(format!("weights of type {dtype}; try q4, q8 or f16")));
+        return Err(Error::Unsupported(format!(
+            "weights of type {dtype}; try q4, q8 or f16"
+        )));
     }
     Checkpoint::synthetic(config_json, dtype)
 }

@@ -59,9 +59,15 @@ impl VerifyReport {
     /// # Errors
     /// `Io` if the file cannot be written.
     pub fn write_dump(&self, path: &Path) -> Result<()> {
-        let tensors = self.computed.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        let tensors = self
+            .computed
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor));
         let bytes = firelight_tensor::safetensors::write_to_vec(&Default::default(), tensors)?;
-        std::fs::write(path, bytes).map_err(|source| Error::Io { path: path.display().to_string(), source })
+        std::fs::write(path, bytes).map_err(|source| Error::Io {
+            path: path.display().to_string(),
+            source,
+        })
     }
 }
 
@@ -81,10 +87,17 @@ pub fn tolerance(rung: Rung) -> Tolerance {
 ///
 /// # Errors
 /// `Malformed` if goldens are missing, `Unsupported` for cases this version cannot run, or what loading finds wrong.
-pub async fn verify(engine: &Engine, dir: &Path, on_check: &mut dyn FnMut(&Check)) -> Result<VerifyReport> {
-    let text = std::fs::read(dir.join("golden.json"))
-        .map_err(|source| Error::Io { path: dir.join("golden.json").display().to_string(), source })?;
-    let json: Value = serde_json::from_slice(&text).map_err(|e| Error::malformed("golden.json", e.to_string()))?;
+pub async fn verify(
+    engine: &Engine,
+    dir: &Path,
+    on_check: &mut dyn FnMut(&Check),
+) -> Result<VerifyReport> {
+    let text = std::fs::read(dir.join("golden.json")).map_err(|source| Error::Io {
+        path: dir.join("golden.json").display().to_string(),
+        source,
+    })?;
+    let json: Value = serde_json::from_slice(&text)
+        .map_err(|e| Error::malformed("golden.json", e.to_string()))?;
     let golden = Weights::open_path(dir.join("golden.safetensors"))?;
     let model = engine.load(dir, &mut |_, _| ()).await?;
     let rung = model.device.rung();
@@ -111,10 +124,15 @@ pub async fn verify(engine: &Engine, dir: &Path, on_check: &mut dyn FnMut(&Check
         }
     }
     let report = run.report;
-    let missed = run.golden.names().find(|n| !report.checks.iter().any(|c| c.name == *n));
+    let missed = run
+        .golden
+        .names()
+        .find(|n| !report.checks.iter().any(|c| c.name == *n));
     match missed {
         None => Ok(report),
-        Some(name) => Err(Error::Unsupported(format!("golden tensor `{name}`: this version does not compute it"))),
+        Some(name) => Err(Error::Unsupported(format!(
+            "golden tensor `{name}`: this version does not compute it"
+        ))),
     }
 }
 
@@ -131,13 +149,25 @@ impl Verify<'_> {
         self.report.checks.push(check);
     }
 
-    fn equal<T: PartialEq + std::fmt::Debug>(&mut self, name: String, elements: usize, actual: &T, expected: &T) {
+    fn equal<T: PartialEq + std::fmt::Debug>(
+        &mut self,
+        name: String,
+        elements: usize,
+        actual: &T,
+        expected: &T,
+    ) {
         let passed = actual == expected;
         let detail = (!passed).then(|| {
             let short = |v: &T| format!("{v:?}").chars().take(200).collect::<String>();
             format!("got {}, expected {}", short(actual), short(expected))
         });
-        self.add(Check { name, elements, max_abs: f64::from(u8::from(!passed)), passed, detail });
+        self.add(Check {
+            name,
+            elements,
+            max_abs: f64::from(u8::from(!passed)),
+            passed,
+            detail,
+        });
     }
 
     fn floats(&mut self, name: String, shape: &[usize], values: Vec<f32>) -> Result<()> {
@@ -150,8 +180,16 @@ impl Verify<'_> {
             (true, false) => Some(result.to_string()),
             _ => None,
         };
-        self.report.computed.push((name.clone(), Tensor::from_f32(&values, shape)?));
-        self.add(Check { name, elements: values.len(), max_abs: result.max_abs, passed, detail });
+        self.report
+            .computed
+            .push((name.clone(), Tensor::from_f32(&values, shape)?));
+        self.add(Check {
+            name,
+            elements: values.len(),
+            max_abs: result.max_abs,
+            passed,
+            detail,
+        });
         Ok(())
     }
 
@@ -160,20 +198,34 @@ impl Verify<'_> {
         let bytes = expected.bytes();
         let expected: Vec<i64> = match expected.dtype() {
             DType::I64 => bytemuck::pod_collect_to_vec(bytes),
-            other => return Err(Error::malformed("golden.safetensors", format!("`{name}` is {other}, expected i64"))),
+            other => {
+                return Err(Error::malformed(
+                    "golden.safetensors",
+                    format!("`{name}` is {other}, expected i64"),
+                ));
+            }
         };
         let actual: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
         let raw: Vec<u8> = actual.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.report.computed.push((name.clone(), Tensor::new(DType::I64, &[actual.len()], raw)?));
+        self.report
+            .computed
+            .push((name.clone(), Tensor::new(DType::I64, &[actual.len()], raw)?));
         self.equal(name, actual.len(), &actual, &expected);
         Ok(())
     }
 
     fn tokenizer(&mut self, model: &LoadedModel, samples: &Value) -> Result<()> {
         for (i, sample) in samples.as_array().into_iter().flatten().enumerate() {
-            let text = sample.get("text").and_then(Value::as_str).unwrap_or_default();
+            let text = sample
+                .get("text")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             let list = |key: &str| -> Vec<u32> {
-                let ids = sample.get(key).and_then(Value::as_array).into_iter().flatten();
+                let ids = sample
+                    .get(key)
+                    .and_then(Value::as_array)
+                    .into_iter()
+                    .flatten();
                 ids.filter_map(|v| v.as_u64().map(|n| n as u32)).collect()
             };
             let tokenizer = &model.text.tokenizer;
@@ -183,25 +235,43 @@ impl Verify<'_> {
             }
             if let Some(decoded) = sample.get("decoded").and_then(Value::as_str) {
                 let ours = tokenizer.decode(&list("ids"), true);
-                self.equal(format!("tokenizer.{i}.decoded"), 1, &ours, &decoded.to_owned());
+                self.equal(
+                    format!("tokenizer.{i}.decoded"),
+                    1,
+                    &ours,
+                    &decoded.to_owned(),
+                );
             }
         }
         Ok(())
     }
 
-    async fn language_case(&mut self, model: &LoadedModel, case: &str, value: &Value) -> Result<()> {
+    async fn language_case(
+        &mut self,
+        model: &LoadedModel,
+        case: &str,
+        value: &Value,
+    ) -> Result<()> {
         let prompt = if let Some(messages) = value.get("messages") {
-            let messages: Vec<Message> = serde_json::from_value(messages.clone())
-                .map_err(|e| Error::malformed("golden.json", format!("messages of `{case}`: {e}")))?;
+            let messages: Vec<Message> = serde_json::from_value(messages.clone()).map_err(|e| {
+                Error::malformed("golden.json", format!("messages of `{case}`: {e}"))
+            })?;
             let rendered = model.text.render(&messages, true)?;
             if let Some(expected) = value.get("rendered").and_then(Value::as_str) {
-                self.equal(format!("{case}.rendered"), 1, &rendered, &expected.to_owned());
+                self.equal(
+                    format!("{case}.rendered"),
+                    1,
+                    &rendered,
+                    &expected.to_owned(),
+                );
             }
             model.text.encode_rendered(&rendered)?
         } else if let Some(prompt) = value.get("prompt").and_then(Value::as_str) {
             model.text.encode_text(prompt)?
         } else {
-            return Err(Error::Unsupported(format!("case `{case}`: neither a prompt nor messages")));
+            return Err(Error::Unsupported(format!(
+                "case `{case}`: neither a prompt nor messages"
+            )));
         };
         self.ids(format!("{case}.input_ids"), &prompt)?;
 
@@ -218,10 +288,17 @@ impl Verify<'_> {
         self.floats(format!("{case}.logits"), &[prompt.len(), vocab], all)?;
 
         // Cached decoding, each step fed with our own choice.
-        let steps = self.golden.require(&format!("{case}.step_logits"))?.shape.dims()[0];
+        let steps = self
+            .golden
+            .require(&format!("{case}.step_logits"))?
+            .shape
+            .dims()[0];
         let mut rows = step.clone();
         for _ in 1..steps {
-            let best = step.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
+            let best = step
+                .iter()
+                .enumerate()
+                .max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
             step = state.step_logits(best.map_or(0, |(i, _)| i as u32)).await?;
             rows.extend_from_slice(&step);
         }
@@ -230,7 +307,15 @@ impl Verify<'_> {
         // The generation path itself: replayed steps, sampling on the device, running ahead.
         let context = model.model.spec().context;
         let mut fresh = State::new(&model.device, &model.model)?;
-        fresh.begin(&prompt, SampleSettings::default(), steps, context, &CancelToken::new()).await?;
+        fresh
+            .begin(
+                &prompt,
+                SampleSettings::default(),
+                steps,
+                context,
+                &CancelToken::new(),
+            )
+            .await?;
         let mut ids = Vec::new();
         while let Some(id) = fresh.next().await? {
             ids.push(id);

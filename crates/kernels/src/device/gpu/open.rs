@@ -53,7 +53,9 @@ impl AdapterReport {
             index,
             name: info.name.clone(),
             backend: info.backend.to_string(),
-            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+            driver: format!("{} {}", info.driver, info.driver_info)
+                .trim()
+                .to_owned(),
             software: info.device_type == wgpu::DeviceType::Cpu,
             f16: features.contains(wgpu::Features::SHADER_F16),
             subgroups: features.contains(wgpu::Features::SUBGROUP),
@@ -106,7 +108,11 @@ async fn list(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
 /// The adapters there are, real ones first. Empty if there is no driver.
 pub async fn adapters() -> Vec<AdapterReport> {
     let found = list(&instance()).await;
-    found.iter().enumerate().map(|(i, a)| AdapterReport::new(i, a)).collect()
+    found
+        .iter()
+        .enumerate()
+        .map(|(i, a)| AdapterReport::new(i, a))
+        .collect()
 }
 
 fn caps_of(features: wgpu::Features, limits: &wgpu::Limits) -> Caps {
@@ -114,7 +120,9 @@ fn caps_of(features: wgpu::Features, limits: &wgpu::Limits) -> Caps {
         f16: features.contains(wgpu::Features::SHADER_F16),
         subgroups: features.contains(wgpu::Features::SUBGROUP),
         max_groups: limits.max_compute_workgroups_per_dimension,
-        max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        max_binding: limits
+            .max_storage_buffer_binding_size
+            .min(limits.max_buffer_size),
         max_shared: limits.max_compute_workgroup_storage_size,
     }
 }
@@ -131,7 +139,11 @@ impl Gpu {
             let message = if names.is_empty() {
                 "no GPU adapter was found; install a Vulkan driver, or run on the CPU".to_owned()
             } else {
-                format!("adapter {index}; there are 0..{}: {}", names.len(), names.join(", "))
+                format!(
+                    "adapter {index}; there are 0..{}: {}",
+                    names.len(),
+                    names.join(", ")
+                )
             };
             Error::device(DeviceFault::NoAdapter, message)
         })?;
@@ -193,10 +205,18 @@ impl Gpu {
             (false, _) => Rung::GpuF32,
         };
         let caps = match rung {
-            Rung::GpuF32 => Caps { subgroups: false, ..caps },
+            Rung::GpuF32 => Caps {
+                subgroups: false,
+                ..caps
+            },
             _ => caps,
         };
         let name = format!("{} (shared)", device.adapter_info().name);
-        (Gpu::new(device, queue, ledger, Arc::default()), caps, rung, name)
+        (
+            Gpu::new(device, queue, ledger, Arc::default()),
+            caps,
+            rung,
+            name,
+        )
     }
 }

@@ -20,11 +20,17 @@ pub(super) struct Staging {
 
 impl Staging {
     pub(super) fn new(device: &Device, bytes: u64) -> Result<Self> {
-        Ok(Staging { buffer: device.buffer(bytes, Holder::Staging)?, bytes, home: None })
+        Ok(Staging {
+            buffer: device.buffer(bytes, Holder::Staging)?,
+            bytes,
+            home: None,
+        })
     }
 
     pub(super) fn buffer(&self) -> Result<&wgpu::Buffer> {
-        self.buffer.gpu().ok_or_else(|| Error::invalid("staging on another device"))
+        self.buffer
+            .gpu()
+            .ok_or_else(|| Error::invalid("staging on another device"))
     }
 }
 
@@ -45,7 +51,11 @@ impl StagingRing {
     pub(super) fn take(&self, _gpu: &Gpu, device: &Device, bytes: u64) -> Result<Staging> {
         let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut staging = match free {
-            Some(buffer) => Staging { buffer, bytes, home: None },
+            Some(buffer) => Staging {
+                buffer,
+                bytes,
+                home: None,
+            },
             None => Staging::new(device, bytes)?,
         };
         staging.home = Some(Arc::clone(&self.0));
@@ -77,7 +87,11 @@ impl<T> Oneshot<T> {
 
     #[cfg(not(target_arch = "wasm32"))]
     fn is_ready(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.is_some()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .is_some()
     }
 }
 
@@ -116,42 +130,70 @@ impl Pending {
         match &staging {
             Some(staging) => {
                 let range = ..staging.bytes.next_multiple_of(4);
-                staging.buffer()?.map_async(wgpu::MapMode::Read, range, move |result| {
-                    sender.send(result.map_err(|e| e.to_string()));
-                });
+                staging
+                    .buffer()?
+                    .map_async(wgpu::MapMode::Read, range, move |result| {
+                        sender.send(result.map_err(|e| e.to_string()));
+                    });
             }
-            None => gpu.queue.on_submitted_work_done(move || sender.send(Ok(()))),
+            None => gpu
+                .queue
+                .on_submitted_work_done(move || sender.send(Ok(()))),
         }
-        Ok(Pending { device: device.clone(), staging, index, done })
+        Ok(Pending {
+            device: device.clone(),
+            staging,
+            index,
+            done,
+        })
     }
 
     /// Waits, blocking natively, and gives the bytes read back.
     pub(crate) async fn wait(self) -> Result<Vec<u8>> {
-        let Pending { device, staging, index, done } = self;
+        let Pending {
+            device,
+            staging,
+            index,
+            done,
+        } = self;
         let crate::device::DeviceKind::Gpu(gpu) = device.kind() else {
             return Err(Error::invalid("a submit of another device"));
         };
         #[cfg(not(target_arch = "wasm32"))]
         {
-            let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
+            let wait = wgpu::PollType::Wait {
+                submission_index: Some(index),
+                timeout: None,
+            };
             if let Err(e) = gpu.device.poll(wait) {
                 gpu.check_lost()?;
-                return Err(Error::device(DeviceFault::Refused, format!("waiting for a submit: {e}")));
+                return Err(Error::device(
+                    DeviceFault::Refused,
+                    format!("waiting for a submit: {e}"),
+                ));
             }
             if !done.is_ready() {
                 // The submit is over and its callback did not come: the device went away in between.
                 gpu.check_lost()?;
-                return Err(Error::device(DeviceFault::Lost, "the device answered no read-back"));
+                return Err(Error::device(
+                    DeviceFault::Lost,
+                    "the device answered no read-back",
+                ));
             }
         }
         #[cfg(target_arch = "wasm32")]
         let _ = index;
         if let Err(message) = done.await {
             gpu.check_lost()?;
-            return Err(Error::device(DeviceFault::Lost, format!("reading back: {message}")));
+            return Err(Error::device(
+                DeviceFault::Lost,
+                format!("reading back: {message}"),
+            ));
         }
         gpu.check_lost()?;
-        let Some(staging) = staging else { return Ok(Vec::new()) };
+        let Some(staging) = staging else {
+            return Ok(Vec::new());
+        };
         let buffer = staging.buffer()?;
         let bytes = {
             let view = buffer
