@@ -14,7 +14,7 @@ use firelight_tensor::AlignedBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 /// How the CPU device works.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct CpuOptions {
     /// Threads in all; `None`: one per core.
     pub threads: Option<usize>,
@@ -24,17 +24,6 @@ pub struct CpuOptions {
     pub exact: bool,
     /// Run every kernel's f64 reference instead of its SIMD version: slow, for checking.
     pub reference: bool,
-}
-
-impl Default for CpuOptions {
-    fn default() -> Self {
-        CpuOptions {
-            threads: None,
-            isa: None,
-            exact: false,
-            reference: false,
-        }
-    }
 }
 
 /// What CPU kernels work with.

@@ -9,6 +9,9 @@ use std::collections::{BinaryHeap, HashMap};
 use super::vocab::Vocab;
 use crate::{Error, Result};
 
+/// A merge that could be done: rank, place, and what makes it out of date.
+type Candidate = (u32, usize, u32, u32, u32);
+
 /// (left id, right id) → (rank, merged id).
 #[derive(Debug)]
 pub(crate) struct Merges(HashMap<(u32, u32), (u32, u32)>);
@@ -87,7 +90,7 @@ impl Merges {
         let mut prev: Vec<usize> = (0..n).map(|i| i.checked_sub(1).unwrap_or(NONE)).collect();
         let mut alive = vec![true; n];
         // (rank, left position, left id, right id, merged id): ids tell stale entries.
-        let mut queue: BinaryHeap<Reverse<(u32, usize, u32, u32, u32)>> = BinaryHeap::new();
+        let mut queue: BinaryHeap<Reverse<Candidate>> = BinaryHeap::new();
         for (at, w) in symbols.windows(2).enumerate() {
             if let Some((rank, id)) = self.get(w[0], w[1]) {
                 queue.push(Reverse((rank, at, w[0], w[1], id)));
