@@ -1,5 +1,6 @@
 //! Flags that several commands take.
 
+use crate::Usage;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use firelight_kernels::Isa;
@@ -60,10 +61,29 @@ fn isas() -> impl TypedValueParser<Value = Isa> {
 }
 
 impl EngineArgs {
+    /// Fails if the flags contradict each other.
+    pub(crate) fn check(&self) -> Result<(), Usage> {
+        let gpu_rung = self.rung.map(Rung::is_gpu);
+        let (cpu, gpu) = (
+            matches!(self.device, DeviceKind::Cpu),
+            matches!(self.device, DeviceKind::Gpu),
+        );
+        let contradiction = match (cpu, gpu, self.adapter, gpu_rung) {
+            (true, _, Some(_), _) => "--device cpu has no --adapter",
+            (true, _, _, Some(true)) => "--device cpu with a --rung of the GPU",
+            (_, true, _, Some(false)) => "--device gpu with a --rung of the CPU",
+            (_, _, Some(_), Some(false)) => "--adapter with a --rung of the CPU",
+            _ => return Ok(()),
+        };
+        Err(Usage(contradiction.to_owned()))
+    }
+
     /// The engine's options.
     pub(crate) fn options(&self) -> EngineOptions {
         EngineOptions {
             device: match self.device {
+                // Whoever names an adapter wants that one, and not the CPU where it is missing.
+                DeviceKind::Auto if self.adapter.is_some() => DeviceChoice::Gpu,
                 DeviceKind::Auto => DeviceChoice::Auto,
                 DeviceKind::Gpu => DeviceChoice::Gpu,
                 DeviceKind::Cpu => DeviceChoice::Cpu,

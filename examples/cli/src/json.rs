@@ -1,7 +1,11 @@
 //! Lines of JSON on standard output.
 
+use anyhow::{Context, Result};
 use serde::Serialize;
-use std::io::{self, Write};
+use std::io::Write;
+
+/// What failed when standard output takes no more.
+pub(crate) const UNWRITTEN: &str = "cannot write to standard output";
 
 /// One event of `--json`, one line each.
 #[derive(Serialize)]
@@ -114,10 +118,11 @@ pub(crate) fn attempts(report: &firelight_runtime::Report) -> Vec<Attempt> {
 }
 
 /// Writes a value as one line and flushes.
-pub(crate) fn print(value: &impl Serialize) -> io::Result<()> {
+pub(crate) fn print(value: &impl Serialize) -> Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
-    let mut out = io::stdout().lock();
-    out.write_all(&line)?;
-    out.flush()
+    let mut out = std::io::stdout().lock();
+    out.write_all(&line)
+        .and_then(|()| out.flush())
+        .context(UNWRITTEN)
 }

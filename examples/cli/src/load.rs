@@ -34,6 +34,7 @@ pub(crate) fn default_model(resolver: &Resolver) -> Result<String> {
 
 /// The device that the flags ask for.
 pub(crate) fn engine(args: &EngineArgs) -> Result<Engine> {
+    args.check()?;
     pollster::block_on(Engine::new(args.options())).context("no device")
 }
 

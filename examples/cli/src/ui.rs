@@ -2,6 +2,7 @@
 
 use crate::json::{self, Event};
 use crate::progress::{self, Bar, Progress};
+use anyhow::{Context, Result};
 use firelight_runtime::source::ProgressEvent;
 use std::io::Write;
 
@@ -49,7 +50,7 @@ impl Ui {
     }
 
     /// An event for programs.
-    pub(crate) fn event(&self, event: &Event<'_>) -> std::io::Result<()> {
+    pub(crate) fn event(&self, event: &Event<'_>) -> Result<()> {
         if self.show == Show::Events {
             json::print(event)
         } else {
@@ -97,11 +98,12 @@ pub(crate) fn to_stderr(text: &str) {
 }
 
 /// Text on standard output.
-pub(crate) fn to_stdout(text: &str) -> std::io::Result<()> {
+pub(crate) fn to_stdout(text: &str) -> Result<()> {
     progress::leave_line();
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context(json::UNWRITTEN)
 }
 
 /// An error with its causes; causes that an outer message already tells are left out.
@@ -128,7 +130,6 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::Context;
 
     #[test]
     fn causes_are_told_once() {

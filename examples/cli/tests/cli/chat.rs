@@ -44,7 +44,8 @@ fn the_stream_is_well_formed() {
         "seed",
     ];
     let mut sorted = keys.clone();
-    (sorted.sort_unstable(), expected.sort_unstable());
+    sorted.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(sorted, expected);
     let text: String = events
         .iter()

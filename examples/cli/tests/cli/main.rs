@@ -2,5 +2,6 @@
 
 mod chat;
 mod common;
+mod gpu;
 mod program;
 mod verify;

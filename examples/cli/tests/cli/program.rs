@@ -27,6 +27,7 @@ fn wrong_use_ends_with_2() {
         &["chat", "--stop", "", "x"],
         &["chat", "--raw", "--system", "s", "x"],
         &["chat", "--ctx", "0", "x"],
+        &["chat", ""],
         &["perplexity"],
         &["perplexity", "--ids", "1,two"],
         &["bench", "--quant", "q8"],
@@ -73,19 +74,17 @@ fn an_unknown_model_suggests_a_known_one() {
 }
 
 #[test]
-fn a_rung_of_the_other_device_is_refused() {
-    let ran = run(&[
-        "chat",
-        "--device",
-        "cpu",
-        "--rung",
-        "gpu-f32",
-        "-m",
-        arg(&fixture("llama")),
-        "x",
-    ]);
-    let ran = ran.ended(1);
-    assert!(ran.err.contains("rung of the GPU"), "{}", ran.err);
+fn device_flags_that_contradict_each_other_are_refused() {
+    for (flags, why) in [
+        (["--device", "cpu", "--rung", "gpu-f32"], "rung of the GPU"),
+        (["--device", "gpu", "--rung", "cpu"], "rung of the CPU"),
+        (["--device", "cpu", "--adapter", "0"], "no --adapter"),
+    ] {
+        for command in [&["chat", "x"][..], &["doctor"], &["bench"]] {
+            let ran = run(&[command, &flags].concat()).ended(2);
+            assert!(ran.err.contains(why), "{command:?} {flags:?}: {}", ran.err);
+        }
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(super) fn stream(
 ) -> Result<Answer> {
     let cancel = interrupt::listen();
     let terminal = io::stdout().is_terminal();
-    let (mut shown, mut ends_line) = (Ok(()), true);
+    let (mut shown, mut ends_line): (Result<()>, bool) = (Ok(()), true);
     let mut on_event = |event: firelight_runtime::Event| {
         if shown.is_err() {
             return;

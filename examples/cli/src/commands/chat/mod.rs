@@ -10,7 +10,7 @@ use crate::args::{EngineArgs, ModelArgs, SamplingArgs};
 use crate::load::{self, Ready};
 use crate::ui::{Show, Ui};
 use crate::{INTERRUPTED, OK, Usage, interrupt};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use firelight_runtime::{Finish, GenerateOptions, Message, Session};
 use prompt::Prompt;
 
@@ -122,9 +122,14 @@ fn start(args: &ChatArgs, ui: &mut Ui) -> Result<(Ready, Session)> {
 }
 
 fn one_shot(args: &ChatArgs, prompt: Prompt, ui: &mut Ui) -> Result<u8> {
-    // Standard input is read while the model loads.
+    // A question behind which text may come waits for it while the model loads; without one the text is needed first.
+    let text = if prompt.is_asked() {
+        None
+    } else {
+        Some(prompt.text(ui)?)
+    };
     let (ready, mut session) = start(args, ui)?;
-    let text = prompt.text(ui)?;
+    let text = text.map_or_else(|| prompt.text(ui), Ok)?;
     let options = options(args);
     let ids = if args.raw {
         session.model().text.encode_text(&text)?
@@ -134,7 +139,7 @@ fn one_shot(args: &ChatArgs, prompt: Prompt, ui: &mut Ui) -> Result<u8> {
         let rendered = session.model().text.render(&messages, true)?;
         session.model().text.encode_rendered(&rendered)?
     };
-    let answer = answer::stream(&mut session, &ids, &options, ui).context("no answer")?;
+    let answer = answer::stream(&mut session, &ids, &options, ui)?;
     answer::close(&answer, &options, &ready.engine.report(), ui)?;
     Ok(if answer.finish == Finish::Cancelled {
         INTERRUPTED

@@ -41,8 +41,13 @@ impl Prompt {
         })
     }
 
+    /// True if there is a question without standard input.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.as_ref().is_some_and(|a| !a.trim().is_empty())
+    }
+
     /// The question. Waits for standard input.
-    pub(super) fn text(self, ui: &Ui) -> Result<String> {
+    pub(super) fn text(&self, ui: &Ui) -> Result<String> {
         let input = match (&self.input, &self.asked) {
             (None, _) => String::new(),
             (Some(input), None) => wait(input, None)?.unwrap_or_default(),
@@ -54,8 +59,8 @@ impl Prompt {
         // As a shell's `$(…)` does.
         let input = input.strip_suffix('\n').unwrap_or(&input);
         let input = input.strip_suffix('\r').unwrap_or(input);
-        let text = match (self.asked, input) {
-            (Some(asked), "") => asked,
+        let text = match (&self.asked, input) {
+            (Some(asked), "") => asked.clone(),
             (Some(asked), input) => format!("{asked}\n\n{input}"),
             (None, input) => input.to_owned(),
         };

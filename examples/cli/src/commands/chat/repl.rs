@@ -105,7 +105,7 @@ pub(super) fn run(args: &ChatArgs, ui: &mut Ui) -> Result<u8> {
         let done = match understand(&line) {
             Line::Quit => return Ok(OK),
             Line::Nothing => Ok(()),
-            Line::Help => ui::to_stdout(&format!("{HELP}\n")).map_err(Into::into),
+            Line::Help => ui::to_stdout(&format!("{HELP}\n")),
             Line::Unknown(word) => {
                 ui::to_stderr(&format!("{word} is no command; /help lists them"));
                 Ok(())
@@ -121,7 +121,7 @@ pub(super) fn run(args: &ChatArgs, ui: &mut Ui) -> Result<u8> {
                 ui::to_stderr("a new conversation");
                 Ok(())
             }
-            Line::Stats => ui::to_stdout(&talk.stats()).map_err(Into::into),
+            Line::Stats => ui::to_stdout(&talk.stats()),
             Line::Regenerate => talk.regenerate(ui),
             Line::Ask(text) => talk.ask(text, ui),
         };
