@@ -13,7 +13,11 @@ use std::time::Instant;
 fn now(threads: usize) -> f64 {
     static START: OnceLock<Instant> = OnceLock::new();
     let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    match statistics.split(' ').next().and_then(|n| n.parse::<f64>().ok()) {
+    match statistics
+        .split(' ')
+        .next()
+        .and_then(|n| n.parse::<f64>().ok())
+    {
         Some(nanoseconds) if threads == 1 => nanoseconds * 1e-9,
         _ => START.get_or_init(Instant::now).elapsed().as_secs_f64(),
     }
@@ -34,7 +38,10 @@ fn measure(threads: usize, mut f: impl FnMut()) -> f64 {
 }
 
 fn variable<T: std::str::FromStr>(name: &str, default: T) -> T {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+    std::env::var(name)
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(default)
 }
 
 #[test]
@@ -55,25 +62,46 @@ fn report() {
             std::hint::black_box(crate::cpu::vecmath::sum_squares(Isa::detect(), part));
         });
     });
-    println!("{threads} threads; memory read {:.1} GB/s", (4 * floats.len()) as f64 / seconds / 1e9);
+    println!(
+        "{threads} threads; memory read {:.1} GB/s",
+        (4 * floats.len()) as f64 / seconds / 1e9
+    );
 
-    println!("k = {k}; T = 1 from memory (64 MB of weights) and from the second cache; T = 16, 256");
+    println!(
+        "k = {k}; T = 1 from memory (64 MB of weights) and from the second cache; T = 16, 256"
+    );
     let listed = |list: &str, name: &str| list.is_empty() || list.split(',').any(|n| n == name);
     for dtype in TYPES.into_iter().filter(|d| listed(&types, d.name())) {
-        for isa in Isa::available().into_iter().filter(|i| listed(&isas, i.name())) {
+        for isa in Isa::available()
+            .into_iter()
+            .filter(|i| listed(&isas, i.name()))
+        {
             for exact in [false, true] {
                 if exact && !dtype.is_quantized() {
                     continue;
                 }
                 let row_bytes = k / dtype.block_len() * dtype.block_bytes();
-                let mut line = format!("{dtype:5} {isa:12} {}", if exact { "exact" } else { "     " });
+                let mut line = format!(
+                    "{dtype:5} {isa:12} {}",
+                    if exact { "exact" } else { "     " }
+                );
                 // Random bytes are made for few rows and repeated.
                 let some = weights(dtype, 512 * k, &mut random);
-                for (bytes, t) in [(64e6, 1), (300e3, 1), (3e5, 16), (1e6, 256)] {
+                for (bytes, t) in [(64e6, 1), (300e3, 1), (15e3, 1), (3e5, 16), (1e6, 256)] {
                     let n = (bytes as usize / row_bytes).next_multiple_of(8);
-                    let weight: Vec<u8> = some.iter().copied().cycle().take(n * row_bytes).collect();
+                    let weight: Vec<u8> =
+                        some.iter().copied().cycle().take(n * row_bytes).collect();
                     let x: Vec<f32> = (0..t * k).map(|_| random.normal()).collect();
-                    let args = MatmulArgs { dtype, weight: &weight, n, k, x: &x, t, exact, isa };
+                    let args = MatmulArgs {
+                        dtype,
+                        weight: &weight,
+                        n,
+                        k,
+                        x: &x,
+                        t,
+                        exact,
+                        isa,
+                    };
                     let mut y = vec![0f32; n * t];
                     let mut scratch = Scratch::default();
                     let repeat = (20_000_000 / (n * k * t)).clamp(1, 200);

@@ -23,7 +23,13 @@ thread_local! {
 /// Where a row's weights come from, 256 at a time.
 pub(super) trait Source {
     /// Weights `chunk · 256 ..` of a row's bytes as f32; those beyond the row's end are unspecified.
-    fn chunk<S: Simd>(simd: S, row: &[u8], chunk: usize, scratch: &mut Chunk, weights: &mut [f32; CHUNK]);
+    fn chunk<S: Simd>(
+        simd: S,
+        row: &[u8],
+        chunk: usize,
+        scratch: &mut Chunk,
+        weights: &mut [f32; CHUNK],
+    );
 }
 
 /// Weights of a block format.
@@ -31,9 +37,20 @@ pub(super) struct Quantized<F>(PhantomData<F>);
 
 impl<F: Format> Source for Quantized<F> {
     #[inline(always)]
-    fn chunk<S: Simd>(simd: S, row: &[u8], chunk: usize, scratch: &mut Chunk, weights: &mut [f32; CHUNK]) {
+    fn chunk<S: Simd>(
+        simd: S,
+        row: &[u8],
+        chunk: usize,
+        scratch: &mut Chunk,
+        weights: &mut [f32; CHUNK],
+    ) {
         let bytes = &row[chunk * F::CHUNK_BYTES..];
-        dequantize::<S, F>(simd, &bytes[..bytes.len().min(F::CHUNK_BYTES)], scratch, weights);
+        dequantize::<S, F>(
+            simd,
+            &bytes[..bytes.len().min(F::CHUNK_BYTES)],
+            scratch,
+            weights,
+        );
     }
 }
 
@@ -72,19 +89,26 @@ impl<W: Source> Kernel for Panels<'_, W> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         // Taken out, since a closure would be compiled without the level's instructions.
-            let mut buffer = PACKED.take();
-            let packed = buffer.resize::<f32>(PANEL * DEPTH);
-            for row in self.rows.clone().step_by(PANEL) {
-                let rows = row..self.rows.end.min(row + PANEL);
-                for start in (0..self.args.k).step_by(DEPTH) {
-                    let depth = DEPTH.min(self.args.k - start);
-                    self.pack(simd, rows.clone(), start, depth, packed);
-                    let (args, out, rows) = (self.args, self.out, rows.clone());
-                    let tiles = Tiles { args, out, rows, start, depth, packed };
-                    // Not a plain call, so that it is compiled once per level, not once per weight type.
-                    dispatch(self.args.isa, tiles);
-                }
+        let mut buffer = PACKED.take();
+        let packed = buffer.resize::<f32>(PANEL * DEPTH);
+        for row in self.rows.clone().step_by(PANEL) {
+            let rows = row..self.rows.end.min(row + PANEL);
+            for start in (0..self.args.k).step_by(DEPTH) {
+                let depth = DEPTH.min(self.args.k - start);
+                self.pack(simd, rows.clone(), start, depth, packed);
+                let (args, out, rows) = (self.args, self.out, rows.clone());
+                let tiles = Tiles {
+                    args,
+                    out,
+                    rows,
+                    start,
+                    depth,
+                    packed,
+                };
+                // Not a plain call, so that it is compiled once per level, not once per weight type.
+                dispatch(self.args.isa, tiles);
             }
+        }
         PACKED.set(buffer);
     }
 }
@@ -92,7 +116,14 @@ impl<W: Source> Kernel for Panels<'_, W> {
 impl<W: Source> Panels<'_, W> {
     /// `packed[k · PANEL + r]` = weight `start + k` of row `rows.start + r`, 0 beyond the last row.
     #[inline(always)]
-    fn pack<S: Simd>(&self, simd: S, rows: Range<usize>, start: usize, depth: usize, packed: &mut [f32]) {
+    fn pack<S: Simd>(
+        &self,
+        simd: S,
+        rows: Range<usize>,
+        start: usize,
+        depth: usize,
+        packed: &mut [f32],
+    ) {
         let mut scratch = Chunk::zeroed();
         let mut weights = [0f32; CHUNK];
         if rows.len() < PANEL {

@@ -47,38 +47,38 @@ impl<F: Format> Kernel for Panels<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         // Taken out, since a closure would be compiled without the level's instructions.
-            let mut packed = PACKED.take();
-            let words = packed.words.resize::<u32>(PANEL * DEPTH / 4);
-            let scales = packed.scales.resize::<f32>(PANEL * DEPTH / F::GROUP);
-            let mins = packed.mins.resize::<f32>(PANEL * DEPTH / F::GROUP);
-            let chunks = self.args.k.div_ceil(CHUNK);
-            for row in self.rows.clone().step_by(PANEL) {
-                let rows = row..self.rows.end.min(row + PANEL);
-                for first in (0..chunks).step_by(DEPTH / CHUNK) {
-                    let chunks = first..chunks.min(first + DEPTH / CHUNK);
-                    let depth = (self.args.k - first * CHUNK).min(DEPTH);
-                    pack::<S, F>(simd, self.args, rows.clone(), chunks, words, scales, mins);
-                    let panel = Panel {
-                        prepared: self.prepared,
-                        tokens: self.args.t,
-                        out: self.out,
-                        rows: rows.clone(),
-                        start: first * CHUNK,
-                        depth,
-                        words,
-                        scales,
-                        mins,
-                    };
-                    // Not a plain call, so that it is compiled once per level and kind of scales, not once per format.
-                    let isa = self.args.isa;
-                    match (F::GROUP, F::HAS_MIN) {
-                        (32, false) => dispatch(isa, Tiles::<32, false>(panel)),
-                        (32, true) => dispatch(isa, Tiles::<32, true>(panel)),
-                        (_, false) => dispatch(isa, Tiles::<16, false>(panel)),
-                        (_, true) => dispatch(isa, Tiles::<16, true>(panel)),
-                    }
+        let mut packed = PACKED.take();
+        let words = packed.words.resize::<u32>(PANEL * DEPTH / 4);
+        let scales = packed.scales.resize::<f32>(PANEL * DEPTH / F::GROUP);
+        let mins = packed.mins.resize::<f32>(PANEL * DEPTH / F::GROUP);
+        let chunks = self.args.k.div_ceil(CHUNK);
+        for row in self.rows.clone().step_by(PANEL) {
+            let rows = row..self.rows.end.min(row + PANEL);
+            for first in (0..chunks).step_by(DEPTH / CHUNK) {
+                let chunks = first..chunks.min(first + DEPTH / CHUNK);
+                let depth = (self.args.k - first * CHUNK).min(DEPTH);
+                pack::<S, F>(simd, self.args, rows.clone(), chunks, words, scales, mins);
+                let panel = Panel {
+                    prepared: self.prepared,
+                    tokens: self.args.t,
+                    out: self.out,
+                    rows: rows.clone(),
+                    start: first * CHUNK,
+                    depth,
+                    words,
+                    scales,
+                    mins,
+                };
+                // Not a plain call, so that it is compiled once per level and kind of scales, not once per format.
+                let isa = self.args.isa;
+                match (F::GROUP, F::HAS_MIN) {
+                    (32, false) => dispatch(isa, Tiles::<32, false>(panel)),
+                    (32, true) => dispatch(isa, Tiles::<32, true>(panel)),
+                    (_, false) => dispatch(isa, Tiles::<16, false>(panel)),
+                    (_, true) => dispatch(isa, Tiles::<16, true>(panel)),
                 }
             }
+        }
         PACKED.set(packed);
     }
 }
@@ -104,7 +104,9 @@ fn pack<S: Simd, F: Format>(
     let mut chunk = Chunk::zeroed();
     for (r, row) in rows.enumerate() {
         let bytes = args.row(row).chunks(F::CHUNK_BYTES).skip(chunks.start);
-        let packed = words.chunks_exact_mut(WORDS).zip(scales.chunks_exact_mut(groups));
+        let packed = words
+            .chunks_exact_mut(WORDS)
+            .zip(scales.chunks_exact_mut(groups));
         let packed = packed.zip(mins.chunks_exact_mut(groups)).take(chunks.len());
         for (((words, scales), mins), bytes) in packed.zip(bytes) {
             F::unpack(simd, bytes, &mut chunk);
@@ -112,7 +114,12 @@ fn pack<S: Simd, F: Format>(
             for (to, word) in words.iter_mut().zip(chunk.q.as_chunks::<4>().0) {
                 to[r] = u32::from_le_bytes(*word);
             }
-            for (to, scale) in scales.as_chunks_mut::<PANEL>().0.iter_mut().zip(&chunk.scale) {
+            for (to, scale) in scales
+                .as_chunks_mut::<PANEL>()
+                .0
+                .iter_mut()
+                .zip(&chunk.scale)
+            {
                 to[r] = *scale;
             }
             if F::HAS_MIN {
@@ -237,7 +244,11 @@ impl<const GROUP: usize, const MIN: bool> Tiles<'_, GROUP, MIN> {
                     unsafe { simd.store(sums.as_mut_ptr().add(v * S::LANES), *acc) };
                 }
                 // SAFETY: `rows`'s caller gave these rows to this call alone.
-                unsafe { panel.out.put(token + t, row, &sums[..valid], panel.start > 0) };
+                unsafe {
+                    panel
+                        .out
+                        .put(token + t, row, &sums[..valid], panel.start > 0)
+                };
             }
         }
     }

@@ -43,9 +43,9 @@ pub use isa::{Isa, Level};
 use crate::cpu::{SharedOut, ThreadPool};
 use firelight_tensor::DType;
 use prepare::{Form, Prepared};
-use unpack::Format;
 use std::marker::PhantomData;
 use std::ops::Range;
+use unpack::Format;
 
 /// `$body` with `$format` the format type of `$dtype`, or `$other` for types that are not block formats.
 macro_rules! with_format {
@@ -117,7 +117,11 @@ impl<'a> MatmulArgs<'a> {
     fn tasks(&self, threads: usize) -> usize {
         let work = self.n.saturating_mul(self.k).saturating_mul(self.t);
         let by_work = (work / MIN_TASK_WORK).clamp(1, 4 * threads);
-        if threads == 1 { 1 } else { by_work.min(self.n.div_ceil(self.row_granularity())).max(1) }
+        if threads == 1 {
+            1
+        } else {
+            by_work.min(self.n.div_ceil(self.row_granularity())).max(1)
+        }
     }
 
     /// Enough tokens for the matrix forms.
@@ -145,9 +149,19 @@ impl<'a> MatmulArgs<'a> {
 
     fn validate(&self) {
         let Self { dtype, n, k, t, .. } = *self;
-        assert!(dtype.is_quantized() || dtype.is_float(), "matmul: {dtype} weights have no product");
-        assert!(k % dtype.block_len() == 0, "matmul: k = {k} is not whole blocks of {dtype}");
-        assert_eq!(self.weight.len(), n * self.row_bytes(), "matmul: bytes of [{n}, {k}] {dtype}");
+        assert!(
+            dtype.is_quantized() || dtype.is_float(),
+            "matmul: {dtype} weights have no product"
+        );
+        assert!(
+            k % dtype.block_len() == 0,
+            "matmul: k = {k} is not whole blocks of {dtype}"
+        );
+        assert_eq!(
+            self.weight.len(),
+            n * self.row_bytes(),
+            "matmul: bytes of [{n}, {k}] {dtype}"
+        );
         assert_eq!(self.x.len(), t * k, "matmul: elements of x [{t}, {k}]");
     }
 }
@@ -179,8 +193,16 @@ pub fn run(
     args.validate();
     let prepared = &mut scratch.prepared;
     prepared.update(pool, args);
-    let out = Columns { y: SharedOut::new(y), stride: ldy, first: col0 };
-    assert!(args.t < 2 || col0 + args.n <= ldy, "matmul: {} columns in rows of {ldy}", args.n);
+    let out = Columns {
+        y: SharedOut::new(y),
+        stride: ldy,
+        first: col0,
+    };
+    assert!(
+        args.t < 2 || col0 + args.n <= ldy,
+        "matmul: {} columns in rows of {ldy}",
+        args.n
+    );
     let granule = args.row_granularity();
     let granules = args.n.div_ceil(granule);
     let tasks = args.tasks(pool.threads());
@@ -195,12 +217,7 @@ pub fn run(
 ///
 /// # Safety
 /// While this runs no other call computes any of the same rows of the same `out`.
-unsafe fn rows(
-    args: &MatmulArgs<'_>,
-    prepared: &Prepared,
-    rows: Range<usize>,
-    out: &Columns<'_>,
-) {
+unsafe fn rows(args: &MatmulArgs<'_>, prepared: &Prepared, rows: Range<usize>, out: &Columns<'_>) {
     if args.k == 0 {
         for t in 0..args.t {
             // SAFETY: the caller's promise.
@@ -224,7 +241,16 @@ fn quantized<F: Format>(
     let format = PhantomData::<F>;
     match prepared.form() {
         Form::Int8 { .. } if args.many() => {
-            simd::dispatch(args.isa, gemm_i8::Panels { args, prepared, rows, out, format });
+            simd::dispatch(
+                args.isa,
+                gemm_i8::Panels {
+                    args,
+                    prepared,
+                    rows,
+                    out,
+                    format,
+                },
+            );
         }
         #[cfg(target_arch = "x86_64")]
         Form::Int8 { quads: true, .. } => match args.dtype {
@@ -235,13 +261,38 @@ fn quantized<F: Format>(
             _ => quads::<unpack::Q8_0>(args, prepared, rows, out),
         },
         Form::Int8 { .. } => {
-            simd::dispatch(args.isa, vec::Int8Rows { args, prepared, rows, out, format });
+            simd::dispatch(
+                args.isa,
+                vec::Int8Rows {
+                    args,
+                    prepared,
+                    rows,
+                    out,
+                    format,
+                },
+            );
         }
         Form::Float if args.many() => {
             let source = PhantomData::<gemm_f32::Quantized<F>>;
-            simd::dispatch(args.isa, gemm_f32::Panels { args, rows, out, source });
+            simd::dispatch(
+                args.isa,
+                gemm_f32::Panels {
+                    args,
+                    rows,
+                    out,
+                    source,
+                },
+            );
         }
-        Form::Float => simd::dispatch(args.isa, vec::ExactRows { args, rows, out, format }),
+        Form::Float => simd::dispatch(
+            args.isa,
+            vec::ExactRows {
+                args,
+                rows,
+                out,
+                format,
+            },
+        ),
     }
 }
 
@@ -261,7 +312,15 @@ fn quads<F: vec_vnni::Quad>(
 fn float<W: gemm_f32::Source>(args: &MatmulArgs<'_>, rows: Range<usize>, out: &Columns<'_>) {
     if args.many() {
         let source = PhantomData::<W>;
-        simd::dispatch(args.isa, gemm_f32::Panels { args, rows, out, source });
+        simd::dispatch(
+            args.isa,
+            gemm_f32::Panels {
+                args,
+                rows,
+                out,
+                source,
+            },
+        );
     } else {
         simd::dispatch(args.isa, vec::FloatRows { args, rows, out });
     }

@@ -90,6 +90,7 @@ impl Prepared {
     /// Prepares the activations of `args`.
     pub(super) fn update(&mut self, pool: &ThreadPool, args: &MatmulArgs<'_>) {
         self.form = args.form();
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
         let Form::Int8 { group, zero, quads } = self.form else {
             return;
         };
@@ -133,9 +134,11 @@ impl Prepared {
         });
         #[cfg(target_arch = "x86_64")]
         if quads {
-            let (q, scale) = (self.q.get(), self.scale.get());
-            let (q, scale) = (&q[..args.t * stride], &scale[..args.t * groups]);
-            self.quads.update(args.t, args.k, q, scale, zero);
+            let q = &self.q.get()[..args.t * stride];
+            let scale = &self.scale.get()[..args.t * groups];
+            let sum = &self.sum.get()[..args.t * groups];
+            let begin = &self.begin.get()[..args.t * groups];
+            self.quads.update(args.t, args.k, q, scale, sum, begin);
         }
     }
 
@@ -181,7 +184,7 @@ impl Kernel for Quantize<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let per_row = self.stride / self.group;
         let per_block = 32 / self.group;
         for (t, x) in self.x.chunks_exact(self.k).enumerate() {
@@ -200,9 +203,13 @@ impl Kernel for Quantize<'_> {
                 .zip(sum.chunks_exact_mut(per_block));
             let groups = groups.zip(begin.chunks_exact_mut(per_block));
             for ((x, q), ((scale, sum), begin)) in blocks.zip(groups) {
-                let (d, sums) = block(x, q);
+                let (d, sums) = simd.quantize(x, q);
                 scale.fill(d);
-                let sums = if per_block == 1 { [sums[0] + sums[1], 0] } else { sums };
+                let sums = if per_block == 1 {
+                    [sums[0] + sums[1], 0]
+                } else {
+                    sums
+                };
                 for ((sum, begin), whole) in sum.iter_mut().zip(begin).zip(sums) {
                     *begin = -self.zero * whole;
                     let factor = if self.zero == 0 { whole } else { *begin };
@@ -213,10 +220,9 @@ impl Kernel for Quantize<'_> {
     }
 }
 
-/// Rounds 32 numbers to `q = x / scale` with the largest at ±127; returns the scale and the sums of both halves of `q`.
-/// A block with an infinity or a NaN gets the scale NaN, so that the product says so.
+/// [`Simd::quantize`] in plain loops.
 #[inline(always)]
-fn block(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
+pub(super) fn block(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
     // Adding and subtracting this rounds to the nearest integer in any CPU's plain addition.
     const ROUND: f32 = 12_582_912.0;
     let mut largest = [0f32; 16];
@@ -233,12 +239,7 @@ fn block(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
     }
     let largest = fold(largest, |a, b| if a > b { a } else { b });
     let poison = fold(poison, |a, b| a + b);
-    // Below this the reciprocal overflows; such a block is 0 in the result of any product.
-    let (scale, inverse) = if largest > 1e-30 {
-        (largest / 127.0, 127.0 / largest)
-    } else {
-        (0.0, 0.0)
-    };
+    let (scale, inverse) = scale_and_inverse(largest);
     let mut sums = [0i32; 2];
     for ((x, q), sum) in x
         .as_chunks::<16>()
@@ -256,6 +257,17 @@ fn block(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
         }
     }
     (scale + poison, sums)
+}
+
+/// The scale that brings `largest` to 127, and its inverse.
+#[inline(always)]
+pub(super) fn scale_and_inverse(largest: f32) -> (f32, f32) {
+    // Below this the inverse overflows; such a block is 0 in the result of any product.
+    if largest > 1e-30 {
+        (largest / 127.0, 127.0 / largest)
+    } else {
+        (0.0, 0.0)
+    }
 }
 
 #[inline(always)]

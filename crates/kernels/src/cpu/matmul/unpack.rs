@@ -238,15 +238,29 @@ impl Format for Q2K {
 
     #[inline(always)]
     fn scales<S: Simd>(simd: S, bytes: &[u8], scale: &mut Groups, min: &mut Groups) {
-        let Some(b) = bytes.first_chunk::<84>() else { return };
+        let Some(b) = bytes.first_chunk::<84>() else {
+            return;
+        };
         let pairs = [word(b, 0), word(b, 4), word(b, 8), word(b, 12)];
-        scaled(simd, half_at(b, 80), &factors(pairs.map(|w| w & 0x0f0f_0f0f)), scale);
-        scaled(simd, -half_at(b, 82), &factors(pairs.map(|w| w >> 4 & 0x0f0f_0f0f)), min);
+        scaled(
+            simd,
+            half_at(b, 80),
+            &factors(pairs.map(|w| w & 0x0f0f_0f0f)),
+            scale,
+        );
+        scaled(
+            simd,
+            -half_at(b, 82),
+            &factors(pairs.map(|w| w >> 4 & 0x0f0f_0f0f)),
+            min,
+        );
     }
 
     #[inline(always)]
     fn quants<S: Simd>(simd: S, bytes: &[u8], sink: &mut impl Sink<S>) {
-        let Some(b) = bytes.first_chunk::<84>() else { return };
+        let Some(b) = bytes.first_chunk::<84>() else {
+            return;
+        };
         for half in 0..2 {
             let q = simd.load_bytes(run(b, 16 + 32 * half));
             for i in 0..4 {
@@ -267,7 +281,9 @@ impl Format for Q3K {
 
     #[inline(always)]
     fn scales<S: Simd>(simd: S, bytes: &[u8], scale: &mut Groups, _: &mut Groups) {
-        let Some(b) = bytes.first_chunk::<110>() else { return };
+        let Some(b) = bytes.first_chunk::<110>() else {
+            return;
+        };
         let (a, c, high) = (word(b, 96), word(b, 100), word(b, 104));
         let six = |low: u32, i: u32| low & 0x0f0f_0f0f | (high >> (2 * i) & 0x0303_0303) << 4;
         // 6 bits, less 32 in each byte: their sixth bit turned round and carried into the sign.
@@ -281,7 +297,9 @@ impl Format for Q3K {
 
     #[inline(always)]
     fn quants<S: Simd>(simd: S, bytes: &[u8], sink: &mut impl Sink<S>) {
-        let Some(b) = bytes.first_chunk::<110>() else { return };
+        let Some(b) = bytes.first_chunk::<110>() else {
+            return;
+        };
         let high = simd.load_bytes(run(b, 0));
         for half in 0..2 {
             let q = simd.load_bytes(run(b, 32 + 32 * half));
@@ -306,8 +324,18 @@ fn six_bit_pairs<S: Simd, const N: usize>(
     let two = |w: u32| (w >> 6 & 0x0303_0303) << 4;
     let scales = [s & 0x3f3f_3f3f, high & 0x0f0f_0f0f | two(s)];
     let mins = [m & 0x3f3f_3f3f, high >> 4 & 0x0f0f_0f0f | two(m)];
-    scaled(simd, half_at(b, 0), &factors([scales[0], scales[1], 0, 0]), scale);
-    scaled(simd, -half_at(b, 2), &factors([mins[0], mins[1], 0, 0]), min);
+    scaled(
+        simd,
+        half_at(b, 0),
+        &factors([scales[0], scales[1], 0, 0]),
+        scale,
+    );
+    scaled(
+        simd,
+        -half_at(b, 2),
+        &factors([mins[0], mins[1], 0, 0]),
+        min,
+    );
 }
 
 /// f16 scale and min, eight 6-bit pairs in 12 bytes, 128 bytes of nibbles; groups of 32.
@@ -320,13 +348,17 @@ impl Format for Q4K {
 
     #[inline(always)]
     fn scales<S: Simd>(simd: S, bytes: &[u8], scale: &mut Groups, min: &mut Groups) {
-        let Some(b) = bytes.first_chunk::<144>() else { return };
+        let Some(b) = bytes.first_chunk::<144>() else {
+            return;
+        };
         six_bit_pairs(simd, b, scale, min);
     }
 
     #[inline(always)]
     fn quants<S: Simd>(simd: S, bytes: &[u8], sink: &mut impl Sink<S>) {
-        let Some(b) = bytes.first_chunk::<144>() else { return };
+        let Some(b) = bytes.first_chunk::<144>() else {
+            return;
+        };
         for i in 0..4 {
             let q = simd.load_bytes(run(b, 16 + 32 * i));
             sink.take(simd, 2 * i, simd.extract(q, 0, 15));
@@ -345,13 +377,17 @@ impl Format for Q5K {
 
     #[inline(always)]
     fn scales<S: Simd>(simd: S, bytes: &[u8], scale: &mut Groups, min: &mut Groups) {
-        let Some(b) = bytes.first_chunk::<176>() else { return };
+        let Some(b) = bytes.first_chunk::<176>() else {
+            return;
+        };
         six_bit_pairs(simd, b, scale, min);
     }
 
     #[inline(always)]
     fn quants<S: Simd>(simd: S, bytes: &[u8], sink: &mut impl Sink<S>) {
-        let Some(b) = bytes.first_chunk::<176>() else { return };
+        let Some(b) = bytes.first_chunk::<176>() else {
+            return;
+        };
         let high = simd.load_bytes(run(b, 16));
         for i in 0..4 {
             let q = simd.load_bytes(run(b, 48 + 32 * i));
@@ -375,18 +411,24 @@ impl Format for Q6K {
 
     #[inline(always)]
     fn scales<S: Simd>(simd: S, bytes: &[u8], scale: &mut Groups, _: &mut Groups) {
-        let Some(b) = bytes.first_chunk::<210>() else { return };
+        let Some(b) = bytes.first_chunk::<210>() else {
+            return;
+        };
         let words = [word(b, 192), word(b, 196), word(b, 200), word(b, 204)];
         scaled(simd, half_at(b, 208), &factors(words), scale);
     }
 
     #[inline(always)]
     fn quants<S: Simd>(simd: S, bytes: &[u8], sink: &mut impl Sink<S>) {
-        let Some(b) = bytes.first_chunk::<210>() else { return };
+        let Some(b) = bytes.first_chunk::<210>() else {
+            return;
+        };
         for half in 0..2 {
             let high = simd.load_bytes(run(b, 128 + 32 * half));
-            let low =
-                [simd.load_bytes(run(b, 64 * half)), simd.load_bytes(run(b, 64 * half + 32))];
+            let low = [
+                simd.load_bytes(run(b, 64 * half)),
+                simd.load_bytes(run(b, 64 * half + 32)),
+            ];
             for i in 0..4 {
                 let four = simd.extract(low[i % 2], 4 * (i / 2) as i32, 15);
                 let two = simd.extract(high, 2 * i as i32 - 4, 0x30);
@@ -399,5 +441,9 @@ impl Format for Q6K {
 /// Reads little-endian 16-bit words.
 #[inline(always)]
 pub(super) fn halves(bytes: &[u8]) -> impl ExactSizeIterator<Item = u16> + '_ {
-    bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b))
+    bytes
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|b| u16::from_le_bytes(*b))
 }

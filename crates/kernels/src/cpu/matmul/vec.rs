@@ -47,7 +47,9 @@ impl<F: Format> Int8Rows<'_, F> {
         let (mut scale, mut min) = ([0.0; GROUPS], [0.0; GROUPS]);
         for (i, bytes) in self.args.row(row).chunks(F::CHUNK_BYTES).enumerate() {
             F::scales(simd, bytes, &mut scale, &mut min);
-            let Some(mut dots) = self.chunk(simd, i, 0, &scale, &min, &mut sums) else { return };
+            let Some(mut dots) = self.chunk(simd, i, 0, &scale, &min, &mut sums) else {
+                return;
+            };
             F::quants(simd, bytes, &mut dots);
         }
         // SAFETY: `rows`'s caller gave these rows to this call alone.
@@ -110,7 +112,12 @@ impl<F: Format> Int8Rows<'_, F> {
                 );
             }
         }
-        Some(Dots { x, factor, sums, format: PhantomData })
+        Some(Dots {
+            x,
+            factor,
+            sums,
+            format: PhantomData,
+        })
     }
 }
 
@@ -126,7 +133,10 @@ struct Sums<S: Simd> {
 impl<S: Simd> Sums<S> {
     #[inline(always)]
     fn new(simd: S) -> Self {
-        Sums { dots: [simd.eight_zeros(); 2], mins: simd.eight_zeros() }
+        Sums {
+            dots: [simd.eight_zeros(); 2],
+            mins: simd.eight_zeros(),
+        }
     }
 
     #[inline(always)]
@@ -147,7 +157,9 @@ struct Dots<'a, S: Simd, F> {
 impl<S: Simd, F: Format> Sink<S> for Dots<'_, S, F> {
     #[inline(always)]
     fn take(&mut self, simd: S, i: usize, q: S::B) {
-        let Some(x) = self.x.as_chunks::<32>().0.get(i) else { return };
+        let Some(x) = self.x.as_chunks::<32>().0.get(i) else {
+            return;
+        };
         let sum = &mut self.sums.dots[i % 2];
         // SAFETY: 32 activations; i < 8, and there are 16 factors, two for each i with groups of 16.
         unsafe {

@@ -40,6 +40,9 @@ impl Quad for unpack::Q8_0 {
 /// Rows that share the loads of the activations.
 const ROWS: usize = 4;
 
+/// Bytes ahead of the first row's that are fetched from memory: the hardware follows one stream well, not four.
+const AHEAD: usize = 2048;
+
 /// 8-bit activations in the order of quads; elements beyond K are 0.
 #[derive(Default)]
 pub(super) struct Quads {
@@ -48,7 +51,7 @@ pub(super) struct Quads {
     /// Per quad 128 bytes: the first halves of the four blocks, then the second halves.
     q: Buffer,
     /// Per quad 16 lanes, four per block: the block's scale; -ZERO · Σ q in the first lane of each four and 0 in the others;
-    /// scale · Σ q / 4.
+    /// scale · Σ q / 4 (for formats with a minimum).
     scale: Buffer,
     begin: Buffer,
     sum: Buffer,
@@ -56,27 +59,36 @@ pub(super) struct Quads {
 
 impl Quads {
     /// Brings prepared activations of `tokens` tokens into this order.
-    pub(super) fn update(&mut self, tokens: usize, k: usize, q: &[i8], scale: &[f32], zero: i32) {
+    pub(super) fn update(
+        &mut self,
+        tokens: usize,
+        k: usize,
+        q: &[i8],
+        scale: &[f32],
+        sum: &[f32],
+        begin: &[i32],
+    ) {
         self.count = k.div_ceil(128);
         let quads = tokens * self.count;
-        let stride = q.len() / tokens;
+        // Quads of a token in the source, whose rows are padded to whole chunks.
+        let stride = q.len() / tokens / 128;
         let to = self.q.resize::<i8>(quads * 128).as_chunks_mut::<128>().0;
         let scales = self.scale.resize::<f32>(quads * 16).as_chunks_mut::<16>().0;
-        let begins = self.begin.resize::<i32>(quads * 16).as_chunks_mut::<16>().0;
         let sums = self.sum.resize::<f32>(quads * 16).as_chunks_mut::<16>().0;
-        let mut at = 0;
-        for (q, scale) in q.chunks_exact(stride).zip(scale.chunks_exact(stride / 32)) {
-            let blocks = q.as_chunks::<128>().0.iter().zip(scale.as_chunks::<4>().0);
-            for (q, scale) in blocks.take(self.count) {
-                for (b, q) in q.as_chunks::<32>().0.iter().enumerate() {
+        let begins = self.begin.resize::<i32>(quads * 16).as_chunks_mut::<16>().0;
+        let q = q.as_chunks::<128>().0;
+        let (scale, sum) = (scale.as_chunks::<4>().0, sum.as_chunks::<4>().0);
+        let begin = begin.as_chunks::<4>().0;
+        for t in 0..tokens {
+            for quad in 0..self.count {
+                let (from, at) = (t * stride + quad, t * self.count + quad);
+                for (b, q) in q[from].as_chunks::<32>().0.iter().enumerate() {
                     to[at][16 * b..16 * b + 16].copy_from_slice(&q[..16]);
                     to[at][64 + 16 * b..80 + 16 * b].copy_from_slice(&q[16..]);
-                    let sum: i32 = q.iter().map(|q| i32::from(*q)).sum();
-                    scales[at][4 * b..4 * b + 4].fill(scale[b]);
-                    begins[at][4 * b..4 * b + 4].copy_from_slice(&[-zero * sum, 0, 0, 0]);
-                    sums[at][4 * b..4 * b + 4].fill(scale[b] * sum as f32 / 4.0);
+                    scales[at][4 * b..4 * b + 4].fill(scale[from][b]);
+                    sums[at][4 * b..4 * b + 4].fill(sum[from][b] / 4.0);
+                    begins[at][4 * b..4 * b + 4].copy_from_slice(&[begin[from][b], 0, 0, 0]);
                 }
-                at += 1;
             }
         }
     }
@@ -95,16 +107,28 @@ struct Sort {
 /// Where the second vector begins: it ends with the quad; for the 136 bytes of Q8_0, too long for two vectors, it begins with the
 /// third block, which serves the scales (its quants are loaded otherwise).
 const fn tail_at<F: Quad>() -> usize {
-    if F::WIDE { 2 * F::BYTES } else { 4 * F::BYTES - 64 }
+    if F::WIDE {
+        2 * F::BYTES
+    } else {
+        4 * F::BYTES - 64
+    }
 }
 
 /// Index of byte `at` of a quad in the two vectors.
 const fn index<F: Quad>(at: usize) -> u8 {
-    if at < 64 { at as u8 } else { (at - tail_at::<F>() + 64) as u8 }
+    if at < 64 {
+        at as u8
+    } else {
+        (at - tail_at::<F>() + 64) as u8
+    }
 }
 
 const fn sort<F: Quad>() -> Sort {
-    let mut sort = Sort { quants: [0; 64], fifth: [[0; 64]; 2], scales: [0; 32] };
+    let mut sort = Sort {
+        quants: [0; 64],
+        fifth: [[0; 64]; 2],
+        scales: [0; 32],
+    };
     let mut i = 0;
     while i < 64 {
         let block = i / 16 * F::BYTES;
@@ -138,9 +162,7 @@ struct Sorter {
 /// # Safety
 /// The CPU has AVX-512 F, BW, VL, DQ, VNNI and VBMI; nobody else uses these rows of `out` meanwhile; the activations are in the
 /// form of quads.
-#[target_feature(
-    enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi"
-)]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
 pub(super) unsafe fn rows<F: Quad>(
     args: &MatmulArgs<'_>,
     prepared: &Prepared,
@@ -179,12 +201,23 @@ pub(super) unsafe fn rows<F: Quad>(
         for t in 0..args.t {
             let mut acc = [[_mm512_setzero_ps(); 2]; ROWS];
             for quad in 0..whole {
+                if t == 0 {
+                    let ahead = w[0].as_ptr().wrapping_add(ROWS * quad * bytes + AHEAD);
+                    for line in 0..ROWS * bytes / 64 {
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64 * line).cast());
+                    }
+                }
                 let from = w.map(|w| w.as_ptr().wrapping_add(quad * bytes));
                 // SAFETY: the rows have `whole` quads; `quad` is one of token t's.
                 unsafe { add_quads::<F>(&mut acc, sorter, from, x, t * x.count + quad) };
             }
             if rest > 0 {
-                let from = [last[0].as_ptr(), last[1].as_ptr(), last[2].as_ptr(), last[3].as_ptr()];
+                let from = [
+                    last[0].as_ptr(),
+                    last[1].as_ptr(),
+                    last[2].as_ptr(),
+                    last[3].as_ptr(),
+                ];
                 // SAFETY: `last` has 160 bytes for each row, a quad at most 136; token t has this last quad.
                 unsafe { add_quads::<F>(&mut acc, sorter, from, x, t * x.count + whole) };
             }
@@ -201,8 +234,14 @@ fn sums(acc: [[__m512; 2]; ROWS]) -> [f32; ROWS] {
     let mut four = [_mm_setzero_ps(); ROWS];
     for (four, acc) in four.iter_mut().zip(acc) {
         let sum = _mm512_add_ps(acc[0], acc[1]);
-        let eight = _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum));
-        *four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+        let eight = _mm256_add_ps(
+            _mm512_castps512_ps256(sum),
+            _mm512_extractf32x8_ps::<1>(sum),
+        );
+        *four = _mm_add_ps(
+            _mm256_castps256_ps128(eight),
+            _mm256_extractf128_ps::<1>(eight),
+        );
     }
     let [a, b, c, d] = four;
     let sums = _mm_hadd_ps(_mm_hadd_ps(a, b), _mm_hadd_ps(c, d));
@@ -216,9 +255,7 @@ fn sums(acc: [[__m512; 2]; ROWS]) -> [f32; ROWS] {
 ///
 /// # Safety
 /// Each of `from` is valid for reading 4 · BYTES bytes; `x` has quad `at`.
-#[target_feature(
-    enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi"
-)]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
 #[inline]
 unsafe fn add_quads<F: Quad>(
     acc: &mut [[__m512; 2]; ROWS],
@@ -261,9 +298,7 @@ struct Activations {
 ///
 /// # Safety
 /// `from` is valid for reading 4 · BYTES bytes.
-#[target_feature(
-    enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi"
-)]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
 #[inline]
 unsafe fn add_quad<F: Quad>(
     acc: [__m512; 2],

@@ -2,6 +2,7 @@
 
 use super::super::gemm_f32::Tiles;
 use super::super::gemm_i8;
+use super::super::prepare::scale_and_inverse;
 use super::{GROUPS, Kernel, Simd};
 use std::arch::x86_64::*;
 
@@ -76,6 +77,11 @@ macro_rules! byte_ops {
             }
         }
         #[inline(always)]
+        fn quantize(self, x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
+            // SAFETY: see the impl.
+            unsafe { $crate::cpu::matmul::simd::avx2::quantize(x, q) }
+        }
+        #[inline(always)]
         fn eight_zeros(self) -> __m256 {
             // SAFETY: see the impl.
             unsafe { _mm256_setzero_ps() }
@@ -133,6 +139,58 @@ macro_rules! byte_ops {
     };
 }
 pub(super) use byte_ops;
+
+/// [`Simd::quantize`].
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+pub(super) unsafe fn quantize(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
+    // SAFETY: AVX2 is the caller's promise; the loads and the store are of 32 elements.
+    unsafe {
+        let at = |i: usize| _mm256_loadu_ps(x.as_ptr().add(8 * i));
+        let x = [at(0), at(1), at(2), at(3)];
+        let sign = _mm256_set1_ps(-0.0);
+        let abs = |i: usize| _mm256_andnot_ps(sign, x[i]);
+        let top = _mm256_max_ps(_mm256_max_ps(abs(0), abs(1)), _mm256_max_ps(abs(2), abs(3)));
+        // 0 · x is NaN for infinities and NaN, which `max` may lose.
+        let zero = _mm256_setzero_ps();
+        let poison = |i: usize| _mm256_mul_ps(x[i], zero);
+        let poison = _mm256_add_ps(
+            _mm256_add_ps(poison(0), poison(1)),
+            _mm256_add_ps(poison(2), poison(3)),
+        );
+        let top = _mm_max_ps(_mm256_castps256_ps128(top), _mm256_extractf128_ps::<1>(top));
+        let top = _mm_max_ps(top, _mm_movehl_ps(top, top));
+        let top = _mm_cvtss_f32(_mm_max_ss(top, _mm_movehdup_ps(top)));
+        let (mut scale, inverse) = scale_and_inverse(top);
+        if _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(poison, poison)) != 0 {
+            scale = f32::NAN;
+        }
+        let inverse = _mm256_set1_ps(inverse);
+        let round = |i: usize| _mm256_cvtps_epi32(_mm256_mul_ps(x[i], inverse));
+        // Packing works within 128-bit halves: the last step puts the eighths in order.
+        let pairs = [
+            _mm256_packs_epi32(round(0), round(1)),
+            _mm256_packs_epi32(round(2), round(3)),
+        ];
+        let bytes = _mm256_packs_epi16(pairs[0], pairs[1]);
+        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        let bytes = _mm256_permutevar8x32_epi32(bytes, order);
+        _mm256_storeu_si256(q.as_mut_ptr().cast(), bytes);
+        let twos = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
+        let fours = _mm256_madd_epi16(twos, _mm256_set1_epi16(1));
+        let halves = _mm256_hadd_epi32(fours, fours);
+        let halves = _mm256_hadd_epi32(halves, halves);
+        (
+            scale,
+            [
+                _mm256_extract_epi32::<0>(halves),
+                _mm256_extract_epi32::<4>(halves),
+            ],
+        )
+    }
+}
 
 /// The sum of all lanes.
 ///

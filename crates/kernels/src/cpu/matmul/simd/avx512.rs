@@ -97,9 +97,9 @@ macro_rules! float_ops {
         }
         #[inline(always)]
         fn int8_tiles<const GROUP: usize, const MIN: bool>(
-        self,
-        tiles: &gemm_i8::Tiles<'_, GROUP, MIN>,
-    ) {
+            self,
+            tiles: &gemm_i8::Tiles<'_, GROUP, MIN>,
+        ) {
             tiles.all::<Self, 2, 6>(self);
         }
         #[inline(always)]
@@ -128,10 +128,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn dot_bytes(self, sum: __m512i, w: __m512i, x: __m512i) -> __m512i {
         // SAFETY: see the impl.
-        unsafe { 
+        unsafe {
             let pairs = _mm512_maddubs_epi16(w, x);
             _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
-         }
+        }
     }
 
     #[inline(always)]

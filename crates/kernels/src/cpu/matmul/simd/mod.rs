@@ -20,6 +20,7 @@ mod wasm;
 use super::gemm_f32::Tiles;
 use super::gemm_i8;
 use super::isa::{Isa, Level};
+use super::prepare::block;
 use super::unpack::GROUPS;
 
 /// Something that runs at a level.
@@ -70,7 +71,12 @@ pub(crate) trait Simd: Copy {
     fn widen_halves(self, bits: &[u16; GROUPS], out: &mut [f32; GROUPS]) {
         for i in (0..GROUPS).step_by(Self::LANES) {
             // SAFETY: LANES divides GROUPS at every level.
-            unsafe { self.store(out.as_mut_ptr().add(i), self.load_half(bits.as_ptr().add(i))) };
+            unsafe {
+                self.store(
+                    out.as_mut_ptr().add(i),
+                    self.load_half(bits.as_ptr().add(i)),
+                )
+            };
         }
     }
     /// Writes LANES numbers.
@@ -109,6 +115,13 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `from` is valid for reading LANES bytes.
     unsafe fn load_unsigned(self, from: *const u8) -> Self::F;
+
+    /// Rounds 32 numbers to `q = x / scale` with the largest at ±127; returns the scale and the sums of both halves of `q`.
+    /// A block with an infinity or a NaN gets the scale NaN, so that the product says so.
+    #[inline(always)]
+    fn quantize(self, x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
+        block(x, q)
+    }
 
     /// Zeros.
     fn eight_zeros(self) -> Self::H;
@@ -189,4 +202,3 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
         _ => kernel.run(scalar::Scalar),
     }
 }
-

@@ -76,7 +76,10 @@ impl Simd for Scalar {
     fn dot_bytes(self, sum: Self::I, w: Self::I, x: Self::I) -> Self::I {
         std::array::from_fn(|i| {
             let products = w[i].to_le_bytes().into_iter().zip(x[i].to_le_bytes());
-            sum[i] + products.map(|(w, x)| i32::from(w) * i32::from(x as i8)).sum::<i32>()
+            sum[i]
+                + products
+                    .map(|(w, x)| i32::from(w) * i32::from(x as i8))
+                    .sum::<i32>()
         })
     }
     #[inline(always)]
@@ -108,11 +111,23 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn extract(self, v: [u8; 32], shift: i32, mask: u8) -> [u8; 32] {
-        v.map(|v| if shift < 0 { v << -shift & mask } else { v >> shift & mask })
+        v.map(|v| {
+            if shift < 0 {
+                v << -shift & mask
+            } else {
+                v >> shift & mask
+            }
+        })
     }
     #[inline(always)]
     fn nibbles(self, from: &[u8; 16]) -> [u8; 32] {
-        std::array::from_fn(|i| if i < 16 { from[i] & 15 } else { from[i - 16] >> 4 })
+        std::array::from_fn(|i| {
+            if i < 16 {
+                from[i] & 15
+            } else {
+                from[i - 16] >> 4
+            }
+        })
     }
     #[inline(always)]
     fn fifth_bits(self, bits: u32) -> [u8; 32] {
