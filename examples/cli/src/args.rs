@@ -103,7 +103,7 @@ impl EngineArgs {
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
     /// How much chance: 0 always takes the most likely token; small models wander above 0.5
-    #[arg(long, value_name = "T", default_value_t = 0.3)]
+    #[arg(long, value_name = "T", default_value_t = 0.2)]
     pub(crate) temperature: f32,
     /// Always the most likely token, the same as --temperature 0
     #[arg(long)]
@@ -117,9 +117,9 @@ pub(crate) struct SamplingArgs {
     /// Choose among tokens at least this times as likely as the likeliest
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     pub(crate) min_p: f32,
-    /// Make tokens that were there before less likely; 1: off [default: 1.1, and 1 at temperature 0]
-    #[arg(long, value_name = "R")]
-    pub(crate) repetition_penalty: Option<f32>,
+    /// Make tokens that were there before, in the question too, less likely; 1: off. 1.1 helps where answers go in circles
+    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    pub(crate) repetition_penalty: f32,
     /// The same seed gives the same answer on the same device [default: another one each time]
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
@@ -129,13 +129,12 @@ impl SamplingArgs {
     /// The settings; a seed is drawn unless one was given.
     pub(crate) fn settings(&self) -> SampleSettings {
         let temperature = if self.greedy { 0.0 } else { self.temperature };
-        let penalty = if temperature == 0.0 { 1.0 } else { 1.1 };
         SampleSettings {
             temperature,
             top_k: self.top_k,
             top_p: self.top_p,
             min_p: self.min_p,
-            repetition_penalty: self.repetition_penalty.unwrap_or(penalty),
+            repetition_penalty: self.repetition_penalty,
             seed: self.seed.unwrap_or_else(random_seed),
         }
     }
@@ -181,7 +180,7 @@ mod tests {
             settings(&["--greedy", "--repetition-penalty", "1.2"]).repetition_penalty,
             1.2
         );
-        assert_eq!(settings(&[]).repetition_penalty, 1.1);
+        assert_eq!(settings(&[]).temperature, 0.2);
     }
 
     #[test]
