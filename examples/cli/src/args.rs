@@ -9,7 +9,7 @@ use firelight_runtime::{DeviceChoice, EngineOptions, Rung, SampleSettings};
 /// Which model.
 #[derive(Args, Clone)]
 pub(crate) struct ModelArgs {
-    /// A name of `firelight models list`, a path to a .gguf file or a model's folder, or hf:OWNER/REPO[/FILE][@REVISION]
+    /// A name of `firelight models list`, a path to a .gguf file or a model's folder, or `hf:OWNER/REPO[/FILE][@REVISION]`
     /// [default: the first chat model of the list]
     #[arg(short, long, value_name = "MODEL")]
     pub(crate) model: Option<String>,

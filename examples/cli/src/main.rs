@@ -8,7 +8,7 @@
 //! | [`load`] | from a model's name to a model on a device |
 //! | [`ui`], [`progress`], [`json`] | what is shown: text, progress line, JSON lines |
 //! | [`interrupt`] | Ctrl-C |
-//! | [`format`] | bytes, times and tables for people |
+//! | [`mod@format`] | bytes, times and tables for people |
 //!
 //! Exit codes: 0 done, 1 failed, 2 used wrongly, 130 interrupted.
 #![deny(unsafe_code)]
