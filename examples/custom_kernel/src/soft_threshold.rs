@@ -61,10 +61,12 @@ impl Kernel for SoftThreshold {
         let lambda = f64::from(call.params::<Params>().lambda);
         let [x, y] = values else { return };
         for (x, y) in x.iter().zip(y) {
-            *y = match () {
-                () if *x > lambda => x - lambda,
-                () if *x < -lambda => x + lambda,
-                () => 0.0,
+            *y = if *x > lambda {
+                x - lambda
+            } else if *x < -lambda {
+                x + lambda
+            } else {
+                0.0
             };
         }
     }
