@@ -92,13 +92,15 @@ impl HfEncoder {
                 Part::Text { text, at } => (text, at),
             };
             let normal = normalize::run(&self.normalizers, raw, MAX_NORMAL)?;
-            for part in self.normal.split(&normal, parse_special) {
+            for part in self.normal.split(&normal.text, parse_special) {
                 let (text, first) = match part {
                     Part::Token(id) => {
                         ids.push(id);
                         continue;
                     }
-                    Part::Text { text, at: within } => (text, at == 0 && within == 0),
+                    Part::Text { text, at: within } => {
+                        (text, at == 0 && within == 0 && normal.leads)
+                    }
                 };
                 let words = pre::cut(&self.cutters, text, first)?;
                 for range in &words.ranges {
@@ -243,7 +245,9 @@ fn add_tokens(
             single_word: flag(token, "single_word", false),
         };
         if flag(token, "normalized", !special) {
-            wanted.text = normalize::run(normalizers, content, MAX_NORMAL)?.into_owned();
+            wanted.text = normalize::run(normalizers, content, MAX_NORMAL)?
+                .text
+                .into_owned();
             // The normalized form is also what decoding starts from.
             vocab.set_spelled(id, &wanted.text);
             if !wanted.text.is_empty() {

@@ -104,18 +104,30 @@ fn push(node: &Value, steps: &mut Vec<Normalizer>) -> Result<()> {
     Ok(())
 }
 
+/// A text in its normal form.
+#[derive(Debug)]
+pub(super) struct Normal<'t> {
+    pub(super) text: Cow<'t, str>,
+    /// Whether it still begins with what the raw text begins with.
+    pub(super) leads: bool,
+}
+
 /// Runs the steps in order. `max` bounds the length of every intermediate text in bytes.
-pub(super) fn run<'t>(steps: &[Normalizer], text: &'t str, max: usize) -> Result<Cow<'t, str>> {
-    let mut text = Cow::Borrowed(text);
+pub(super) fn run<'t>(steps: &[Normalizer], text: &'t str, max: usize) -> Result<Normal<'t>> {
+    let mut normal = Normal {
+        text: Cow::Borrowed(text),
+        leads: true,
+    };
     for step in steps {
-        if let Some(next) = step.apply(&text, max)? {
-            text = Cow::Owned(next);
+        normal.leads &= step.keeps_first(&normal.text)?;
+        if let Some(next) = step.apply(&normal.text, max)? {
+            normal.text = Cow::Owned(next);
         }
-        if text.len() > max {
-            return Err(too_long(max, text.len()));
+        if normal.text.len() > max {
+            return Err(too_long(max, normal.text.len()));
         }
     }
-    Ok(text)
+    Ok(normal)
 }
 
 fn too_long(max: usize, got: usize) -> Error {
@@ -128,6 +140,25 @@ fn too_long(max: usize, got: usize) -> Error {
 }
 
 impl Normalizer {
+    /// Whether the first character is still there after this step, in some form.
+    fn keeps_first(&self, text: &str) -> Result<bool> {
+        let first = |gone: &dyn Fn(char) -> bool| !text.starts_with(gone);
+        Ok(match self {
+            Normalizer::Strip { left, .. } => !left || first(&char::is_whitespace),
+            Normalizer::StripAccents => first(&is_combining_mark),
+            Normalizer::Nmt => first(&|c| nmt(c).is_none()),
+            Normalizer::Bert(bert) => text
+                .chars()
+                .next()
+                .is_none_or(|c| !bert.apply(c.encode_utf8(&mut [0; 4])).is_empty()),
+            Normalizer::Replace { pattern, content } if content.is_empty() => pattern
+                .matches(text)?
+                .first()
+                .is_none_or(|&(start, end)| start > 0 || end == 0),
+            _ => true,
+        })
+    }
+
     /// The text after this step, or `None` if it is the same.
     fn apply(&self, text: &str, max: usize) -> Result<Option<String>> {
         Ok(match self {
@@ -161,7 +192,7 @@ impl Normalizer {
             }
             Normalizer::Prepend(prefix) => (!text.is_empty()).then(|| format!("{prefix}{text}")),
             Normalizer::Bert(bert) => Some(bert.apply(text)),
-            Normalizer::Nmt => Some(nmt(text)),
+            Normalizer::Nmt => Some(text.chars().filter_map(nmt).collect()),
             Normalizer::Precompiled(map) => {
                 Some(map.apply(text, max).ok_or_else(|| too_long(max, max + 1))?)
             }
@@ -235,11 +266,9 @@ fn is_chinese(c: char) -> bool {
 }
 
 /// The normalization of the NMT models: control characters go, odd spaces become spaces.
-fn nmt(text: &str) -> String {
-    let kept = text
-        .chars()
-        .filter(|&c| !matches!(c as u32, 0x1..=0x8 | 0xB | 0xE..=0x1F | 0x7F | 0x8F | 0x9F));
-    kept.map(|c| match c as u32 {
+fn nmt(c: char) -> Option<char> {
+    match c as u32 {
+        0x1..=0x8 | 0xB | 0xE..=0x1F | 0x7F | 0x8F | 0x9F => None,
         0x9
         | 0xA
         | 0xC
@@ -250,8 +279,7 @@ fn nmt(text: &str) -> String {
         | 0x2029
         | 0x2581
         | 0xFEFF
-        | 0xFFFD => ' ',
-        _ => c,
-    })
-    .collect()
+        | 0xFFFD => Some(' '),
+        _ => Some(c),
+    }
 }

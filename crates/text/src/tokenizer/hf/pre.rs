@@ -165,14 +165,17 @@ impl Cut {
                     behavior,
                     invert,
                 } => {
-                    let mut matches = pattern.matches(word)?;
-                    if *invert {
-                        matches = gaps(&matches, word.len());
-                    }
-                    behavior.cut(&matches, word.len(), range.start, &mut cut);
+                    let matches = pattern.matches(word)?;
+                    behavior.cut(&matches, *invert, word.len(), range.start, &mut cut);
                 }
                 Cut::Class { class, behavior } => {
-                    behavior.cut(&class.matches(word), word.len(), range.start, &mut cut);
+                    behavior.cut(
+                        &class.matches(word),
+                        false,
+                        word.len(),
+                        range.start,
+                        &mut cut,
+                    );
                 }
                 Cut::FixedLength(n) => {
                     let mut starts: Vec<usize> =
@@ -189,7 +192,13 @@ impl Cut {
                         .match_indices(*replacement)
                         .map(|(at, m)| (at, at + m.len()))
                         .collect();
-                    Behavior::MergedWithNext.cut(&matches, word.len(), range.start, &mut cut);
+                    Behavior::MergedWithNext.cut(
+                        &matches,
+                        false,
+                        word.len(),
+                        range.start,
+                        &mut cut,
+                    );
                 }
                 Cut::PrefixSpace => {}
             }
@@ -197,22 +206,6 @@ impl Cut {
         words.ranges = cut;
         Ok(())
     }
-}
-
-/// What lies between the matches.
-fn gaps(matches: &[(usize, usize)], len: usize) -> Vec<(usize, usize)> {
-    let mut gaps = Vec::with_capacity(matches.len() + 1);
-    let mut from = 0;
-    for &(start, end) in matches {
-        if from < start {
-            gaps.push((from, start));
-        }
-        from = end;
-    }
-    if from < len {
-        gaps.push((from, len));
-    }
-    gaps
 }
 
 impl Behavior {
@@ -227,22 +220,29 @@ impl Behavior {
         })
     }
 
-    /// Cuts a text of `len` bytes at its matches.
-    fn cut(self, matches: &[(usize, usize)], len: usize, base: usize, out: &mut Vec<Range<usize>>) {
+    /// Cuts a text of `len` bytes at its matches, or, inverted, at what lies between them.
+    fn cut(
+        self,
+        matches: &[(usize, usize)],
+        invert: bool,
+        len: usize,
+        base: usize,
+        out: &mut Vec<Range<usize>>,
+    ) {
         // (start, end, is a match)
         let mut pieces = Vec::with_capacity(matches.len() * 2 + 1);
         let mut from = 0;
         for &(start, end) in matches {
             if from < start {
-                pieces.push((from, start, false));
+                pieces.push((from, start, invert));
             }
             if start < end {
-                pieces.push((start, end, true));
+                pieces.push((start, end, !invert));
             }
             from = end;
         }
         if from < len {
-            pieces.push((from, len, false));
+            pieces.push((from, len, invert));
         }
         let mut push = |start: usize, end: usize| out.push(base + start..base + end);
         match self {

@@ -38,7 +38,9 @@ impl Unigram {
                 return Err(bad("a vocabulary entry is [piece, score]"));
             };
             lowest = lowest.min(score);
-            if !piece.is_empty() {
+            // A control token does not come out of text. (In the reference it can.)
+            let control = vocab.get(id).is_some_and(|token| token.kind.is_special());
+            if !piece.is_empty() && !control {
                 pieces.push((piece.into(), id, score));
             }
         }
