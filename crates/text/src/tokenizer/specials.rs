@@ -1,6 +1,7 @@
 //! Splitting text at tokens that are matched as they stand.
 
 use aho_corasick::{AhoCorasick, MatchKind};
+use regex::Regex;
 
 use crate::{Error, Result};
 
@@ -37,6 +38,8 @@ pub(crate) struct Wanted {
 pub(crate) struct Splitter {
     automaton: Option<AhoCorasick>,
     wanted: Vec<Wanted>,
+    /// A word character, where a token must not be part of a word.
+    word: Option<Regex>,
 }
 
 impl Splitter {
@@ -48,9 +51,13 @@ impl Splitter {
             .match_kind(MatchKind::LeftmostLongest)
             .build(wanted.iter().map(|w| &w.text))
             .map_err(|e| Error::invalid(format!("added tokens: {e}")))?;
+        let single_word = wanted.iter().any(|w| w.single_word);
+        let word = single_word.then(|| Regex::new(r"^\w$")).transpose();
+        let word = word.map_err(|e| Error::invalid(format!("added tokens: {e}")))?;
         Ok(Self {
             automaton: Some(automaton),
             wanted,
+            word,
         })
     }
 
@@ -73,9 +80,11 @@ impl Splitter {
             if wanted.special && !parse_special {
                 continue;
             }
-            let inside_word = before.ends_with(is_word) || after.starts_with(is_word);
-            if wanted.single_word && inside_word {
-                continue;
+            if let Some(word) = self.word.as_ref().filter(|_| wanted.single_word) {
+                let is_word = |c: char| word.is_match(c.encode_utf8(&mut [0; 4]));
+                if before.ends_with(is_word) || after.starts_with(is_word) {
+                    continue;
+                }
             }
             if wanted.lstrip {
                 start = before.trim_end().len().max(from);
@@ -98,11 +107,6 @@ fn push_text<'t>(parts: &mut Vec<Part<'t>>, text: &'t str, from: usize, to: usiz
     {
         parts.push(Part::Text { text, at: from });
     }
-}
-
-/// `\w` but for marks, which do not begin or end a word of their own.
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
 }
 
 #[cfg(test)]
@@ -162,5 +166,6 @@ mod tests {
         assert_eq!(split("a  <l> b", true), "[a]4[ b]");
         assert_eq!(split("<x>  <l>", true), "14");
         assert_eq!(split("day-day mayday, day", true), "5[-]5[ mayday, ]5");
+        assert_eq!(split("½day day\u{301}", true), "[½]5[ day\u{301}]");
     }
 }
