@@ -2,16 +2,13 @@
 //! register-blocked micro-kernel.
 
 use super::prepare::Buffer;
-use super::simd::{Kernel, Simd, dispatch};
+use super::simd::{Kernel, MAX_LANES, PANEL, Simd, dispatch};
 use super::unpack::{CHUNK, Chunk, Format, bhalf_to_f32, half_to_f32, halves};
 use super::vec::dequantize;
 use super::{Columns, MatmulArgs};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
-
-/// Rows of a panel.
-pub(super) const PANEL: usize = 32;
 
 /// Elements of K that are packed at a time: a panel of them (128 KiB) stays in the second cache.
 const DEPTH: usize = 1024;
@@ -114,7 +111,8 @@ impl<W: Source> Kernel for Panels<'_, W> {
 }
 
 impl<W: Source> Panels<'_, W> {
-    /// `packed[k · PANEL + r]` = weight `start + k` of row `rows.start + r`, 0 beyond the last row.
+    /// `packed[k · PANEL + r]` = weight `start + k` of row `rows.start + r`; beyond the last row of a short panel that row is
+    /// repeated.
     #[inline(always)]
     fn pack<S: Simd>(
         &self,
@@ -125,19 +123,36 @@ impl<W: Source> Panels<'_, W> {
         packed: &mut [f32],
     ) {
         let mut scratch = Chunk::zeroed();
-        let mut weights = [0f32; CHUNK];
-        if rows.len() < PANEL {
-            packed[..depth * PANEL].fill(0.0);
-        }
-        for (r, row) in rows.enumerate() {
-            let row = self.args.row(row);
+        let mut weights = [[0f32; CHUNK]; MAX_LANES];
+        for r in (0..PANEL).step_by(S::LANES) {
             for (i, packed) in packed[..depth * PANEL]
                 .chunks_mut(CHUNK * PANEL)
                 .enumerate()
             {
-                W::chunk(simd, row, start / CHUNK + i, &mut scratch, &mut weights);
-                for (packed, w) in packed.as_chunks_mut::<PANEL>().0.iter_mut().zip(&weights) {
-                    packed[r] = *w;
+                for (j, to) in weights.iter_mut().enumerate().take(S::LANES) {
+                    let row = self.args.row((rows.start + r + j).min(rows.end - 1));
+                    W::chunk(simd, row, start / CHUNK + i, &mut scratch, to);
+                }
+                let mut k = 0;
+                while (k + S::LANES) * PANEL <= packed.len() {
+                    // SAFETY: LANES rows of CHUNK weights; LANES rows of PANEL numbers from row k on.
+                    unsafe {
+                        let from = weights[0].as_ptr().add(k).cast();
+                        let to = packed.as_mut_ptr().add(k * PANEL + r);
+                        simd.transpose(from, CHUNK, to.cast());
+                    }
+                    k += S::LANES;
+                }
+                for (k, packed) in packed
+                    .as_chunks_mut::<PANEL>()
+                    .0
+                    .iter_mut()
+                    .enumerate()
+                    .skip(k)
+                {
+                    for (packed, weights) in packed[r..r + S::LANES].iter_mut().zip(&weights) {
+                        *packed = weights[k];
+                    }
                 }
             }
         }

@@ -5,15 +5,12 @@
 //! `-ZERO·Σ q` instead, which saves the second term.
 
 use super::prepare::{Buffer, Prepared};
-use super::simd::{Kernel, Simd, dispatch};
-use super::unpack::{CHUNK, Chunk, Format};
+use super::simd::{Kernel, MAX_LANES, PANEL, Simd, dispatch};
+use super::unpack::{CHUNK, Chunk, Format, GROUPS};
 use super::{Columns, MatmulArgs};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
-
-/// Rows of a panel.
-pub(super) const PANEL: usize = 32;
 
 /// Elements of K that are packed at a time: a panel of them (32 KiB, and up to 16 KiB of scales) is at home in the second
 /// cache and mostly in the first.
@@ -49,8 +46,12 @@ impl<F: Format> Kernel for Panels<'_, F> {
         // Taken out, since a closure would be compiled without the level's instructions.
         let mut packed = PACKED.take();
         let words = packed.words.resize::<u32>(PANEL * DEPTH / 4);
-        let scales = packed.scales.resize::<f32>(PANEL * DEPTH / F::GROUP);
-        let mins = packed.mins.resize::<f32>(PANEL * DEPTH / F::GROUP);
+        let scales = packed
+            .scales
+            .resize::<f32>(PANEL * (DEPTH / F::GROUP + GROUPS));
+        let mins = packed
+            .mins
+            .resize::<f32>(PANEL * (DEPTH / F::GROUP + GROUPS));
         let chunks = self.args.k.div_ceil(CHUNK);
         for row in self.rows.clone().step_by(PANEL) {
             let rows = row..self.rows.end.min(row + PANEL);
@@ -83,7 +84,7 @@ impl<F: Format> Kernel for Panels<'_, F> {
     }
 }
 
-/// Packs `chunks` of `rows`; rows beyond the last are 0.
+/// Packs `chunks` of `rows`; beyond the last row of a short panel that row is repeated.
 #[inline(always)]
 fn pack<S: Simd, F: Format>(
     simd: S,
@@ -94,37 +95,38 @@ fn pack<S: Simd, F: Format>(
     scales: &mut [f32],
     mins: &mut [f32],
 ) {
-    const WORDS: usize = CHUNK / 4 * PANEL;
-    let groups = CHUNK / F::GROUP * PANEL;
-    if rows.len() < PANEL {
-        words[..chunks.len() * WORDS].fill(0);
-        scales[..chunks.len() * groups].fill(0.0);
-        mins[..chunks.len() * groups].fill(0.0);
-    }
-    let mut chunk = Chunk::zeroed();
-    for (r, row) in rows.enumerate() {
-        let bytes = args.row(row).chunks(F::CHUNK_BYTES).skip(chunks.start);
-        let packed = words
-            .chunks_exact_mut(WORDS)
-            .zip(scales.chunks_exact_mut(groups));
-        let packed = packed.zip(mins.chunks_exact_mut(groups)).take(chunks.len());
-        for (((words, scales), mins), bytes) in packed.zip(bytes) {
-            F::unpack(simd, bytes, &mut chunk);
-            let words = words.as_chunks_mut::<PANEL>().0;
-            for (to, word) in words.iter_mut().zip(chunk.q.as_chunks::<4>().0) {
-                to[r] = u32::from_le_bytes(*word);
+    const WORDS: usize = CHUNK / 4;
+    const { assert!(size_of::<Chunk>().is_multiple_of(4) && MAX_LANES >= S::LANES) };
+    let groups = CHUNK / F::GROUP;
+    // The last transposition of scales may write 16 rows where there are 8.
+    assert!(words.len() >= chunks.len() * WORDS * PANEL);
+    assert!(scales.len().min(mins.len()) >= (chunks.len() * groups + GROUPS - groups) * PANEL);
+    let mut unpacked = [const { Chunk::zeroed() }; MAX_LANES];
+    let stride = size_of::<Chunk>() / 4;
+    for r in (0..PANEL).step_by(S::LANES) {
+        for chunk in chunks.clone() {
+            for (i, to) in unpacked.iter_mut().enumerate().take(S::LANES) {
+                let bytes = &args.row((rows.start + r + i).min(rows.end - 1));
+                let bytes = &bytes[chunk * F::CHUNK_BYTES..];
+                F::unpack(simd, &bytes[..bytes.len().min(F::CHUNK_BYTES)], to);
             }
-            for (to, scale) in scales
-                .as_chunks_mut::<PANEL>()
-                .0
-                .iter_mut()
-                .zip(&chunk.scale)
-            {
-                to[r] = *scale;
-            }
-            if F::HAS_MIN {
-                for (to, min) in mins.as_chunks_mut::<PANEL>().0.iter_mut().zip(&chunk.min) {
-                    to[r] = *min;
+            let at = chunk - chunks.start;
+            let first = &unpacked[0];
+            // SAFETY: LANES chunks lie one after the other; a chunk has WORDS words and GROUPS scales and minima; the assertions
+            // above are about the last rows that are written.
+            unsafe {
+                for i in (0..WORDS).step_by(S::LANES) {
+                    let to = words.as_mut_ptr().add((at * WORDS + i) * PANEL + r);
+                    simd.transpose(first.q.as_ptr().cast::<u32>().add(i), stride, to);
+                }
+                for i in (0..groups).step_by(S::LANES) {
+                    let to = (at * groups + i) * PANEL + r;
+                    let from = first.scale.as_ptr().cast::<u32>().add(i);
+                    simd.transpose(from, stride, scales.as_mut_ptr().add(to).cast());
+                    if F::HAS_MIN {
+                        let from = first.min.as_ptr().cast::<u32>().add(i);
+                        simd.transpose(from, stride, mins.as_mut_ptr().add(to).cast());
+                    }
                 }
             }
         }

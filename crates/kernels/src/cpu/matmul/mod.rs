@@ -23,6 +23,8 @@
 //! One of the crate's listed `unsafe` modules: vector instructions ([`simd`]) and disjoint writes of several threads to one
 //! output ([`SharedOut`], [`Columns`]).
 #![allow(unsafe_code)]
+// An index names the same register in several arrays; iterators over each would hide that.
+#![allow(clippy::needless_range_loop)]
 
 #[cfg(test)]
 mod bench;
@@ -98,9 +100,13 @@ impl<'a> MatmulArgs<'a> {
         )
     }
 
-    /// The level has integer dot products of bytes that make the integer matrix product faster than the f32 one.
+    /// The integer matrix product is faster than the f32 one. Without VNNI the products of 8-bit quants do not fit.
     fn int8_panels(&self) -> bool {
-        matches!(self.isa.level(), Level::Avx512Vnni)
+        match self.isa.level() {
+            Level::Avx512Vnni => true,
+            Level::Avx2 | Level::Avx512 => self.dtype != DType::Q8_0,
+            _ => false,
+        }
     }
 
     /// [`vec_vnni`] serves formats with blocks of 32.
@@ -110,7 +116,7 @@ impl<'a> MatmulArgs<'a> {
 
     /// Rows that a task should have a multiple of, so that no work is done twice at its borders.
     fn row_granularity(&self) -> usize {
-        if self.many() { gemm_f32::PANEL } else { 8 }
+        if self.many() { simd::PANEL } else { 8 }
     }
 
     /// A good number of tasks for `threads` threads: enough to even out, none too small to be worth handing over.

@@ -3,7 +3,7 @@
 use super::super::gemm_f32::Tiles;
 use super::super::gemm_i8;
 use super::super::prepare::scale_and_inverse;
-use super::{GROUPS, Kernel, Simd};
+use super::{GROUPS, Kernel, PANEL, Simd};
 use std::arch::x86_64::*;
 
 /// Token: made only in [`run`].
@@ -257,7 +257,6 @@ impl Simd for Avx2 {
     type I = __m256i;
     const LANES: usize = 8;
     const FMA: bool = true;
-    const WIDE_BYTES: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -345,6 +344,37 @@ impl Simd for Avx2 {
     fn fifth_bits(self, bits: u32) -> __m256i {
         // SAFETY: see the impl.
         unsafe { fifth_bits(bits) }
+    }
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const u32, stride: usize, to: *mut u32) {
+        // SAFETY: see the impl.
+        unsafe {
+            let from: *const f32 = from.cast();
+            let mut r = [_mm256_setzero_ps(); 8];
+            for (i, r) in r.iter_mut().enumerate() {
+                *r = _mm256_loadu_ps(from.add(i * stride));
+            }
+            // Pairs, then fours of rows within each 128-bit half, then the halves.
+            let mut pairs = r;
+            for i in [0, 2, 4, 6] {
+                pairs[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+                pairs[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+            }
+            let mut fours = pairs;
+            for i in [0, 4] {
+                fours[i] = _mm256_shuffle_ps::<0x44>(pairs[i], pairs[i + 2]);
+                fours[i + 1] = _mm256_shuffle_ps::<0xee>(pairs[i], pairs[i + 2]);
+                fours[i + 2] = _mm256_shuffle_ps::<0x44>(pairs[i + 1], pairs[i + 3]);
+                fours[i + 3] = _mm256_shuffle_ps::<0xee>(pairs[i + 1], pairs[i + 3]);
+            }
+            for j in 0..4 {
+                let to: *mut f32 = to.cast::<f32>().add(j * PANEL);
+                let low = _mm256_permute2f128_ps::<0x20>(fours[j], fours[4 + j]);
+                let high = _mm256_permute2f128_ps::<0x31>(fours[j], fours[4 + j]);
+                _mm256_storeu_ps(to, low);
+                _mm256_storeu_ps(to.add(4 * PANEL), high);
+            }
+        }
     }
     #[inline(always)]
     unsafe fn load_unsigned(self, from: *const u8) -> __m256 {

@@ -3,7 +3,7 @@
 use super::super::gemm_f32::Tiles;
 use super::super::gemm_i8;
 use super::avx2::byte_ops;
-use super::{GROUPS, Kernel, Simd, avx2};
+use super::{GROUPS, Kernel, PANEL, Simd, avx2};
 use std::arch::x86_64::*;
 
 /// Token of AVX-512 F, BW, VL and DQ: made only in [`run`].
@@ -28,6 +28,60 @@ pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
 pub(super) unsafe fn run_vnni<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Vnni(()))
+}
+
+/// [`Simd::transpose`].
+///
+/// # Safety
+/// The CPU has AVX-512 F; all rows are valid for reading and `to` for writing.
+#[inline(always)]
+unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut r = [_mm512_setzero_ps(); 16];
+        for (i, r) in r.iter_mut().enumerate() {
+            *r = _mm512_loadu_ps(from.add(i * stride));
+        }
+        // Pairs, then fours of rows within each 128-bit quarter, then the quarters.
+        let mut pairs = r;
+        for i in [0, 2, 4, 6, 8, 10, 12, 14] {
+            pairs[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+            pairs[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+        }
+        let mut fours = pairs;
+        for i in [0, 4, 8, 12] {
+            fours[i] = _mm512_shuffle_ps::<0x44>(pairs[i], pairs[i + 2]);
+            fours[i + 1] = _mm512_shuffle_ps::<0xee>(pairs[i], pairs[i + 2]);
+            fours[i + 2] = _mm512_shuffle_ps::<0x44>(pairs[i + 1], pairs[i + 3]);
+            fours[i + 3] = _mm512_shuffle_ps::<0xee>(pairs[i + 1], pairs[i + 3]);
+        }
+        // Quarter q of fours[4 i + j] is column 4 q + j of rows 4 i ...
+        for j in 0..4 {
+            let (a, b, c, d) = (fours[j], fours[4 + j], fours[8 + j], fours[12 + j]);
+            let even = (
+                _mm512_shuffle_f32x4::<0x88>(a, b),
+                _mm512_shuffle_f32x4::<0x88>(c, d),
+            );
+            let odd = (
+                _mm512_shuffle_f32x4::<0xdd>(a, b),
+                _mm512_shuffle_f32x4::<0xdd>(c, d),
+            );
+            let to = to.add(j * PANEL);
+            _mm512_storeu_ps(to, _mm512_shuffle_f32x4::<0x88>(even.0, even.1));
+            _mm512_storeu_ps(
+                to.add(4 * PANEL),
+                _mm512_shuffle_f32x4::<0x88>(odd.0, odd.1),
+            );
+            _mm512_storeu_ps(
+                to.add(8 * PANEL),
+                _mm512_shuffle_f32x4::<0xdd>(even.0, even.1),
+            );
+            _mm512_storeu_ps(
+                to.add(12 * PANEL),
+                _mm512_shuffle_f32x4::<0xdd>(odd.0, odd.1),
+            );
+        }
+    }
 }
 
 macro_rules! float_ops {
@@ -74,6 +128,11 @@ macro_rules! float_ops {
         unsafe fn load_unsigned(self, from: *const u8) -> __m512 {
             // SAFETY: see the impl.
             unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn transpose(self, from: *const u32, stride: usize, to: *mut u32) {
+            // SAFETY: see the impl.
+            unsafe { transpose(from.cast(), stride, to.cast()) }
         }
         #[inline(always)]
         fn mul(self, a: __m512, b: __m512) -> __m512 {
@@ -123,7 +182,6 @@ macro_rules! float_ops {
 impl Simd for Avx512 {
     byte_ops!();
     float_ops!();
-    const WIDE_BYTES: bool = false;
 
     #[inline(always)]
     fn dot_bytes(self, sum: __m512i, w: __m512i, x: __m512i) -> __m512i {
@@ -145,7 +203,6 @@ impl Simd for Avx512 {
 impl Simd for Vnni {
     byte_ops!();
     float_ops!();
-    const WIDE_BYTES: bool = true;
 
     #[inline(always)]
     fn dot_bytes(self, sum: __m512i, w: __m512i, x: __m512i) -> __m512i {

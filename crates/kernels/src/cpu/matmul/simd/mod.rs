@@ -46,9 +46,6 @@ pub(crate) trait Simd: Copy {
     /// `mul_add` is one instruction (where it is not, it is a slow function).
     const FMA: bool;
 
-    /// [`Simd::dot_bytes`] takes all unsigned bytes.
-    const WIDE_BYTES: bool;
-
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F;
     /// LANES numbers.
@@ -163,11 +160,17 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `from` is valid for reading LANES u32 (any alignment).
     unsafe fn load_int(self, from: *const u32) -> Self::I;
-    /// Adds to each lane the products of its four unsigned bytes of `w` and signed bytes of `x`. Unless [`Simd::WIDE_BYTES`]
-    /// the bytes of `w` are at most 127.
+    /// Adds to each lane the products of its four unsigned bytes of `w` and signed bytes of `x`. Without
+    /// VNNI the bytes of `w` are at most 127.
     fn dot_bytes(self, sum: Self::I, w: Self::I, x: Self::I) -> Self::I;
     /// The integers as f32.
     fn to_float(self, v: Self::I) -> Self::F;
+
+    /// Turns LANES rows of LANES words (rows `stride` words apart) into columns of an output with rows of [`PANEL`] words.
+    ///
+    /// # Safety
+    /// All rows are valid for reading and `to` for writing (any alignment).
+    unsafe fn transpose(self, from: *const u32, stride: usize, to: *mut u32);
 
     /// [`gemm_i8::Tiles::all`] with the tile that fits this level's registers.
     fn int8_tiles<const GROUP: usize, const MIN: bool>(
@@ -179,11 +182,17 @@ pub(crate) trait Simd: Copy {
     fn tiles(self, tiles: &Tiles<'_>);
 }
 
+/// The most lanes of any level.
+pub(super) const MAX_LANES: usize = 16;
+
+/// Rows of a packed panel of weights; a multiple of LANES at every level.
+pub(in crate::cpu) const PANEL: usize = 32;
+
 /// Runs `kernel` at the level of `isa`.
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     match isa.level() {
-        // SAFETY (all arms): an `Isa` of a level exists only if the CPU has that level's instructions.
         #[cfg(target_arch = "x86_64")]
+        // SAFETY (all arms): an `Isa` of a level exists only if the CPU has that level's instructions.
         Level::Avx512Vnni => unsafe { avx512::run_vnni(kernel) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.

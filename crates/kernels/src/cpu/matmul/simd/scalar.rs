@@ -3,7 +3,7 @@
 use super::super::gemm_f32::Tiles;
 use super::super::gemm_i8;
 use super::super::unpack::{bhalf_to_f32, half_to_f32};
-use super::{GROUPS, Simd};
+use super::{GROUPS, PANEL, Simd};
 
 #[derive(Clone, Copy)]
 pub(super) struct Scalar;
@@ -17,7 +17,6 @@ impl Simd for Scalar {
     type H = [f32; 8];
     const LANES: usize = LANES;
     const FMA: bool = false;
-    const WIDE_BYTES: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -141,6 +140,18 @@ impl Simd for Scalar {
     unsafe fn load_unsigned(self, from: *const u8) -> Self::F {
         // SAFETY: the caller's promise.
         unsafe { from.cast::<[u8; LANES]>().read() }.map(f32::from)
+    }
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const u32, stride: usize, to: *mut u32) {
+        for i in 0..LANES {
+            for j in 0..LANES {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let word = from.add(i * stride + j).read_unaligned();
+                    to.add(j * PANEL + i).write_unaligned(word);
+                }
+            }
+        }
     }
     #[inline(always)]
     fn eight_zeros(self) -> [f32; 8] {
