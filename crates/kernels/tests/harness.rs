@@ -6,11 +6,12 @@ use firelight_kernels::{CpuOptions, Device, Isa, KERNELS};
 #[test]
 fn cpu_answers_like_the_reference_at_every_simd_level() {
     for isa in Isa::available() {
-        for (threads, exact) in [(1, true), (3, true), (2, false)] {
+        for (threads, exact, fast) in [(1, true, false), (3, true, false), (2, false, true)] {
             let options = CpuOptions {
                 threads: Some(threads),
                 isa: Some(isa),
                 exact,
+                fast,
                 ..Default::default()
             };
             let device = Device::cpu(&options).expect("this level is there");

@@ -36,6 +36,8 @@ pub struct EngineOptions {
     pub isa: Option<Isa>,
     /// Keep f32 activations on the CPU.
     pub exact: bool,
+    /// Round activations of prompts to 8 bits too on the CPU: faster, less exact.
+    pub fast: bool,
     /// Prove the device on every kernel's self-test before it is used. Off only where start-up time is being measured.
     pub self_test: bool,
 }
@@ -49,6 +51,7 @@ impl Default for EngineOptions {
             threads: None,
             isa: None,
             exact: false,
+            fast: false,
             self_test: true,
         }
     }
@@ -358,6 +361,7 @@ async fn choose(options: &EngineOptions, attempts: &mut Vec<Attempt>) -> Result<
         threads: options.threads,
         isa: options.isa,
         exact: options.exact,
+        fast: options.fast,
         reference: false,
     };
     match options.rung {

@@ -49,6 +49,9 @@ pub(crate) struct EngineArgs {
     /// Keep f32 activations on the CPU instead of rounding them to 8 bits for quantised weights: slower
     #[arg(long)]
     pub(crate) exact: bool,
+    /// On the CPU, round activations of prompts to 8 bits too: faster, near ties may fall differently
+    #[arg(long, conflicts_with = "exact")]
+    pub(crate) fast: bool,
 }
 
 fn rungs() -> impl TypedValueParser<Value = Rung> {
@@ -93,6 +96,7 @@ impl EngineArgs {
             threads: self.threads.map(usize::from),
             isa: self.isa,
             exact: self.exact,
+            fast: self.fast,
             ..EngineOptions::default()
         }
     }

@@ -20,8 +20,10 @@ pub struct CpuOptions {
     pub threads: Option<usize>,
     /// SIMD level; `None`: the best this processor has.
     pub isa: Option<Isa>,
-    /// Keep activations in f32 instead of quantising them to 8 bits for matrix-vector products.
+    /// Keep activations in f32 instead of rounding them to 8 bits when tokens are decoded one by one.
     pub exact: bool,
+    /// Round the activations of whole prompts to 8 bits too: about half as fast again, and near ties may fall differently.
+    pub fast: bool,
     /// Run every kernel's f64 reference instead of its SIMD version: slow, for checking.
     pub reference: bool,
 }
@@ -34,6 +36,8 @@ pub struct Cpu {
     pub isa: Isa,
     /// Activations stay in f32.
     pub exact: bool,
+    /// Those of prompts are rounded too.
+    pub fast: bool,
     pub(crate) reference: bool,
     /// Reused between calls.
     scratch: Mutex<matmul::Scratch>,
@@ -59,6 +63,7 @@ impl Cpu {
             pool: ThreadPool::new(options.threads.unwrap_or(cores)),
             isa,
             exact: options.exact,
+            fast: options.fast,
             reference: options.reference,
             scratch: Mutex::new(matmul::Scratch::default()),
         })
