@@ -192,7 +192,7 @@ pub(in crate::cpu) const PANEL: usize = 32;
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     match isa.level() {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY (all arms): an `Isa` of a level exists only if the CPU has that level's instructions.
+        // SAFETY: an `Isa` of a level exists only if the CPU has that level's instructions.
         Level::Avx512Vnni => unsafe { avx512::run_vnni(kernel) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
