@@ -6,6 +6,7 @@ use crate::text_side::TextSide;
 use crate::{Error, Result};
 use firelight_kernels::harness::{SelfTest, self_test};
 use firelight_kernels::{AdapterReport, CpuOptions, Device, GpuOptions, Isa, Rung, adapters};
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -7,6 +7,8 @@
 //! This module is one of the crate's listed `unsafe` modules: a job's function is borrowed, and workers see it through a
 //! pointer whose validity is argued where it is used.
 #![allow(unsafe_code)]
+// Without threads the workers' half is not called.
+#![cfg_attr(target_arch = "wasm32", allow(dead_code))]
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

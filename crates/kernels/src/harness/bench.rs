@@ -1,9 +1,12 @@
 //! Timing a case.
 
-use super::Operands;
-use crate::kernel::{Case, Kernel};
-use crate::{Device, Recorder, Result};
 use std::time::Duration;
+#[cfg(not(target_arch = "wasm32"))]
+use {
+    super::Operands,
+    crate::kernel::{Case, Kernel},
+    crate::{Device, Recorder, Result},
+};
 
 /// How fast a case ran.
 #[derive(Clone, Debug)]

@@ -7,7 +7,9 @@ mod bench;
 mod fill;
 mod table;
 
-pub use bench::{Timing, bench_case};
+pub use bench::Timing;
+#[cfg(not(target_arch = "wasm32"))]
+pub use bench::bench_case;
 pub use fill::random_weight;
 pub use table::kernels_markdown;
 

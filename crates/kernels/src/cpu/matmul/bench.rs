@@ -87,7 +87,7 @@ fn report() {
                 );
                 // Random bytes are made for few rows and repeated.
                 let some = weights(dtype, 512 * k, &mut random);
-                for (bytes, t) in [(64e6, 1), (300e3, 1), (15e3, 1), (3e5, 16), (1e6, 256)] {
+                for (bytes, t) in [(64e6, 1), (300e3, 1), (3e5, 16), (1e6, 256)] {
                     let n = (bytes as usize / row_bytes).next_multiple_of(8);
                     let weight: Vec<u8> =
                         some.iter().copied().cycle().take(n * row_bytes).collect();

@@ -19,7 +19,9 @@ mod wasm;
 
 use super::gemm_f32::Tiles;
 use super::gemm_i8;
-use super::isa::{Isa, Level};
+use super::isa::Isa;
+#[allow(unused_imports)] // not on targets that have only the scalar level
+use super::isa::Level;
 use super::prepare::block;
 use super::unpack::GROUPS;
 
