@@ -184,42 +184,32 @@ pub(super) unsafe fn rows<F: Quad>(
     };
     let x = &prepared.quads;
     let bytes = 4 * F::BYTES;
-    let mut last = [[0u8; 160]; ROWS];
     for first in rows.clone().step_by(ROWS) {
         let n = ROWS.min(rows.end - first);
         let mut w = [args.row(first); ROWS];
         for (i, w) in w.iter_mut().enumerate().take(n) {
             *w = args.row(first + i);
         }
-        // A short last quad is filled up with zeros, whose scales are 0.
         let (whole, rest) = (w[0].len() / bytes, w[0].len() % bytes);
-        if rest > 0 {
-            for (last, w) in last.iter_mut().zip(w) {
-                last[..rest].copy_from_slice(&w[whole * bytes..]);
-            }
-        }
         for t in 0..args.t {
             let mut acc = [[_mm512_setzero_ps(); 2]; ROWS];
-            for quad in 0..whole {
+            for quad in 0..x.count {
                 if t == 0 {
                     let ahead = w[0].as_ptr().wrapping_add(ROWS * quad * bytes + AHEAD);
-                    for line in 0..ROWS * bytes / 64 {
+                    for line in 0..(ROWS * bytes).div_ceil(64) {
                         _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64 * line).cast());
                     }
                 }
                 let from = w.map(|w| w.as_ptr().wrapping_add(quad * bytes));
-                // SAFETY: the rows have `whole` quads; `quad` is one of token t's.
-                unsafe { add_quads::<F>(&mut acc, sorter, from, x, t * x.count + quad) };
-            }
-            if rest > 0 {
-                let from = [
-                    last[0].as_ptr(),
-                    last[1].as_ptr(),
-                    last[2].as_ptr(),
-                    last[3].as_ptr(),
-                ];
-                // SAFETY: `last` has 160 bytes for each row, a quad at most 136; token t has this last quad.
-                unsafe { add_quads::<F>(&mut acc, sorter, from, x, t * x.count + whole) };
+                let at = t * x.count + quad;
+                // SAFETY: the rows have `whole` quads and `rest` more bytes; `quad` is one of token t's.
+                unsafe {
+                    if quad < whole {
+                        add_quads::<F, true>(&mut acc, sorter, from, bytes, x, at);
+                    } else {
+                        add_quads::<F, false>(&mut acc, sorter, from, rest, x, at);
+                    }
+                }
             }
             // SAFETY: the caller's promise.
             unsafe { out.put(t, first, &sums(acc)[..n], false) };
@@ -254,13 +244,14 @@ fn sums(acc: [[__m512; 2]; ROWS]) -> [f32; ROWS] {
 /// Adds the products of a quad of each row.
 ///
 /// # Safety
-/// Each of `from` is valid for reading 4 · BYTES bytes; `x` has quad `at`.
+/// Each of `from` is valid for reading `len` bytes, 4 · BYTES if `WHOLE`, else fewer blocks; `x` has quad `at`.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
 #[inline]
-unsafe fn add_quads<F: Quad>(
+unsafe fn add_quads<F: Quad, const WHOLE: bool>(
     acc: &mut [[__m512; 2]; ROWS],
     sorter: Sorter,
     from: [*const u8; ROWS],
+    len: usize,
     x: &Quads,
     at: usize,
 ) {
@@ -280,7 +271,7 @@ unsafe fn add_quads<F: Quad>(
         };
         for (acc, from) in acc.iter_mut().zip(from) {
             // SAFETY: the caller's promise.
-            *acc = add_quad::<F>(*acc, sorter, from, &x);
+            *acc = add_quad::<F, WHOLE>(*acc, sorter, from, len, &x);
         }
     }
 }
@@ -294,25 +285,30 @@ struct Activations {
     sum: __m512,
 }
 
-/// Adds a quad's products: those of the quants to the first accumulator, those of the minima to the second.
+/// Adds a quad's products: those of the quants to the first accumulator, those of the minima to the second. Missing blocks of the
+/// last quad of a row are zeros, whose scales are 0.
 ///
 /// # Safety
-/// `from` is valid for reading 4 · BYTES bytes.
+/// `from` is valid for reading `len` bytes, 4 · BYTES if `WHOLE`, else fewer blocks.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
 #[inline]
-unsafe fn add_quad<F: Quad>(
+unsafe fn add_quad<F: Quad, const WHOLE: bool>(
     acc: [__m512; 2],
     sorter: Sorter,
     from: *const u8,
+    len: usize,
     x: &Activations,
 ) -> [__m512; 2] {
     let (head, tail, first, second);
-    // SAFETY: all reads are in the quad's 72 to 136 bytes.
+    // SAFETY: all reads are in the quad's first `len` bytes: those of a whole quad by the layout, others by their masks.
     unsafe {
-        head = _mm512_loadu_si512(from.cast());
-        tail = _mm512_loadu_si512(from.add(const { tail_at::<F>() }).cast());
+        head = load::<WHOLE>(from, 0, len);
+        tail = load::<WHOLE>(from, const { tail_at::<F>() }, len);
         if F::WIDE {
-            (first, second) = (signed_bytes(from.add(2)), signed_bytes(from.add(18)));
+            (first, second) = (
+                signed::<WHOLE>(from, 2, len),
+                signed::<WHOLE>(from, 18, len),
+            );
         } else {
             (first, second) = low_bits::<F>(sorter, head, tail);
         }
@@ -350,20 +346,41 @@ fn low_bits<F: Quad>(sorter: Sorter, head: __m512i, tail: __m512i) -> (__m512i, 
     (first, _mm512_mask_add_epi8(second, bits, second, sixteen))
 }
 
-/// 16 bytes of each of a quad's four 34-byte blocks, as unsigned quants with zero point 128.
+/// 64 bytes from `at` on; unless `WHOLE` those beyond `len` are 0.
 ///
 /// # Safety
-/// `from` is valid for reading 118 bytes.
+/// `from` is valid for reading `len` bytes, and if `WHOLE` for at + 64.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-unsafe fn signed_bytes(from: *const u8) -> __m512i {
-    // SAFETY: reads end at 3 · 34 + 16 = 118.
+unsafe fn load<const WHOLE: bool>(from: *const u8, at: usize, len: usize) -> __m512i {
+    // SAFETY: masked bytes are not read; the rest is the caller's promise.
     unsafe {
-        let part = |i: usize| _mm_loadu_si128(from.add(34 * i).cast());
-        let v = _mm512_castsi128_si512(part(0));
-        let v = _mm512_inserti32x4::<1>(v, part(1));
-        let v = _mm512_inserti32x4::<2>(v, part(2));
-        let v = _mm512_inserti32x4::<3>(v, part(3));
-        _mm512_xor_si512(v, _mm512_set1_epi8(-128))
+        if WHOLE {
+            return _mm512_loadu_si512(from.add(at).cast());
+        }
+        let bytes = len.saturating_sub(at).min(64) as u32;
+        let mask = u64::MAX.checked_shr(64 - bytes).unwrap_or(0);
+        _mm512_maskz_loadu_epi8(mask, from.wrapping_add(at).cast())
     }
+}
+
+/// 16 bytes from `at` on of each of a quad's four 34-byte blocks, as unsigned quants with zero point 128.
+///
+/// # Safety
+/// `from` is valid for reading `len` bytes: four blocks if `WHOLE`, else fewer.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+unsafe fn signed<const WHOLE: bool>(from: *const u8, at: usize, len: usize) -> __m512i {
+    let mut parts = [_mm_setzero_si128(); 4];
+    for (i, part) in parts.iter_mut().enumerate() {
+        if WHOLE || 34 * i < len {
+            // SAFETY: block i is there.
+            *part = unsafe { _mm_loadu_si128(from.add(34 * i + at).cast()) };
+        }
+    }
+    let v = _mm512_castsi128_si512(parts[0]);
+    let v = _mm512_inserti32x4::<1>(v, parts[1]);
+    let v = _mm512_inserti32x4::<2>(v, parts[2]);
+    let v = _mm512_inserti32x4::<3>(v, parts[3]);
+    _mm512_xor_si512(v, _mm512_set1_epi8(-128))
 }
