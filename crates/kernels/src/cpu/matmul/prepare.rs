@@ -206,12 +206,13 @@ impl Kernel for Quantize<'_> {
                 let (d, sums) = simd.quantize(x, q);
                 scale.fill(d);
                 let sums = if per_block == 1 {
-                    [sums[0] + sums[1], 0]
+                    [sums[0].wrapping_add(sums[1]), 0]
                 } else {
                     sums
                 };
                 for ((sum, begin), whole) in sum.iter_mut().zip(begin).zip(sums) {
-                    *begin = -self.zero * whole;
+                    // Of a block with a NaN the sums mean nothing, and need only not stop the program: its scale is NaN.
+                    *begin = self.zero.wrapping_neg().wrapping_mul(whole);
                     let factor = if self.zero == 0 { whole } else { *begin };
                     *sum = d * factor as f32;
                 }
