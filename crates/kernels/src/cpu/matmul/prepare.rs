@@ -254,7 +254,7 @@ pub(super) fn block(x: &[f32; 32], q: &mut [i8; 32]) -> (f32, [i32; 2]) {
                 .to_bits()
                 .wrapping_sub(ROUND.to_bits()) as i32;
             *q = rounded as i8;
-            *sum += rounded;
+            *sum = sum.wrapping_add(rounded);
         }
     }
     (scale + poison, sums)
