@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `message.rs` | [`Message`], [`Content`], [`Part`]: the OpenAI-like JSON, nothing lost |
 //! | `template.rs` | [`ChatTemplate`]: compile, render, limits |
-//! | `env.rs` | the environment of the reference: filters, functions, Python's methods |
+//! | `env.rs` | the environment of the reference: filters and functions |
+//! | `methods.rs`, `ops.rs` | Python's methods and operators |
+//! | `meter.rs` | what bounds time and memory |
 //! | `prepare.rs` | `{% generation %}` blocks, which the engine does not know |
 //! | `python.rs` | how Python prints a value: `str`, `repr`, `json.dumps` |
 //! | `time.rs` | [`DateTime`] and `strftime` |
@@ -13,6 +15,9 @@
 
 mod env;
 mod message;
+mod meter;
+mod methods;
+mod ops;
 mod prepare;
 mod python;
 mod template;

@@ -321,7 +321,7 @@ mod tests {
 
     fn py(json: &str) -> (String, String) {
         let value: serde_json::Value = serde_json::from_str(json).unwrap();
-        let value = crate::chat::env::value(&value);
+        let value = crate::chat::env::value(&value, 0).unwrap();
         let (mut a, mut b) = (Bounded::new(1 << 16), Bounded::new(1 << 16));
         str(&value, &mut a).unwrap();
         Dumps::default().dump(&value, &mut b).ok().unwrap();
@@ -368,7 +368,8 @@ mod tests {
 
     #[test]
     fn indent_as_python() {
-        let value = crate::chat::env::value(&serde_json::json!({"a": [1, {}], "b": {"c": []}}));
+        let value =
+            crate::chat::env::value(&serde_json::json!({"a": [1, {}], "b": {"c": []}}), 0).unwrap();
         let dumps = Dumps {
             indent: Some("  ".into()),
             item_separator: ",".into(),

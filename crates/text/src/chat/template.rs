@@ -1,12 +1,15 @@
 //! Compiling and rendering a chat template.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use minijinja::{Environment, ErrorKind};
+use minijinja::machinery::{self, make_string_output};
+use minijinja::{AutoEscape, Environment, ErrorKind};
 use serde_json::Map;
 
-use super::env::{self, OUTPUT_LIMIT, RAISED};
+use super::env::{self, RAISED};
 use super::message::Message;
+use super::meter::{self, Meter};
 use super::prepare::rewrite_generation;
 use super::time::DateTime;
 use crate::{Error, Result};
@@ -21,16 +24,17 @@ const NAME: &str = "chat_template";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RenderLimits {
-    /// Steps of the template engine; bounds time. Default 10 million, about a second.
+    /// Steps of the template engine. Default 4 million, about a second.
     pub steps: u64,
-    /// Bytes of output. Default 16 MiB.
+    /// Bytes of output, and of any single text on the way. 16 times as much may be made and looked at in
+    /// all, which bounds time and memory; what goes in is added to both. Default 16 MiB.
     pub output: usize,
 }
 
 impl Default for RenderLimits {
     fn default() -> Self {
         Self {
-            steps: 10_000_000,
+            steps: 4_000_000,
             output: 16 << 20,
         }
     }
@@ -96,7 +100,7 @@ impl ChatTemplate {
                 got: source.len() as u64,
             });
         }
-        let mut env = env::environment(limits.output);
+        let mut env = env::environment();
         env.set_fuel(Some(limits.steps));
         env.add_template_owned(NAME, rewrite_generation(source).into_owned())
             .map_err(|e| Error::Malformed {
@@ -143,49 +147,52 @@ impl ChatTemplate {
         }
         context.extend(input.extra.clone());
 
-        let with_clock;
-        let env = match input.now {
-            Some(now) => {
-                let mut env = (*self.env).clone();
-                env::set_now(&mut env, now);
-                with_clock = env;
-                &with_clock
-            }
-            None => &*self.env,
-        };
-        let template = env.get_template(NAME).map_err(|e| self.error(&e))?;
-        let mut out = Output {
-            bytes: Vec::new(),
-            max: self.limits.output,
-        };
-        let context = env::value(&serde_json::Value::Object(context));
-        let result = template.render_captured_to(context, &mut out);
-        match result {
-            Ok(_) => String::from_utf8(out.bytes)
-                .map_err(|_| Error::Template("the output is not UTF-8".to_owned())),
-            Err(e) => Err(self.error(&e)),
+        let input_bytes = size(&context);
+        let context = env::value(&serde_json::Value::Object(context), 0)?;
+        let meter = Meter::new(
+            16 * self.limits.output as u64 + 64 * input_bytes as u64,
+            self.limits.output.saturating_add(input_bytes),
+        );
+        let mut env = (*self.env).clone();
+        env::prepare(&mut env, &meter, input.now);
+        let template = env.get_template(NAME).map_err(|e| self.error(&e, &meter))?;
+        let compiled = machinery::get_compiled_template(&template);
+        let metered = meter::rewrite(&compiled.instructions)
+            .map_err(|what| Error::unsupported(format!("chat template: {what}")))?;
+        let mut text = String::new();
+        let mut out = make_string_output(&mut text);
+        let blocks = BTreeMap::new();
+        machinery::eval(&env, &metered, context, &blocks, &mut out, AutoEscape::None)
+            .map_err(|e| self.error(&e, &meter))?;
+        if text.len() > meter.longest {
+            return Err(self.too_much());
+        }
+        Ok(text)
+    }
+
+    fn too_much(&self) -> Error {
+        let max = self.limits.output as u64;
+        Error::Limit {
+            what: "bytes a chat template writes, makes or looks at",
+            max,
+            got: max + 1,
         }
     }
 
-    fn error(&self, e: &minijinja::Error) -> Error {
-        let detail = e.detail().unwrap_or_default();
+    fn error(&self, e: &minijinja::Error, meter: &Meter) -> Error {
+        if meter.exceeded() {
+            return self.too_much();
+        }
         if e.kind() == ErrorKind::OutOfFuel {
             let max = self.limits.steps;
             return Error::Limit {
                 what: "steps of a chat template",
                 max,
-                got: max,
+                got: max + 1,
             };
         }
-        if e.kind() == ErrorKind::WriteFailure || detail == OUTPUT_LIMIT {
-            let max = self.limits.output as u64;
-            return Error::Limit {
-                what: "bytes written by a chat template",
-                max,
-                got: max,
-            };
-        }
-        match (detail.strip_prefix(RAISED), e.line()) {
+        let raised = e.detail().and_then(|detail| detail.strip_prefix(RAISED));
+        match (raised, e.line()) {
             (Some(message), _) => Error::Template(message.to_owned()),
             (None, Some(line)) => Error::Template(format!("line {line}: {e}")),
             (None, None) => Error::Template(e.to_string()),
@@ -193,22 +200,18 @@ impl ChatTemplate {
     }
 }
 
-/// Collects output up to a limit.
-struct Output {
-    bytes: Vec<u8>,
-    max: usize,
-}
-
-impl std::io::Write for Output {
-    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        if self.bytes.len() + buf.len() > self.max {
-            return Err(std::io::Error::other(OUTPUT_LIMIT));
+/// About how many bytes of text there are in the variables.
+fn size(fields: &Map<String, serde_json::Value>) -> usize {
+    fn of(value: &serde_json::Value) -> usize {
+        match value {
+            serde_json::Value::String(text) => text.len() + 16,
+            serde_json::Value::Array(items) => items.iter().map(of).sum::<usize>() + 16,
+            serde_json::Value::Object(fields) => size(fields) + 16,
+            _ => 16,
         }
-        self.bytes.extend_from_slice(buf);
-        Ok(buf.len())
     }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    fields
+        .iter()
+        .map(|(name, value)| name.len() + of(value))
+        .sum()
 }
