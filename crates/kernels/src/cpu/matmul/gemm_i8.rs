@@ -69,6 +69,7 @@ impl<F: Format> Kernel for Panels<'_, F> {
                     words,
                     scales,
                     mins,
+                    signed: F::WIDE && S::SIGNED_BYTES,
                 };
                 // Not a plain call, so that it is compiled once per level and kind of scales, not once per format.
                 let isa = self.args.isa;
@@ -109,6 +110,9 @@ fn pack<S: Simd, F: Format>(
                 let bytes = &args.row((rows.start + r + i).min(rows.end - 1));
                 let bytes = &bytes[chunk * F::CHUNK_BYTES..];
                 F::unpack(simd, &bytes[..bytes.len().min(F::CHUNK_BYTES)], to);
+                if F::WIDE && S::SIGNED_BYTES {
+                    to.q.iter_mut().for_each(|q| *q ^= 0x80);
+                }
             }
             let at = chunk - chunks.start;
             let first = &unpacked[0];
@@ -144,6 +148,8 @@ struct Panel<'a> {
     words: &'a [u32],
     scales: &'a [f32],
     mins: &'a [f32],
+    /// The weights are signed: sums begin at 0.
+    signed: bool,
 }
 
 /// One packed panel times all tokens; groups of `GROUP`, with minima if `MIN`.
@@ -200,7 +206,7 @@ impl<const GROUP: usize, const MIN: bool> Tiles<'_, GROUP, MIN> {
                 unsafe {
                     // Loops, no closures: those would be compiled without the level's instructions.
                     let mut dots = [[simd.splat_int(0); VECS]; TILE];
-                    if !MIN {
+                    if !MIN && !panel.signed {
                         for (dots, begin) in dots.iter_mut().zip(&begin) {
                             *dots = [simd.splat_int(*begin.get_unchecked(g)); VECS];
                         }

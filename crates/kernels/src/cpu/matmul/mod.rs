@@ -100,10 +100,10 @@ impl<'a> MatmulArgs<'a> {
         )
     }
 
-    /// The integer matrix product is faster than the f32 one. Without VNNI the products of 8-bit quants do not fit.
+    /// The integer matrix product is faster than the f32 one. Without VNNI products of 8-bit quants do not fit on x86-64.
     fn int8_panels(&self) -> bool {
         match self.isa.level() {
-            Level::Avx512Vnni => true,
+            Level::Avx512Vnni | Level::NeonDot => true,
             Level::Avx2 | Level::Avx512 => self.dtype != DType::Q8_0,
             _ => false,
         }

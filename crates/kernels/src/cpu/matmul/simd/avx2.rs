@@ -257,6 +257,7 @@ impl Simd for Avx2 {
     type I = __m256i;
     const LANES: usize = 8;
     const FMA: bool = true;
+    const SIGNED_BYTES: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {

@@ -90,6 +90,7 @@ macro_rules! float_ops {
         type I = __m512i;
         const LANES: usize = 16;
         const FMA: bool = true;
+        const SIGNED_BYTES: bool = false;
 
         #[inline(always)]
         fn splat(self, x: f32) -> __m512 {

@@ -47,6 +47,8 @@ pub(crate) trait Simd: Copy {
     const LANES: usize;
     /// `mul_add` is one instruction (where it is not, it is a slow function).
     const FMA: bool;
+    /// [`Simd::dot_bytes`] takes signed bytes as weights; quants that need 8 bits are packed less 128 for it.
+    const SIGNED_BYTES: bool;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F;
@@ -162,7 +164,7 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `from` is valid for reading LANES u32 (any alignment).
     unsafe fn load_int(self, from: *const u32) -> Self::I;
-    /// Adds to each lane the products of its four unsigned bytes of `w` and signed bytes of `x`. Without
+    /// Adds to each lane the products of its four unsigned (see [`Simd::SIGNED_BYTES`]) bytes of `w` and signed bytes of `x`. Without
     /// VNNI the bytes of `w` are at most 127.
     fn dot_bytes(self, sum: Self::I, w: Self::I, x: Self::I) -> Self::I;
     /// The integers as f32.

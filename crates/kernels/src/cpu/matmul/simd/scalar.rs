@@ -17,6 +17,7 @@ impl Simd for Scalar {
     type H = [f32; 8];
     const LANES: usize = LANES;
     const FMA: bool = false;
+    const SIGNED_BYTES: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
