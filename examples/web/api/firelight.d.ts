@@ -1,0 +1,246 @@
+// Types of the browser API. See firelight.js for a first example.
+
+export type Rung = 'gpu-f16-subgroups' | 'gpu-f16' | 'gpu-f32' | 'cpu' | 'cpu-simd' | 'cpu-scalar';
+
+export type ErrorCode =
+  | 'unsupported' | 'invalid_input' | 'malformed' | 'limit' | 'quota' | 'memory' | 'network' | 'not_found' | 'checksum'
+  | 'device' | 'bad_logits' | 'cancelled' | 'no_model' | 'worker_lost' | 'disposed' | 'internal';
+
+export class FirelightError extends Error {
+  readonly code: ErrorCode;
+  /** What the user or the page could do about it; may be empty. */
+  readonly remedy: string;
+  /** Figures, in bytes: `{needed, available}` for `quota` and `memory`; `{status, url}` for `network`. */
+  readonly details?: { needed?: number; available?: number; status?: number; url?: string };
+  constructor(code: ErrorCode, message: string, remedy?: string, details?: object);
+}
+
+export interface CreateOptions {
+  /** The worker's script; default: `worker.js` beside `firelight.js`. */
+  workerUrl?: string | URL;
+  /** Folder of the compiled engine; default: `../engine/` from the worker. */
+  engineUrl?: string | URL;
+  /** The site's list of models; default: `models/index.json` beside the page. */
+  modelsUrl?: string | URL;
+  /** `auto` (default): a real GPU if it answers right, else the CPU. `gpu`: also one that software imitates. */
+  device?: 'auto' | 'gpu' | 'cpu';
+  /** Exactly this rung. */
+  rung?: Rung;
+  /** `exact`: f32 activations on the CPU. */
+  engine?: { exact?: boolean; fast?: boolean };
+  /** Called when the device is chosen, and again when the engine moves to another. */
+  onDevice?: (report: DeviceReport) => void;
+}
+
+export interface ModelFile {
+  /** Its name in the model's folder (`model.gguf`, `tokenizer.json`); default: the last part of `url`. */
+  name?: string;
+  /** Relative URLs count from where the list of models is (a spec given in code: from the page). */
+  url: string;
+  /** Bytes. */
+  size: number;
+  /** 64 lower-case hex digits. */
+  sha256: string;
+  /** Optional sha256 per `chunkSize` bytes, so that damage is noticed and mended chunk by chunk. */
+  chunks?: string[];
+  chunkSize?: number;
+}
+
+/** A model as `models/index.json` (`{"models": [ModelSpec]}`) lists it. */
+export interface ModelSpec {
+  name: string;
+  files: ModelFile[];
+  title?: string;
+  task?: string;
+  family?: string;
+  licence?: string;
+  licence_url?: string;
+  /** Longest context, tokens. */
+  context?: number;
+  notes?: string;
+}
+
+export interface Progress {
+  /** `processor`: tokenizer and configuration; `weights`: download or storage to device; `compiling`: pipelines and warm-up. */
+  phase: 'processor' | 'weights' | 'compiling';
+  /** Bytes over all files; never goes back. */
+  loaded: number;
+  total: number;
+  /** 0 to 1 over all phases; never goes back. */
+  fraction: number;
+  /** Smoothed; 0 when nothing is downloaded. */
+  bytesPerSecond: number;
+  /** `null` while unknown. */
+  etaSeconds: number | null;
+  /** True when no byte comes from the network. */
+  fromCache: boolean;
+}
+
+export interface LoadOptions {
+  onProgress?: (progress: Progress) => void;
+  signal?: AbortSignal;
+  /** Check stored files against their hashes first (default true). */
+  verify?: boolean;
+}
+
+export interface ModelInfo {
+  name: string;
+  family: string;
+  /** Longest context, tokens. */
+  context: number;
+  vocab: number;
+  /** False for a base model: it has no chat template. */
+  chat: boolean;
+  weightBytes: number;
+  loadMs: number;
+  fromCache: boolean;
+  /** Bytes fetched in this call. */
+  downloaded: number;
+  /** What a message may carry beside text. */
+  accepts: { images: boolean; audio: boolean };
+}
+
+export interface Message {
+  role: 'system' | 'user' | 'assistant' | 'tool' | string;
+  content: string | Array<{ type: string; text?: string }>;
+}
+
+export interface ChatOptions {
+  signal?: AbortSignal;
+  /** Put before the messages if they have no system message. */
+  system?: string;
+  maxTokens?: number;
+  /** Choose the likeliest token every time. */
+  greedy?: boolean;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  repetitionPenalty?: number;
+  /** Same seed, same answer on the same rung. */
+  seed?: number;
+  stop?: string[];
+  /** Positions at most; default: the model's context. */
+  context?: number;
+  /** Encoded pictures; `unsupported` unless `ModelInfo.accepts.images`. */
+  images?: Array<Blob | ArrayBuffer>;
+  /** Encoded sound; `unsupported` unless `ModelInfo.accepts.audio`. */
+  audio?: Blob | ArrayBuffer;
+  /** A JSON schema the answer must match; `unsupported` in this version. */
+  schema?: object;
+  /** Text to continue instead of a conversation (base models). */
+  prompt?: string;
+}
+
+export interface ChatStats {
+  promptTokens: number;
+  /** Prompt tokens processed; the others were still in the cache. */
+  prefilled: number;
+  tokens: number;
+  ttftMs: number;
+  prefillTps: number;
+  decodeTps: number;
+  /** Processor time outside the GPU per decoded token (encode and submit; on the CPU rung: the whole step). */
+  encodeMsPerToken: number;
+  /** Positions in use and there at most. */
+  contextUsed: number;
+  context: number;
+}
+
+export type ChatEvent =
+  | { type: 'start'; promptTokens: number }
+  | { type: 'token'; text: string; ids: number[] }
+  /** The device failed; the answer goes on elsewhere. */
+  | { type: 'moved'; why: string; device: string; rung: Rung }
+  | { type: 'done'; text: string; ids: number[]; finish: 'eos' | 'stop' | 'max_tokens' | 'context' | 'cancelled'; stats: ChatStats };
+
+/** One step of the waterfall. */
+export interface Step {
+  step: 'secure' | 'webgpu' | 'adapter' | 'limits' | 'features' | 'self-test' | 'cpu';
+  ok: boolean;
+  /** What was found, in words. */
+  what: string;
+  /** What the user could do about it. */
+  remedy?: string;
+}
+
+export interface DeviceReport {
+  /** For people: `Apple M2 (webgpu)`. */
+  device: string;
+  rung: Rung;
+  gpu: boolean;
+  /** Why this one, in one sentence. */
+  reason: string;
+  steps: Step[];
+  /** Every adapter and rung tried, in order; the last one runs. */
+  attempts: Array<{ what: string; rung: Rung; refused: string | null }>;
+  adapter: null | {
+    name: string; software: boolean; f16: boolean; subgroups: boolean; subgroupSize: [number, number];
+    maxBinding: number; maxBuffer: number; features: string[]; limits: Record<string, number>;
+  };
+  selfTest: null | { kernels: number; cases: number; ms: number };
+  simd: 'none' | 'simd128' | 'relaxed';
+  threads: number;
+  /** What this engine can do. */
+  features: { chat: boolean; images: boolean; audio: boolean; transcribe: boolean; embed: boolean; schema: boolean };
+}
+
+export interface MemoryReport {
+  /** Device memory by holder, bytes. */
+  device: Record<'weights' | 'cache' | 'activations' | 'params' | 'staging' | 'user' | 'pool', number>;
+  deviceTotal: number;
+  devicePeak: number;
+  /** The worker's wasm heap, bytes. It never shrinks. */
+  wasmHeap: number;
+  model: string | null;
+  storage: { usage: number; quota: number; persisted: boolean };
+}
+
+export interface Preflight {
+  ok: boolean;
+  /** What stands in the way, and what to do; empty if nothing does. */
+  problems: Array<{ code: ErrorCode; message: string; remedy: string; details?: object }>;
+  /** Bytes still to fetch; 0 when stored. */
+  download: number;
+  weightBytes: number;
+  /** Key/value cache at `context` (capped at 4,096 positions). */
+  cacheBytes: number;
+  storageAvailable: number;
+  /** `null`: the browser does not say. */
+  memoryAvailable: number | null;
+  /** Estimates from a one-second synthetic run; `null` if it could not run. */
+  decodeTps: number | null;
+  prefillTps: number | null;
+  /** A smaller model of the list, if this one does not fit. */
+  smaller: string | null;
+}
+
+export interface CachedModel {
+  name: string;
+  bytes: number;
+  total: number;
+  complete: boolean;
+  /** False if the list now names other files under this name: an old version. */
+  current: boolean;
+  lastUsed: number;
+}
+
+export class Firelight {
+  private constructor(options: CreateOptions);
+  static create(options?: CreateOptions): Promise<Firelight>;
+  load(model: string | ModelSpec, options?: LoadOptions): Promise<ModelInfo>;
+  chat(messages: Message[], options?: ChatOptions): AsyncGenerator<ChatEvent>;
+  countTokens(messages: Message[]): Promise<{ tokens: number; context: number }>;
+  transcribe(sound: Blob | ArrayBuffer, options?: object): Promise<never>;
+  embed(texts: string[], options?: object): Promise<never>;
+  device(): Promise<DeviceReport>;
+  memory(): Promise<MemoryReport>;
+  preflight(model: string | ModelSpec): Promise<Preflight>;
+  report(options?: { benchmarks?: boolean }): Promise<object>;
+  models(): Promise<ModelSpec[]>;
+  cached(): Promise<CachedModel[]>;
+  remove(model: string): Promise<void>;
+  unload(): Promise<void>;
+  dispose(): Promise<void>;
+  simulate(what: 'device' | 'memory' | 'worker'): Promise<void>;
+}
