@@ -401,62 +401,53 @@ mod tests {
 
     #[test]
     fn as_cpython_does() {
-        // Every line checked with CPython 3.11.
+        // Every line is what CPython 3.11 prints with `repr`.
         let s = |t: &str| Value::from(t);
         let n = |n: i64| Value::from(n);
         for (text, name, args, expected) in [
-            ("  a b\u{1f}", "strip", vec![], "\"a b\""),
-            ("xxaxx", "lstrip", vec![s("x")], "\"axx\""),
-            ("xxaxx", "rstrip", vec![s("xa")], "\"\""),
-            (" a  b c ", "split", vec![], r#"["a", "b", "c"]"#),
+            ("  a b\u{1f}", "strip", vec![], "'a b'"),
+            ("xxaxx", "lstrip", vec![s("x")], "'axx'"),
+            ("xxaxx", "rstrip", vec![s("xa")], "''"),
+            (" a  b c ", "split", vec![], "['a', 'b', 'c']"),
             (
                 " a  b c ",
                 "split",
                 vec![Value::from(()), n(1)],
-                r#"["a", "b c "]"#,
+                "['a', 'b c ']",
             ),
             (
                 " a  b c ",
                 "rsplit",
                 vec![Value::from(()), n(1)],
-                r#"[" a  b", "c"]"#,
+                "[' a  b', 'c']",
             ),
-            ("a,b,,c", "split", vec![s(",")], r#"["a", "b", "", "c"]"#),
-            ("a,b,,c", "split", vec![s(","), n(1)], r#"["a", "b,,c"]"#),
-            (
-                "a,b,,c",
-                "rsplit",
-                vec![s(","), n(2)],
-                r#"["a,b", "", "c"]"#,
-            ),
-            ("", "split", vec![s(",")], r#"[""]"#),
+            ("a,b,,c", "split", vec![s(",")], "['a', 'b', '', 'c']"),
+            ("a,b,,c", "split", vec![s(","), n(1)], "['a', 'b,,c']"),
+            ("a,b,,c", "rsplit", vec![s(","), n(2)], "['a,b', '', 'c']"),
+            ("", "split", vec![s(",")], "['']"),
             ("", "split", vec![], "[]"),
-            (
-                "a\r\nb\u{2028}c\n",
-                "splitlines",
-                vec![],
-                r#"["a", "b", "c"]"#,
-            ),
-            ("aXbX", "replace", vec![s("X"), s("--"), n(1)], "\"a--bX\""),
-            ("ab", "replace", vec![s(""), s("-")], "\"-a-b-\""),
+            ("a\r\nb\u{2028}c\n", "splitlines", vec![], "['a', 'b', 'c']"),
+            ("aXbX", "replace", vec![s("X"), s("--"), n(1)], "'a--bX'"),
+            ("ab", "replace", vec![s(""), s("-")], "'-a-b-'"),
             ("héllo", "find", vec![s("l")], "2"),
             ("héllo", "rfind", vec![s("z")], "-1"),
             ("héllo wörld's", "title", vec![], "\"Héllo Wörld'S\""),
-            ("ÀB cd", "capitalize", vec![], "\"Àb cd\""),
-            ("-5", "zfill", vec![n(4)], "\"-005\""),
-            ("ab", "center", vec![n(5), s("*")], "\"**ab*\""),
-            ("abc", "center", vec![n(6), s("*")], "\"*abc**\""),
-            ("a.b.c", "rpartition", vec![s(".")], r#"("a.b", ".", "c")"#),
-            ("abc", "removeprefix", vec![s("ab")], "\"c\""),
+            ("ÀB cd", "capitalize", vec![], "'Àb cd'"),
+            ("-5", "zfill", vec![n(4)], "'-005'"),
+            ("ab", "center", vec![n(5), s("*")], "'**ab*'"),
+            ("abc", "center", vec![n(6), s("*")], "'*abc**'"),
+            ("a.b.c", "rpartition", vec![s(".")], "('a.b', '.', 'c')"),
+            ("abc", "removeprefix", vec![s("ab")], "'c'"),
             ("Ab", "isupper", vec![], "False"),
             ("1a", "isalnum", vec![], "True"),
             ("", "isdigit", vec![], "False"),
-            ("{} {}", "format", vec![n(1), s("x")], "\"1 x\""),
+            ("{} {}", "format", vec![n(1), s("x")], "'1 x'"),
         ] {
-            let got = run(text, name, &args)
-                .replace("true", "True")
-                .replace("false", "False");
-            assert_eq!(got, expected, "{text:?}.{name}({args:?})");
+            assert_eq!(
+                run(text, name, &args),
+                expected,
+                "{text:?}.{name}({args:?})"
+            );
         }
         assert!(run("a", "append", &[]).contains("error"));
         assert!(run("a", "split", &[s("")]).contains("error"));

@@ -20,6 +20,8 @@ mod spec;
 mod steps;
 mod stop;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use spec::parse;
 pub(crate) use steps::{Decoder, Machine, Pattern, Step};

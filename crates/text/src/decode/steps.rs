@@ -51,7 +51,7 @@ pub(crate) enum Step {
 impl Step {
     /// Whether all that comes out is one token.
     fn fuses(&self) -> bool {
-        matches!(self, Step::ByteLevel | Step::Fuse)
+        matches!(self, Step::ByteLevel | Step::Fuse | Step::Join)
     }
 
     /// Whether the step needs whole tokens, so that fused text must be collected first.

@@ -223,6 +223,39 @@ impl Tokenizer {
         self.roles.eot
     }
 
+    /// The ids that end an answer as far as the vocabulary tells: [`eos`](Self::eos), [`eot`](Self::eot), and
+    /// control tokens with the names that published chat models give to the end of a turn. Files often
+    /// name one of several (Llama 3 ends texts with one token and turns with another).
+    pub fn end_ids(&self) -> Vec<u32> {
+        const NAMES: [&str; 14] = [
+            "<|eot_id|>",
+            "<|im_end|>",
+            "<|end|>",
+            "<end_of_turn>",
+            "<turn|>",
+            "<|endoftext|>",
+            "<|end_of_text|>",
+            "<|eom_id|>",
+            "<|return|>",
+            "<EOT>",
+            "[EOT]",
+            "<end_of_utterance>",
+            "<｜end▁of▁sentence｜>",
+            "<|END_OF_TURN_TOKEN|>",
+        ];
+        let named = NAMES.iter().filter_map(|name| self.token_to_id(name));
+        let named = named.filter(|&id| self.is_special(id));
+        let mut ids: Vec<u32> = self
+            .eos()
+            .into_iter()
+            .chain(self.eot())
+            .chain(named)
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
     /// The token for what the vocabulary does not have.
     pub fn unk(&self) -> Option<u32> {
         self.roles.unk
