@@ -37,7 +37,7 @@ pub struct EngineOptions {
     pub isa: Option<Isa>,
     /// Keep f32 activations on the CPU.
     pub exact: bool,
-    /// Round activations of prompts to 8 bits too on the CPU: faster, less exact.
+    /// Round activations to 8 bits on the CPU: faster, less exact.
     pub fast: bool,
     /// Prove the device on every kernel's self-test before it is used. Off only where start-up time is being measured.
     pub self_test: bool,

@@ -46,10 +46,10 @@ pub(crate) struct EngineArgs {
     /// CPU instructions [default: the best this processor has]
     #[arg(long, value_name = "NAME", value_parser = isas())]
     pub(crate) isa: Option<Isa>,
-    /// Keep f32 activations on the CPU instead of rounding them to 8 bits for quantised weights: slower
+    /// Keep f32 activations on the CPU, where quantised weights meet about 15 bits of them otherwise: slower
     #[arg(long)]
     pub(crate) exact: bool,
-    /// On the CPU, round activations of prompts to 8 bits too: faster, near ties may fall differently
+    /// On the CPU, round activations to 8 bits for quantised weights: faster, near ties may fall differently
     #[arg(long, conflicts_with = "exact")]
     pub(crate) fast: bool,
 }

@@ -20,9 +20,10 @@ pub struct CpuOptions {
     pub threads: Option<usize>,
     /// SIMD level; `None`: the best this processor has.
     pub isa: Option<Isa>,
-    /// Keep activations in f32 instead of rounding them to 8 bits when tokens are decoded one by one.
+    /// Keep activations in f32 when tokens are decoded one by one, instead of rounding them to about 15 bits (two 8-bit numbers) for
+    /// block-quantised weights.
     pub exact: bool,
-    /// Round the activations of whole prompts to 8 bits too: about half as fast again, and near ties may fall differently.
+    /// Round activations to 8 bits, of whole prompts too: faster, and near ties may fall differently.
     pub fast: bool,
     /// Run every kernel's f64 reference instead of its SIMD version: slow, for checking.
     pub reference: bool,
@@ -36,7 +37,7 @@ pub struct Cpu {
     pub isa: Isa,
     /// Activations stay in f32.
     pub exact: bool,
-    /// Those of prompts are rounded too.
+    /// Activations are rounded to 8 bits.
     pub fast: bool,
     pub(crate) reference: bool,
     /// Reused between calls.

@@ -76,15 +76,12 @@ fn report() {
             .into_iter()
             .filter(|i| listed(&isas, i.name()))
         {
-            for exact in [false, true] {
-                if exact && !dtype.is_quantized() {
+            for rounding in [Rounding::Once, Rounding::Twice, Rounding::Never] {
+                if rounding != Rounding::Once && !dtype.is_quantized() {
                     continue;
                 }
                 let row_bytes = k / dtype.block_len() * dtype.block_bytes();
-                let mut line = format!(
-                    "{dtype:5} {isa:12} {}",
-                    if exact { "exact" } else { "     " }
-                );
+                let mut line = format!("{dtype:5} {isa:12} {:5}", format!("{rounding:?}"));
                 // Random bytes are made for few rows and repeated.
                 let some = weights(dtype, 512 * k, &mut random);
                 for (bytes, t) in [(64e6, 1), (300e3, 1), (3e5, 16), (1e6, 256)] {
@@ -99,7 +96,7 @@ fn report() {
                         k,
                         x: &x,
                         t,
-                        exact,
+                        rounding,
                         isa,
                     };
                     let mut y = vec![0f32; n * t];

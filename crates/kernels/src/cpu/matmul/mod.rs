@@ -12,10 +12,12 @@
 //! |---|---|---|
 //! | f32 activations (`exact`, or float weights) | [`vec`]: a row is dequantised once and multiplied with each token | [`gemm_f32`]: a panel of rows is dequantised and packed, then a register-blocked product |
 //! | 8-bit activations (block formats) | [`vec`]: integer dot products per group of 16 or 32 | `gemm_i8` with AVX-512 VNNI, elsewhere as f32 |
+//! | twice 8 bits (block formats) | the same, with what the first rounding left rounded and multiplied too | as f32 |
 //!
 //! **Error of 8-bit activations.** `x` is rounded in blocks of 32 to 1/127 of the block's largest magnitude: at most 0.4 % of
 //! that magnitude per element, for normally distributed activations about 0.5 % of the norm of `y` in the mean (measured by the
-//! tests, which hold it under 1 %). llama.cpp rounds in the same way. `exact` keeps f32 throughout.
+//! tests, which hold it under 1 %). llama.cpp rounds in the same way. [`Rounding::Twice`] rounds the rest again, so that about 15
+//! bits are kept (an error 250 times smaller): the weights are unpacked once for both, which costs little beside reading them.
 //!
 //! **Rows are independent.** A row's arithmetic does not depend on which range it is computed in, so any split among any
 //! number of threads gives identical bits.
@@ -81,21 +83,34 @@ pub struct MatmulArgs<'a> {
     pub x: &'a [f32],
     /// Tokens.
     pub t: usize,
-    /// Keep f32 activations.
-    pub exact: bool,
+    /// What may be done to the activations.
+    pub rounding: Rounding,
     /// The instructions to use.
     pub isa: Isa,
+}
+
+/// How activations meet block-quantised weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// As they are, in f32.
+    Never,
+    /// With few tokens as the sum of two 8-bit numbers, about 15 bits; with many in f32.
+    Twice,
+    /// As 8-bit numbers where that is faster.
+    Once,
 }
 
 impl<'a> MatmulArgs<'a> {
     /// The form in which these operands' activations are prepared.
     fn form(&self) -> Form {
-        if self.exact || (self.many() && !self.int8_panels()) {
-            return Form::Float;
-        }
+        let passes = match self.rounding {
+            Rounding::Twice if !self.many() => 2,
+            Rounding::Once if !self.many() || self.int8_panels() => 1,
+            _ => return Form::Float,
+        };
         with_format!(
             self.dtype,
-            F => Form::Int8 { group: F::GROUP, zero: F::ZERO, quads: F::BLOCK == 32 && self.quads() },
+            F => Form::Int8 { group: F::GROUP, zero: F::ZERO, quads: F::BLOCK == 32 && self.quads(), passes },
             Form::Float
         )
     }
@@ -259,19 +274,24 @@ fn quantized<F: Format>(
             );
         }
         #[cfg(target_arch = "x86_64")]
-        Form::Int8 { quads: true, .. } => match args.dtype {
-            DType::Q4_0 => quads::<unpack::Q4_0>(args, prepared, rows, out),
-            DType::Q4_1 => quads::<unpack::Q4_1>(args, prepared, rows, out),
-            DType::Q5_0 => quads::<unpack::Q5_0>(args, prepared, rows, out),
-            DType::Q5_1 => quads::<unpack::Q5_1>(args, prepared, rows, out),
-            _ => quads::<unpack::Q8_0>(args, prepared, rows, out),
+        Form::Int8 {
+            quads: true,
+            passes,
+            ..
+        } => match args.dtype {
+            DType::Q4_0 => quads::<unpack::Q4_0>(args, prepared, passes, rows, out),
+            DType::Q4_1 => quads::<unpack::Q4_1>(args, prepared, passes, rows, out),
+            DType::Q5_0 => quads::<unpack::Q5_0>(args, prepared, passes, rows, out),
+            DType::Q5_1 => quads::<unpack::Q5_1>(args, prepared, passes, rows, out),
+            _ => quads::<unpack::Q8_0>(args, prepared, passes, rows, out),
         },
-        Form::Int8 { .. } => {
+        Form::Int8 { passes, .. } => {
             simd::dispatch(
                 args.isa,
                 vec::Int8Rows {
                     args,
                     prepared,
+                    passes,
                     rows,
                     out,
                     format,
@@ -306,13 +326,19 @@ fn quantized<F: Format>(
 fn quads<F: vec_vnni::Quad>(
     args: &MatmulArgs<'_>,
     prepared: &Prepared,
+    passes: usize,
     rows: Range<usize>,
     out: &Columns<'_>,
 ) {
     assert!(args.quads(), "matmul: {} has no quads", args.isa);
     // SAFETY: an `Isa` of the level exists only if the CPU has its instructions; `rows`'s caller gave these rows to this call
     // alone; the form is that of quads.
-    unsafe { vec_vnni::rows::<F>(args, prepared, rows, out) }
+    unsafe {
+        match passes {
+            1 => vec_vnni::rows::<F, 1>(args, prepared, rows, out),
+            _ => vec_vnni::rows::<F, 2>(args, prepared, rows, out),
+        }
+    }
 }
 
 fn float<W: gemm_f32::Source>(args: &MatmulArgs<'_>, rows: Range<usize>, out: &Columns<'_>) {

@@ -19,6 +19,8 @@ pub(super) enum Form {
         zero: i32,
         /// In the order of `vec_vnni::Quads`.
         quads: bool,
+        /// 1, or 2: each token has a second row with what the rounding of the first left, `x ≈ scale₀ · q₀ + scale₁ · q₁`.
+        passes: usize,
     },
 }
 
@@ -50,7 +52,8 @@ impl Buffer {
     }
 }
 
-/// Prepared activations; keep one and [`Prepared::update`] it, its buffers are reused.
+/// Prepared activations; keep one and [`Prepared::update`] it, its buffers are reused. Its rows are the tokens', with two passes
+/// two for each token.
 pub(super) struct Prepared {
     form: Form,
     /// Elements of a row, a multiple of [`CHUNK`]; those beyond K are 0.
@@ -91,7 +94,13 @@ impl Prepared {
     pub(super) fn update(&mut self, pool: &ThreadPool, args: &MatmulArgs<'_>) {
         self.form = args.form();
         #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
-        let Form::Int8 { group, zero, quads } = self.form else {
+        let Form::Int8 {
+            group,
+            zero,
+            quads,
+            passes,
+        } = self.form
+        else {
             return;
         };
         if args.k == 0 {
@@ -100,20 +109,22 @@ impl Prepared {
         self.stride = args.k.next_multiple_of(CHUNK);
         self.groups = self.stride / group;
         let (stride, groups) = (self.stride, self.groups);
-        let q = SharedOut::new(self.q.resize(args.t * stride));
-        let scale = SharedOut::new(self.scale.resize(args.t * groups));
-        let sum = SharedOut::new(self.sum.resize(args.t * groups));
-        let begin = SharedOut::new(self.begin.resize(args.t * groups));
+        let total = args.t * passes;
+        let q = SharedOut::new(self.q.resize(total * stride));
+        let scale = SharedOut::new(self.scale.resize(total * groups));
+        let sum = SharedOut::new(self.sum.resize(total * groups));
+        let begin = SharedOut::new(self.begin.resize(total * groups));
         pool.run(args.t.div_ceil(TOKENS), |task| {
             let first = task * TOKENS;
             let tokens = TOKENS.min(args.t - first);
+            let (row, rows) = (first * passes, tokens * passes);
             // SAFETY: these tokens' rows are this task's alone.
             let (q, scale, sum, begin) = unsafe {
                 (
-                    q.range(first * stride, tokens * stride),
-                    scale.range(first * groups, tokens * groups),
-                    sum.range(first * groups, tokens * groups),
-                    begin.range(first * groups, tokens * groups),
+                    q.range(row * stride, rows * stride),
+                    scale.range(row * groups, rows * groups),
+                    sum.range(row * groups, rows * groups),
+                    begin.range(row * groups, rows * groups),
                 )
             };
             let x = &args.x[first * args.k..][..tokens * args.k];
@@ -123,6 +134,7 @@ impl Prepared {
                     x,
                     k: args.k,
                     group,
+                    passes,
                     stride,
                     q,
                     scale,
@@ -134,34 +146,34 @@ impl Prepared {
         });
         #[cfg(target_arch = "x86_64")]
         if quads {
-            let q = &self.q.get()[..args.t * stride];
-            let scale = &self.scale.get()[..args.t * groups];
-            let sum = &self.sum.get()[..args.t * groups];
-            let begin = &self.begin.get()[..args.t * groups];
-            self.quads.update(args.t, args.k, q, scale, sum, begin);
+            let q = &self.q.get()[..total * stride];
+            let scale = &self.scale.get()[..total * groups];
+            let sum = &self.sum.get()[..total * groups];
+            let begin = &self.begin.get()[..total * groups];
+            self.quads.update(total, args.k, q, scale, sum, begin);
         }
     }
 
-    /// The integers of token `t`: [`Prepared::stride`] of them.
+    /// The integers of row `t`: [`Prepared::stride`] of them.
     #[inline(always)]
     pub(super) fn q(&self, t: usize) -> &[i8] {
         &self.q.get()[t * self.stride..][..self.stride]
     }
 
-    /// The scale of each group of token `t`.
+    /// The scale of each group of row `t`.
     #[inline(always)]
     pub(super) fn scale(&self, t: usize) -> &[f32] {
         &self.scale.get()[t * self.groups..][..self.groups]
     }
 
-    /// Of each group of token `t`: what the weights' minimum is multiplied with, scale · Σ q; for formats with a zero point what
+    /// Of each group of row `t`: what the weights' minimum is multiplied with, scale · Σ q; for formats with a zero point what
     /// their scale is, scale · -ZERO · Σ q.
     #[inline(always)]
     pub(super) fn sum(&self, t: usize) -> &[f32] {
         &self.sum.get()[t * self.groups..][..self.groups]
     }
 
-    /// Of each group of token `t`: -ZERO · Σ q.
+    /// Of each group of row `t`: -ZERO · Σ q.
     #[inline(always)]
     pub(super) fn begin(&self, t: usize) -> &[i32] {
         &self.begin.get()[t * self.groups..][..self.groups]
@@ -173,6 +185,7 @@ struct Quantize<'a> {
     x: &'a [f32],
     k: usize,
     group: usize,
+    passes: usize,
     stride: usize,
     q: &'a mut [i8],
     scale: &'a mut [f32],
@@ -186,36 +199,79 @@ impl Kernel for Quantize<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let per_row = self.stride / self.group;
-        let per_block = 32 / self.group;
+        let mut rest = vec![0f32; if self.passes > 1 { self.k } else { 0 }];
         for (t, x) in self.x.chunks_exact(self.k).enumerate() {
-            let q = &mut self.q[t * self.stride..][..self.stride];
-            let scale = &mut self.scale[t * per_row..][..per_row];
-            let sum = &mut self.sum[t * per_row..][..per_row];
-            let begin = &mut self.begin[t * per_row..][..per_row];
-            q[self.k..].fill(0);
-            let groups = self.k / self.group;
-            scale[groups..].fill(0.0);
-            sum[groups..].fill(0.0);
-            begin[groups..].fill(0);
-            let blocks = x.as_chunks::<32>().0.iter().zip(q.as_chunks_mut::<32>().0);
-            let groups = scale
-                .chunks_exact_mut(per_block)
-                .zip(sum.chunks_exact_mut(per_block));
-            let groups = groups.zip(begin.chunks_exact_mut(per_block));
-            for ((x, q), ((scale, sum), begin)) in blocks.zip(groups) {
-                let (d, sums) = simd.quantize(x, q);
-                scale.fill(d);
-                let sums = if per_block == 1 {
-                    [sums[0].wrapping_add(sums[1]), 0]
-                } else {
-                    sums
+            for pass in 0..self.passes {
+                let row = t * self.passes + pass;
+                let mut out = Row {
+                    q: &mut self.q[row * self.stride..][..self.stride],
+                    scale: &mut self.scale[row * per_row..][..per_row],
+                    sum: &mut self.sum[row * per_row..][..per_row],
+                    begin: &mut self.begin[row * per_row..][..per_row],
                 };
-                for ((sum, begin), whole) in sum.iter_mut().zip(begin).zip(sums) {
-                    // Of a block with a NaN the sums mean nothing, and need only not stop the program: its scale is NaN.
-                    *begin = self.zero.wrapping_neg().wrapping_mul(whole);
-                    let factor = if self.zero == 0 { whole } else { *begin };
-                    *sum = d * factor as f32;
+                if pass > 0 {
+                    out.round(simd, &rest, self.group, self.zero);
+                    continue;
                 }
+                out.round(simd, x, self.group, self.zero);
+                if self.passes > 1 {
+                    out.rest(x, self.group, &mut rest);
+                }
+            }
+        }
+    }
+}
+
+/// A row of the prepared activations.
+struct Row<'a> {
+    q: &'a mut [i8],
+    scale: &'a mut [f32],
+    sum: &'a mut [f32],
+    begin: &'a mut [i32],
+}
+
+impl Row<'_> {
+    /// Rounds `x`, whole blocks of 32.
+    #[inline(always)]
+    fn round<S: Simd>(&mut self, simd: S, x: &[f32], group: usize, zero: i32) {
+        let per_block = 32 / group;
+        let groups = x.len() / group;
+        self.q[x.len()..].fill(0);
+        self.scale[groups..].fill(0.0);
+        self.sum[groups..].fill(0.0);
+        self.begin[groups..].fill(0);
+        let blocks = x.as_chunks::<32>().0.iter();
+        let blocks = blocks.zip(self.q.as_chunks_mut::<32>().0);
+        let scales = self.scale.chunks_exact_mut(per_block);
+        let groups = scales.zip(self.sum.chunks_exact_mut(per_block));
+        let groups = groups.zip(self.begin.chunks_exact_mut(per_block));
+        for ((x, q), ((scale, sum), begin)) in blocks.zip(groups) {
+            let (d, sums) = simd.quantize(x, q);
+            scale.fill(d);
+            let sums = if per_block == 1 {
+                [sums[0].wrapping_add(sums[1]), 0]
+            } else {
+                sums
+            };
+            for ((sum, begin), whole) in sum.iter_mut().zip(begin).zip(sums) {
+                // Of a block with a NaN the sums mean nothing, and need only not stop the program: its scale is NaN.
+                *begin = zero.wrapping_neg().wrapping_mul(whole);
+                let factor = if zero == 0 { whole } else { *begin };
+                *sum = d * factor as f32;
+            }
+        }
+    }
+
+    /// What rounding `x` to this row left.
+    #[inline(always)]
+    fn rest(&self, x: &[f32], group: usize, rest: &mut [f32]) {
+        let blocks = x.as_chunks::<32>().0.iter();
+        let blocks = blocks.zip(self.q.as_chunks::<32>().0);
+        let scales = self.scale.iter().step_by(32 / group);
+        let blocks = blocks.zip(scales).zip(rest.as_chunks_mut::<32>().0);
+        for (((x, q), &scale), rest) in blocks {
+            for ((x, q), rest) in x.iter().zip(q).zip(rest) {
+                *rest = x - scale * f32::from(*q);
             }
         }
     }

@@ -15,6 +15,8 @@ const TOKENS: usize = 8;
 pub(super) struct Int8Rows<'a, F> {
     pub(super) args: &'a MatmulArgs<'a>,
     pub(super) prepared: &'a Prepared,
+    /// Rows of `prepared` for each token, 1 or 2.
+    pub(super) passes: usize,
     pub(super) rows: Range<usize>,
     pub(super) out: &'a Columns<'a>,
     pub(super) format: PhantomData<F>,
@@ -28,7 +30,10 @@ impl<F: Format> Kernel for Int8Rows<'_, F> {
         let mut chunk = Chunk::zeroed();
         for row in self.rows.clone() {
             if self.args.t == 1 {
-                self.one_token(simd, row);
+                match self.passes {
+                    1 => self.one_token::<S, 1>(simd, row),
+                    _ => self.one_token::<S, 2>(simd, row),
+                }
                 continue;
             }
             for first in (0..self.args.t).step_by(TOKENS) {
@@ -42,14 +47,13 @@ impl<F: Format> Kernel for Int8Rows<'_, F> {
 impl<F: Format> Int8Rows<'_, F> {
     /// A row times one token: the quants go from the weights to the product in registers.
     #[inline(always)]
-    fn one_token<S: Simd>(&self, simd: S, row: usize) {
+    fn one_token<S: Simd, const PASSES: usize>(&self, simd: S, row: usize) {
         let mut sums = Sums::new(simd);
         let (mut scale, mut min) = ([0.0; GROUPS], [0.0; GROUPS]);
         for (i, bytes) in self.args.row(row).chunks(F::CHUNK_BYTES).enumerate() {
             F::scales(simd, bytes, &mut scale, &mut min);
-            let Some(mut dots) = self.chunk(simd, i, 0, &scale, &min, &mut sums) else {
-                return;
-            };
+            let dots = self.chunk::<S, PASSES>(simd, i, 0, &scale, &min, &mut sums);
+            let Some(mut dots) = dots else { return };
             F::quants(simd, bytes, &mut dots);
         }
         // SAFETY: `rows`'s caller gave these rows to this call alone.
@@ -65,10 +69,13 @@ impl<F: Format> Int8Rows<'_, F> {
             let blocks = bytes.len() / F::BYTES * F::BLOCK / 32;
             for (t, sums) in sums.iter_mut().enumerate().take(n) {
                 let (scale, min) = (&chunk.scale, &chunk.min);
-                let dots = self.chunk(simd, i, first + t, scale, min, sums);
-                let Some(mut dots) = dots else { return };
-                for (i, q) in chunk.q.as_chunks::<32>().0.iter().take(blocks).enumerate() {
-                    Sink::<S>::take(&mut dots, simd, i, simd.load_bytes(q));
+                for pass in 0..self.passes {
+                    let row = (first + t) * self.passes + pass;
+                    let dots = self.chunk::<S, 1>(simd, i, row, scale, min, sums);
+                    let Some(mut dots) = dots else { return };
+                    for (i, q) in chunk.q.as_chunks::<32>().0.iter().take(blocks).enumerate() {
+                        Sink::<S>::take(&mut dots, simd, i, simd.load_bytes(q));
+                    }
                 }
             }
         }
@@ -78,38 +85,42 @@ impl<F: Format> Int8Rows<'_, F> {
         }
     }
 
-    /// Adds the terms of a chunk's minima to `sums` and returns what adds the terms of its quants.
+    /// Adds the terms of a chunk's minima to `sums` and returns what adds the terms of its quants, for the `PASSES` rows of the
+    /// activations from `first` on.
     #[inline(always)]
-    fn chunk<'s, S: Simd>(
+    fn chunk<'s, S: Simd, const PASSES: usize>(
         &'s self,
         simd: S,
         chunk: usize,
-        token: usize,
+        first: usize,
         scale: &Groups,
         min: &Groups,
         sums: &'s mut Sums<S>,
-    ) -> Option<Dots<'s, S, F>> {
-        let p = self.prepared;
-        let x = p.q(token).as_chunks::<CHUNK>().0.get(chunk)?;
-        let at = chunk * (CHUNK / F::GROUP);
-        let d = p.scale(token).get(at..at + CHUNK / F::GROUP)?;
-        let sum = p.sum(token).get(at..at + CHUNK / F::GROUP)?;
-        let mut factor = [0.0; GROUPS];
+    ) -> Option<Dots<'s, S, F, PASSES>> {
+        const EMPTY: &[i8; CHUNK] = &[0; CHUNK];
+        let (mut x, mut factor) = ([EMPTY; PASSES], [[0.0; GROUPS]; PASSES]);
         // With a zero point the minimum is -ZERO times the scale; -ZERO is in the sum already.
         let min = if F::HAS_MIN { min } else { scale };
-        for i in (0..CHUNK / F::GROUP).step_by(8) {
-            // SAFETY: `d` and `sum` have CHUNK / GROUP numbers, 8 or 16; the others have 16.
-            unsafe {
-                let product = simd.eight_mul(
-                    simd.eight_load(scale.as_ptr().add(i)),
-                    simd.eight_load(d.as_ptr().add(i)),
-                );
-                simd.eight_store(factor.as_mut_ptr().add(i), product);
-                sums.mins = simd.eight_mul_add(
-                    simd.eight_load(min.as_ptr().add(i)),
-                    simd.eight_load(sum.as_ptr().add(i)),
-                    sums.mins,
-                );
+        for (pass, (x, factor)) in x.iter_mut().zip(&mut factor).enumerate() {
+            let (p, row) = (self.prepared, first + pass);
+            *x = p.q(row).as_chunks::<CHUNK>().0.get(chunk)?;
+            let at = chunk * (CHUNK / F::GROUP);
+            let d = p.scale(row).get(at..at + CHUNK / F::GROUP)?;
+            let sum = p.sum(row).get(at..at + CHUNK / F::GROUP)?;
+            for i in (0..CHUNK / F::GROUP).step_by(8) {
+                // SAFETY: `d` and `sum` have CHUNK / GROUP numbers, 8 or 16; the others have 16.
+                unsafe {
+                    let product = simd.eight_mul(
+                        simd.eight_load(scale.as_ptr().add(i)),
+                        simd.eight_load(d.as_ptr().add(i)),
+                    );
+                    simd.eight_store(factor.as_mut_ptr().add(i), product);
+                    sums.mins = simd.eight_mul_add(
+                        simd.eight_load(min.as_ptr().add(i)),
+                        simd.eight_load(sum.as_ptr().add(i)),
+                        sums.mins,
+                    );
+                }
             }
         }
         Some(Dots {
@@ -145,30 +156,33 @@ impl<S: Simd> Sums<S> {
     }
 }
 
-/// Multiplies the quants of a chunk with 8-bit activations.
-struct Dots<'a, S: Simd, F> {
-    x: &'a [i8; CHUNK],
+/// Multiplies the quants of a chunk with 8-bit activations, `PASSES` rows of them.
+struct Dots<'a, S: Simd, F, const PASSES: usize> {
+    x: [&'a [i8; CHUNK]; PASSES],
     /// Scale of the weights times that of the activations.
-    factor: Groups,
+    factor: [Groups; PASSES],
     sums: &'a mut Sums<S>,
     format: PhantomData<F>,
 }
 
-impl<S: Simd, F: Format> Sink<S> for Dots<'_, S, F> {
+impl<S: Simd, F: Format, const PASSES: usize> Sink<S> for Dots<'_, S, F, PASSES> {
     #[inline(always)]
     fn take(&mut self, simd: S, i: usize, q: S::B) {
-        let Some(x) = self.x.as_chunks::<32>().0.get(i) else {
-            return;
-        };
-        let sum = &mut self.sums.dots[i % 2];
-        // SAFETY: 32 activations; i < 8, and there are 16 factors, two for each i with groups of 16.
-        unsafe {
-            let factor = self.factor.as_ptr().add(i * (32 / F::GROUP));
-            *sum = match (F::GROUP, F::WIDE) {
-                (16, _) => simd.dot_32::<16, false>(*sum, q, x.as_ptr(), factor),
-                (_, false) => simd.dot_32::<32, false>(*sum, q, x.as_ptr(), factor),
-                (_, true) => simd.dot_32::<32, true>(*sum, q, x.as_ptr(), factor),
+        for pass in 0..PASSES {
+            let Some(x) = self.x[pass].as_chunks::<32>().0.get(i) else {
+                return;
             };
+            // One pass takes the sums in turn, two have one each.
+            let sum = &mut self.sums.dots[if PASSES == 1 { i % 2 } else { pass % 2 }];
+            // SAFETY: 32 activations; i < 8, and there are 16 factors, two for each i with groups of 16.
+            unsafe {
+                let factor = self.factor[pass].as_ptr().add(i * (32 / F::GROUP));
+                *sum = match (F::GROUP, F::WIDE) {
+                    (16, _) => simd.dot_32::<16, false>(*sum, q, x.as_ptr(), factor),
+                    (_, false) => simd.dot_32::<32, false>(*sum, q, x.as_ptr(), factor),
+                    (_, true) => simd.dot_32::<32, true>(*sum, q, x.as_ptr(), factor),
+                };
+            }
         }
     }
 }

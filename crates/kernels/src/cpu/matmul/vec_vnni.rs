@@ -157,13 +157,13 @@ struct Sorter {
     scales: __m512i,
 }
 
-/// Computes `rows` for all tokens.
+/// Computes `rows` for all tokens, each with `PASSES` rows of activations.
 ///
 /// # Safety
 /// The CPU has AVX-512 F, BW, VL, DQ, VNNI and VBMI; nobody else uses these rows of `out` meanwhile; the activations are in the
 /// form of quads.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
-pub(super) unsafe fn rows<F: Quad>(
+pub(super) unsafe fn rows<F: Quad, const PASSES: usize>(
     args: &MatmulArgs<'_>,
     prepared: &Prepared,
     rows: Range<usize>,
@@ -201,13 +201,13 @@ pub(super) unsafe fn rows<F: Quad>(
                     }
                 }
                 let from = w.map(|w| w.as_ptr().wrapping_add(quad * bytes));
-                let at = t * x.count + quad;
+                let at = t * PASSES * x.count + quad;
                 // SAFETY: the rows have `whole` quads and `rest` more bytes; `quad` is one of token t's.
                 unsafe {
                     if quad < whole {
-                        add_quads::<F, true>(&mut acc, sorter, from, bytes, x, at);
+                        add_quads::<F, PASSES, true>(&mut acc, sorter, from, bytes, x, at);
                     } else {
-                        add_quads::<F, false>(&mut acc, sorter, from, rest, x, at);
+                        add_quads::<F, PASSES, false>(&mut acc, sorter, from, rest, x, at);
                     }
                 }
             }
@@ -244,10 +244,11 @@ fn sums(acc: [[__m512; 2]; ROWS]) -> [f32; ROWS] {
 /// Adds the products of a quad of each row.
 ///
 /// # Safety
-/// Each of `from` is valid for reading `len` bytes, 4 · BYTES if `WHOLE`, else fewer blocks; `x` has quad `at`.
+/// Each of `from` is valid for reading `len` bytes, 4 · BYTES if `WHOLE`, else fewer blocks; `x` has quad `at`, and that of the next
+/// row if there are two passes.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
 #[inline]
-unsafe fn add_quads<F: Quad, const WHOLE: bool>(
+unsafe fn add_quads<F: Quad, const PASSES: usize, const WHOLE: bool>(
     acc: &mut [[__m512; 2]; ROWS],
     sorter: Sorter,
     from: [*const u8; ROWS],
@@ -257,32 +258,40 @@ unsafe fn add_quads<F: Quad, const WHOLE: bool>(
 ) {
     // SAFETY: the activations have 128 bytes and three times 16 lanes for each quad, aligned to 64 bytes.
     unsafe {
-        let q = x.q.get::<i8>().as_ptr().add(128 * at);
-        let x = Activations {
-            first: _mm512_load_si512(q.cast()),
-            second: _mm512_load_si512(q.add(64).cast()),
-            begin: if F::HAS_MIN {
-                _mm512_setzero_si512()
+        let mut sum = _mm512_setzero_ps();
+        let mut passes = [Activations {
+            first: _mm512_setzero_si512(),
+            second: _mm512_setzero_si512(),
+            begin: _mm512_setzero_si512(),
+            scale: _mm512_setzero_ps(),
+        }; PASSES];
+        for (pass, to) in passes.iter_mut().enumerate() {
+            let at = at + pass * x.count;
+            let q = x.q.get::<i8>().as_ptr().add(128 * at);
+            to.first = _mm512_load_si512(q.cast());
+            to.second = _mm512_load_si512(q.add(64).cast());
+            to.scale = _mm512_load_ps(x.scale.get::<f32>().as_ptr().add(16 * at));
+            if F::HAS_MIN {
+                let more = _mm512_load_ps(x.sum.get::<f32>().as_ptr().add(16 * at));
+                sum = _mm512_add_ps(sum, more);
             } else {
-                _mm512_load_si512(x.begin.get::<i32>().as_ptr().add(16 * at).cast())
-            },
-            scale: _mm512_load_ps(x.scale.get::<f32>().as_ptr().add(16 * at)),
-            sum: _mm512_load_ps(x.sum.get::<f32>().as_ptr().add(16 * at)),
-        };
+                to.begin = _mm512_load_si512(x.begin.get::<i32>().as_ptr().add(16 * at).cast());
+            }
+        }
         for (acc, from) in acc.iter_mut().zip(from) {
             // SAFETY: the caller's promise.
-            *acc = add_quad::<F, WHOLE>(*acc, sorter, from, len, &x);
+            *acc = add_quad::<F, PASSES, WHOLE>(*acc, sorter, from, len, &passes, sum);
         }
     }
 }
 
 /// The vectors of a quad's activations.
+#[derive(Clone, Copy)]
 struct Activations {
     first: __m512i,
     second: __m512i,
     begin: __m512i,
     scale: __m512,
-    sum: __m512,
 }
 
 /// Adds a quad's products: those of the quants to the first accumulator, those of the minima to the second. Missing blocks of the
@@ -292,12 +301,13 @@ struct Activations {
 /// `from` is valid for reading `len` bytes, 4 · BYTES if `WHOLE`, else fewer blocks.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
 #[inline]
-unsafe fn add_quad<F: Quad, const WHOLE: bool>(
+unsafe fn add_quad<F: Quad, const PASSES: usize, const WHOLE: bool>(
     acc: [__m512; 2],
     sorter: Sorter,
     from: *const u8,
     len: usize,
-    x: &Activations,
+    passes: &[Activations; PASSES],
+    sum: __m512,
 ) -> [__m512; 2] {
     let (head, tail, first, second);
     // SAFETY: all reads are in the quad's first `len` bytes: those of a whole quad by the layout, others by their masks.
@@ -315,15 +325,21 @@ unsafe fn add_quad<F: Quad, const WHOLE: bool>(
     }
     let scales = _mm512_permutex2var_epi16(head, sorter.scales, tail);
     let scale = _mm512_cvtph_ps(_mm512_castsi512_si256(scales));
-    let dots = _mm512_dpbusd_epi32(x.begin, first, x.first);
-    let dots = _mm512_dpbusd_epi32(dots, second, x.second);
-    let dots = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), x.scale);
-    let sum = _mm512_fmadd_ps(dots, scale, acc[0]);
+    let mut total = _mm512_setzero_ps();
+    for (pass, x) in passes.iter().enumerate() {
+        let dots = _mm512_dpbusd_epi32(x.begin, first, x.first);
+        let dots = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(dots, second, x.second));
+        total = match pass {
+            0 => _mm512_mul_ps(dots, x.scale),
+            _ => _mm512_fmadd_ps(dots, x.scale, total),
+        };
+    }
+    let quants = _mm512_fmadd_ps(total, scale, acc[0]);
     if !F::HAS_MIN {
-        return [sum, acc[1]];
+        return [quants, acc[1]];
     }
     let min = _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(scales));
-    [sum, _mm512_fmadd_ps(min, x.sum, acc[1])]
+    [quants, _mm512_fmadd_ps(min, sum, acc[1])]
 }
 
 /// The first and second halves of a quad's blocks of 4- or 5-bit quants.
