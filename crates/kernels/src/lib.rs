@@ -19,7 +19,7 @@ pub use array::Array;
 pub use cpu::{CpuOptions, Isa};
 #[cfg(feature = "gpu")]
 pub use device::{AdapterReport, GpuOptions, adapters};
-pub use device::{Device, Rung};
+pub use device::{Device, Rung, Span};
 pub use error::{DeviceFault, Error, Result};
 pub use firelight_tensor::{DType, Tolerance};
 pub use kernel::{
@@ -41,8 +41,11 @@ kernels! {
     add_bias::AddBias,
     add_rms_norm::AddRmsNorm,
     attention::Attention,
+    causal_conv1d::CausalConv1d,
     embed::Embed,
     gated_act::GatedAct,
+    gated_delta_rule::GatedDeltaRule,
+    gated_rms_norm::GatedRmsNorm,
     linear::Linear,
     rms_norm::RmsNorm,
     rope_kv::RopeKv,

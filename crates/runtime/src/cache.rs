@@ -1,14 +1,24 @@
-//! Key/value caches of a model's layers, written in place.
+//! What a model's layers keep of the sequences: keys and values, or a recurrent state. Written in place on the device.
 //!
-//! One pair of arrays `[NSEQ, CAP, NKV, HD]` per layer. `CAP` grows by blocks when a sequence needs more room: the only time
-//! anything is copied, and never per token.
+//! Each layer has a pair of arrays, of the kind its [`LayerCache`] says:
+//!
+//! | kind | arrays | grows | can go back to |
+//! |---|---|---|---|
+//! | attention | keys, values `[NSEQ, CAP, NKV, HD]` | by blocks, with the sequence | any earlier position |
+//! | recurrent | last inputs `[NSEQ, K, C]`, matrices `[NSEQ, NV, HK, HV]` (f32) | never | positions of which there is a [snapshot](Cache::snapshot) |
+//!
+//! `CAP` grows when a sequence needs more room: the only time keys and values are copied, and never per token. A recurrent state
+//! is all of the past in one matrix: nothing can be taken out of it again. So the cache knows the position each sequence's
+//! states are at, and [`Cache::rewind`] says from where a sequence can go on; positions from there on are computed again.
 
-use crate::Result;
-use crate::models::Spec;
-use firelight_kernels::{Array, DType, Device, Holder};
+use crate::models::{LayerCache, Spec};
+use crate::{Error, Result};
+use firelight_kernels::{Array, DType, Device, Holder, Span};
 
 /// Positions are added in blocks of this many.
 const BLOCK: usize = 256;
+/// Snapshots kept of a sequence.
+const SNAPSHOTS: usize = 4;
 
 /// See the module's head.
 pub struct Cache {
@@ -19,22 +29,44 @@ pub struct Cache {
     ropes: Vec<Array>,
     /// Grows whenever the arrays are replaced: recordings of an older generation are void.
     generation: u64,
+    /// Per sequence: how far it has come.
+    marks: Vec<Marks>,
+    /// Arrays of dropped snapshots, used again.
+    spare: Vec<Vec<Array>>,
+}
+
+/// How far a sequence has come.
+#[derive(Default)]
+struct Marks {
+    /// Positions the recurrent states have seen.
+    at: usize,
+    /// Copies of them, by position.
+    snapshots: Vec<Snapshot>,
+}
+
+struct Snapshot {
+    position: usize,
+    /// Two per recurrent layer, of one sequence.
+    arrays: Vec<Array>,
 }
 
 impl Cache {
     /// An empty cache for `sequences` sequences.
     pub fn new(device: &Device, sequences: usize) -> Self {
+        let sequences = sequences.max(1);
         Cache {
             device: device.clone(),
-            sequences: sequences.max(1),
+            sequences,
             capacity: 0,
             layers: Vec::new(),
             ropes: Vec::new(),
             generation: 0,
+            marks: (0..sequences).map(|_| Marks::default()).collect(),
+            spare: Vec::new(),
         }
     }
 
-    /// Keys and values of a layer.
+    /// The pair of arrays of a layer; see the module's head.
     pub fn layer(&self, index: usize) -> (&Array, &Array) {
         let (k, v) = &self.layers[index];
         (k, v)
@@ -55,12 +87,14 @@ impl Cache {
         self.generation
     }
 
-    /// Bytes held.
+    /// Bytes held, snapshots included.
     pub fn nbytes(&self) -> u64 {
-        self.layers
-            .iter()
-            .map(|(k, v)| k.nbytes() + v.nbytes())
-            .sum()
+        let layers = self.layers.iter().flat_map(|(a, b)| [a, b]);
+        let taken = self.marks.iter().flat_map(|m| &m.snapshots);
+        let copies = taken
+            .flat_map(|s| &s.arrays)
+            .chain(self.spare.iter().flatten());
+        layers.chain(copies).map(Array::nbytes).sum()
     }
 
     /// Makes room for `positions` positions per sequence, at most the model's context. Keeps what is there. Recordings made
@@ -79,23 +113,25 @@ impl Cache {
         let capacity = wanted
             .min(spec.context.next_multiple_of(BLOCK))
             .max(positions);
-        let dtype = self.device.cache_dtype();
         let mut layers = Vec::with_capacity(spec.layers.len());
         for (i, layer) in spec.layers.iter().enumerate() {
-            let shape = [self.sequences, capacity, layer.kv_heads, layer.head_dim];
-            let make = |old: Option<&Array>| -> Result<Array> {
-                let array = self.device.array(dtype, &shape, Holder::Cache)?;
-                if let Some(old) = old {
-                    let bytes = old.nbytes() / self.sequences as u64;
-                    for s in 0..self.sequences {
-                        self.device
-                            .copy(&old.rows(s, 1)?, &array.rows(s, 1)?, bytes)?;
-                    }
-                }
-                Ok(array)
-            };
             let old = self.layers.get(i);
-            layers.push((make(old.map(|(k, _)| k))?, make(old.map(|(_, v)| v))?));
+            layers.push(match *layer {
+                LayerCache::Attention { kv_heads, head_dim } => {
+                    let shape = [self.sequences, capacity, kv_heads, head_dim];
+                    (
+                        self.grown(&shape, old.map(|(k, _)| k))?,
+                        self.grown(&shape, old.map(|(_, v)| v))?,
+                    )
+                }
+                LayerCache::Recurrent { .. } => match old {
+                    Some(pair) => pair.clone(),
+                    None => {
+                        let [inputs, states] = recurrent_shapes(layer, self.sequences);
+                        (self.zeroes(&inputs)?, self.zeroes(&states)?)
+                    }
+                },
+            });
         }
         let mut ropes = Vec::with_capacity(spec.ropes.len());
         for rope in &spec.ropes {
@@ -111,5 +147,171 @@ impl Cache {
         (self.layers, self.ropes, self.capacity) = (layers, ropes, capacity);
         self.generation += 1;
         Ok(())
+    }
+
+    fn zeroes(&self, shape: &[usize]) -> Result<Array> {
+        Ok(self.device.array(DType::F32, shape, Holder::Cache)?)
+    }
+
+    /// A larger array of keys or values with the old one's content.
+    fn grown(&self, shape: &[usize], old: Option<&Array>) -> Result<Array> {
+        let array = self
+            .device
+            .array(self.device.cache_dtype(), shape, Holder::Cache)?;
+        if let Some(old) = old {
+            let bytes = old.nbytes() / self.sequences as u64;
+            let step = array.nbytes() / self.sequences as u64;
+            let spans = (0..self.sequences as u64).map(|s| Span {
+                from: old,
+                from_byte: s * bytes,
+                to: &array,
+                to_byte: s * step,
+                bytes,
+            });
+            self.device.copy_all(&spans.collect::<Vec<_>>())?;
+        }
+        Ok(array)
+    }
+
+    /// Notes that steps up to position `end` (exclusive) of a sequence were submitted.
+    pub fn advance(&mut self, sequence: usize, end: usize) {
+        if let Some(marks) = self.marks.get_mut(sequence) {
+            marks.at = end;
+        }
+    }
+
+    /// Keeps a copy of a sequence's recurrent states as they are now, to be gone back to. Without such layers there is nothing to
+    /// do. Of more than a few copies those are dropped that have close neighbours.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an unknown sequence, `Device` if memory runs out.
+    pub fn snapshot(&mut self, spec: &Spec, sequence: usize) -> Result<()> {
+        let Some(marks) = self.marks.get(sequence) else {
+            return Err(no_sequence(sequence, self.sequences));
+        };
+        let position = marks.at;
+        if !spec.is_recurrent() || marks.snapshots.iter().any(|s| s.position == position) {
+            return Ok(());
+        }
+        if marks.snapshots.len() >= SNAPSHOTS {
+            self.thin(sequence);
+        }
+        let arrays = match self.spare.pop() {
+            Some(arrays) => arrays,
+            None => {
+                let one = |a: &Array| -> Result<Array> {
+                    let mut shape = a.shape().to_vec();
+                    shape[0] = 1;
+                    self.zeroes(&shape)
+                };
+                states(&self.layers, spec).map(one).collect::<Result<_>>()?
+            }
+        };
+        let spans: Vec<_> = states(&self.layers, spec)
+            .zip(&arrays)
+            .map(|(from, to)| Span {
+                from,
+                from_byte: sequence as u64 * to.nbytes(),
+                to,
+                to_byte: 0,
+                bytes: to.nbytes(),
+            })
+            .collect();
+        self.device.copy_all(&spans)?;
+        let snapshots = &mut self.marks[sequence].snapshots;
+        let i = snapshots.partition_point(|s| s.position < position);
+        snapshots.insert(i, Snapshot { position, arrays });
+        Ok(())
+    }
+
+    /// Drops the snapshot that is missed least: the one whose neighbours are closest, the last two excepted.
+    fn thin(&mut self, sequence: usize) {
+        let snapshots = &mut self.marks[sequence].snapshots;
+        let gap = |i: usize| {
+            let before = i.checked_sub(1).map_or(0, |b| snapshots[b].position);
+            snapshots[i + 1].position - before
+        };
+        let least = (0..snapshots.len().saturating_sub(2)).min_by_key(|&i| gap(i));
+        let dropped = snapshots.remove(least.unwrap_or(0));
+        self.spare.push(dropped.arrays);
+    }
+
+    /// Forgets a sequence; the memory stays.
+    pub fn forget(&mut self, sequence: usize) {
+        if let Some(marks) = self.marks.get_mut(sequence) {
+            marks.at = 0;
+            self.spare
+                .extend(marks.snapshots.drain(..).map(|s| s.arrays));
+        }
+    }
+
+    /// Makes a sequence hold its first `keep` tokens, or fewer, and returns how many it holds then: all of them if every layer can
+    /// go back, else those up to the last snapshot. What is beyond is forgotten.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an unknown sequence, `Device` if the device failed.
+    pub fn rewind(&mut self, spec: &Spec, sequence: usize, keep: usize) -> Result<usize> {
+        let Some(marks) = self.marks.get_mut(sequence) else {
+            return Err(no_sequence(sequence, self.sequences));
+        };
+        let from = marks
+            .snapshots
+            .partition_point(|s| s.position <= keep.min(marks.at));
+        let beyond = marks.snapshots.drain(from..);
+        self.spare.extend(beyond.map(|s| s.arrays));
+        if !spec.is_recurrent() || marks.at == keep {
+            marks.at = keep;
+            return Ok(keep);
+        }
+        let Some(last) = marks.snapshots.last() else {
+            // Position 0 starts from nothing, whatever the arrays hold.
+            marks.at = 0;
+            return Ok(0);
+        };
+        let position = last.position;
+        let spans: Vec<_> = last
+            .arrays
+            .iter()
+            .zip(states(&self.layers, spec))
+            .map(|(from, to)| Span {
+                from,
+                from_byte: 0,
+                to,
+                to_byte: sequence as u64 * from.nbytes(),
+                bytes: from.nbytes(),
+            })
+            .collect();
+        self.device.copy_all(&spans)?;
+        self.marks[sequence].at = position;
+        Ok(position)
+    }
+}
+
+fn no_sequence(sequence: usize, sequences: usize) -> Error {
+    Error::invalid(format!("sequence {sequence} of a cache for 0..{sequences}"))
+}
+
+/// The arrays that hold recurrent states.
+fn states<'a>(layers: &'a [(Array, Array)], spec: &'a Spec) -> impl Iterator<Item = &'a Array> {
+    let kinds = layers.iter().zip(&spec.layers);
+    kinds
+        .filter(|(_, kind)| matches!(kind, LayerCache::Recurrent { .. }))
+        .flat_map(|((a, b), _)| [a, b])
+}
+
+/// Shapes of a recurrent layer's two arrays.
+fn recurrent_shapes(layer: &LayerCache, sequences: usize) -> [Vec<usize>; 2] {
+    match *layer {
+        LayerCache::Recurrent {
+            taps,
+            channels,
+            heads,
+            key_dim,
+            value_dim,
+        } => [
+            vec![sequences, taps, channels],
+            vec![sequences, heads, key_dim, value_dim],
+        ],
+        LayerCache::Attention { .. } => [Vec::new(), Vec::new()],
     }
 }

@@ -5,7 +5,7 @@
 //! step `n` is read.
 
 use crate::cache::Cache;
-use crate::models::{CausalLm, Inputs, Logits};
+use crate::models::{CausalLm, Inputs, LayerCache, Logits};
 use crate::source::CancelToken;
 use crate::{Error, Result};
 use firelight_kernels::sample::{self, BAD_LOGITS, SampleSettings};
@@ -19,6 +19,9 @@ use std::sync::Arc;
 pub const CHUNK: usize = 256;
 /// Positions reserved ahead of an answer of unknown length.
 const AHEAD: usize = 512;
+/// Recurrent states are kept this many tokens before a prompt's end: what a template puts there to begin the answer is often
+/// different, or gone, when the next turn shows it as history.
+const TAIL: usize = 16;
 
 /// A recorded step for a fixed number of tokens.
 struct Step {
@@ -97,7 +100,7 @@ impl State {
         &self.ids
     }
 
-    /// Bytes of the key/value cache.
+    /// Bytes of the cache.
     pub fn cache_bytes(&self) -> u64 {
         self.cache.nbytes()
     }
@@ -112,6 +115,7 @@ impl State {
         self.pending.clear();
         self.ids.clear();
         self.filled = 0;
+        self.cache.forget(0);
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
@@ -156,11 +160,12 @@ impl State {
         self.pending.clear();
         // The last token is always processed: its logits are needed.
         let held = self.filled.min(self.ids.len()).min(prompt.len() - 1);
-        let keep = self.ids[..held]
+        let same = self.ids[..held]
             .iter()
             .zip(prompt)
             .take_while(|(a, b)| a == b)
             .count();
+        let keep = self.cache.rewind(self.model.spec(), 0, same)?;
         self.ids.truncate(keep);
         self.filled = keep;
         self.settings = settings;
@@ -168,12 +173,17 @@ impl State {
         let reserve = (prompt.len() + max_new.min(AHEAD)).min(context);
         self.cache.reserve(self.model.spec(), reserve)?;
         self.set_counts(prompt)?;
+        let recurrent = self.model.spec().is_recurrent();
+        let tail = prompt.len().saturating_sub(TAIL);
         let mut at = keep;
         while at < prompt.len() {
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            let end = (at + CHUNK).min(prompt.len());
+            let mut end = (at + CHUNK).min(prompt.len());
+            if recurrent && at < tail && tail < end {
+                end = tail;
+            }
             let kind = if end == prompt.len() {
                 Kind::Last
             } else {
@@ -182,6 +192,9 @@ impl State {
             let submission = self.prompt_step(kind, &prompt[at..end], at)?;
             self.ids.extend_from_slice(&prompt[at..end]);
             self.filled = end;
+            if recurrent && kind == Kind::Fill {
+                self.cache.snapshot(self.model.spec(), 0)?;
+            }
             match kind {
                 Kind::Last => self.pending.push_back(submission),
                 // One chunk at a time in flight: memory stays bounded and a cancel is heard.
@@ -272,7 +285,9 @@ impl State {
             let mut recording = rec.finish()?;
             recording.set(&id_words, &ids[at..end])?;
             recording.set(&row_words, &rows(at, end - at))?;
-            drop(recording.submit()?.wait().await?);
+            let submission = recording.submit()?;
+            self.cache.advance(0, end);
+            drop(submission.wait().await?);
             let values = self.device.read_f32(&logits).await?;
             each(at, &values)?;
             self.ids.extend_from_slice(&ids[at..end]);
@@ -302,11 +317,44 @@ impl State {
         let mut recording = rec.finish()?;
         recording.set(&ids, &[id])?;
         recording.set(&row, &rows(at, 1))?;
-        drop(recording.submit()?.wait().await?);
+        let submission = recording.submit()?;
+        self.cache.advance(0, at + 1);
+        drop(submission.wait().await?);
         self.ids.truncate(at);
         self.ids.push(id);
         self.filled = at + 1;
         Ok(self.device.read_f32(&logits).await?)
+    }
+
+    /// A recurrent layer's state, f32: the last inputs of its convolution, `[C, K]` with the newest last (zero before the sequence's
+    /// start), and its matrices `[NV, HK, HV]`. `None` for a layer of another kind, or before the first step.
+    ///
+    /// # Errors
+    /// `Device` if the device failed.
+    pub async fn recurrent_state(&self, layer: usize) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+        let kind = self.model.spec().layers.get(layer);
+        let Some(&LayerCache::Recurrent { taps, channels, .. }) = kind else {
+            return Ok(None);
+        };
+        if self.cache.capacity() == 0 {
+            return Ok(None);
+        }
+        let (inputs, matrices) = self.cache.layer(layer);
+        let (ring, matrices) = (
+            self.device.read_f32(inputs).await?,
+            self.device.read_f32(matrices).await?,
+        );
+        let mut ordered = vec![0.0; channels * taps];
+        for (back, column) in (0..taps).rev().enumerate() {
+            let Some(position) = self.filled.checked_sub(back + 1) else {
+                break;
+            };
+            let row = &ring[position % taps * channels..][..channels];
+            for (c, value) in row.iter().enumerate() {
+                ordered[c * taps + column] = *value;
+            }
+        }
+        Ok(Some((ordered, matrices)))
     }
 
     /// What one decoded token costs, and the mean time to encode and submit it.
@@ -411,6 +459,7 @@ impl State {
             None => self.record(kind, ids.len())?,
         };
         let submission = self.submit(&mut step, ids, at)?;
+        self.cache.advance(0, at + ids.len());
         if reuse {
             self.fill = Some(step);
         }
@@ -428,6 +477,7 @@ impl State {
         };
         let start = crate::clock::now();
         let submission = self.submit(&mut step, &[], at)?;
+        self.cache.advance(0, at + 1);
         self.encode_time += start.elapsed();
         self.decode_steps += 1;
         self.decode = Some(step);

@@ -67,6 +67,17 @@ pub fn silu(isa: Isa, x: &mut [f32]) {
     );
 }
 
+/// Each `x` becomes σ(x) = 1 / (1 + e⁻ˣ).
+pub fn sigmoid(isa: Isa, x: &mut [f32]) {
+    dispatch(
+        isa,
+        Map {
+            x,
+            f: PhantomData::<Sigmoid>,
+        },
+    );
+}
+
 /// Each `x` becomes ½x · (1 + tanh(√(2/π) · (x + 0.044715x³))).
 pub fn gelu_tanh(isa: Isa, x: &mut [f32]) {
     dispatch(
@@ -276,6 +287,14 @@ impl Function for Silu {
     }
 }
 
+struct Sigmoid;
+impl Function for Sigmoid {
+    #[inline(always)]
+    fn of<S: Simd>(x: f32) -> f32 {
+        1.0 / (1.0 + Exp::of::<S>(-x))
+    }
+}
+
 struct GeluTanh;
 impl Function for GeluTanh {
     #[inline(always)]
@@ -395,11 +414,17 @@ mod tests {
         for isa in Isa::available() {
             let mut inputs: Vec<f32> = (-3000..3000).map(|i| i as f32 * 0.01).collect();
             inputs.extend([-1e4, -120.0, 120.0, 1e4]);
-            let (mut s, mut g) = (inputs.clone(), inputs.clone());
+            let (mut s, mut g, mut o) = (inputs.clone(), inputs.clone(), inputs.clone());
             silu(isa, &mut s);
             gelu_tanh(isa, &mut g);
-            for ((x, s), g) in inputs.iter().zip(&s).zip(&g) {
+            sigmoid(isa, &mut o);
+            for (((x, s), g), o) in inputs.iter().zip(&s).zip(&g).zip(&o) {
                 let x = f64::from(*x);
+                let want = 1.0 / (1.0 + (-x).exp());
+                assert!(
+                    close(*o, want, 2e-6 * want + 1e-30),
+                    "{isa}: sigmoid({x}) = {o}"
+                );
                 let want = x / (1.0 + (-x).exp());
                 assert!(
                     close(*s, want, 2e-6 * want.abs() + 1e-30),
@@ -414,9 +439,10 @@ mod tests {
                     "{isa}: gelu({x}) = {g}, expected {want}"
                 );
             }
-            let mut nan = [f32::NAN; 2];
+            let mut nan = [f32::NAN; 3];
             silu(isa, &mut nan[..1]);
-            gelu_tanh(isa, &mut nan[1..]);
+            gelu_tanh(isa, &mut nan[1..2]);
+            sigmoid(isa, &mut nan[2..]);
             assert!(nan.iter().all(|x| x.is_nan()));
         }
     }

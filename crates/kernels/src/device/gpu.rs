@@ -6,7 +6,7 @@ mod pending;
 pub use open::{AdapterReport, GpuOptions, adapters};
 pub(crate) use pending::Pending;
 
-use super::Device;
+use super::{Device, Span};
 use crate::buffer::Buffer;
 use crate::error::DeviceFault;
 use crate::kernel::{Access, Kernel, Plan};
@@ -208,13 +208,22 @@ impl Gpu {
         Ok(())
     }
 
-    pub(crate) fn copy(&self, from: &Array, to: &Array, bytes: u64) -> Result<()> {
-        let (Some(src), Some(dst)) = (from.lease.buffer.gpu(), to.lease.buffer.gpu()) else {
-            return Err(Error::invalid("copy between devices"));
-        };
+    pub(crate) fn copy(&self, spans: &[Span<'_>]) -> Result<()> {
         self.check_lost()?;
         let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(src, from.offset, dst, to.offset, bytes.next_multiple_of(4));
+        for s in spans {
+            let (Some(src), Some(dst)) = (s.from.lease.buffer.gpu(), s.to.lease.buffer.gpu())
+            else {
+                return Err(Error::invalid("copy between devices"));
+            };
+            encoder.copy_buffer_to_buffer(
+                src,
+                s.from.offset + s.from_byte,
+                dst,
+                s.to.offset + s.to_byte,
+                s.bytes.next_multiple_of(4),
+            );
+        }
         self.queue.submit([encoder.finish()]);
         Ok(())
     }

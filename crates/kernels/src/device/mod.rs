@@ -367,18 +367,47 @@ impl Device {
     /// # Errors
     /// `InvalidInput` if either is too small, `Device` if the device is lost.
     pub fn copy(&self, from: &Array, to: &Array, bytes: u64) -> Result<()> {
-        if bytes > from.nbytes || bytes > to.nbytes {
-            return Err(Error::invalid(format!(
-                "copy {bytes} bytes of {from:?} into {to:?}"
-            )));
+        self.copy_all(&[Span {
+            from,
+            from_byte: 0,
+            to,
+            to_byte: 0,
+            bytes,
+        }])
+    }
+
+    /// Copies bytes between arrays of this device, in order and after everything submitted before; on a GPU in one submit.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a span leaves its arrays or is not in whole words, `Device` if the device is lost.
+    pub fn copy_all(&self, spans: &[Span<'_>]) -> Result<()> {
+        for s in spans {
+            let fits = |at: u64, array: &Array| {
+                at.checked_add(s.bytes)
+                    .is_some_and(|end| end <= array.nbytes)
+            };
+            let words = s.from_byte.is_multiple_of(4) && s.to_byte.is_multiple_of(4);
+            if !fits(s.from_byte, s.from) || !fits(s.to_byte, s.to) || !words {
+                return Err(Error::invalid(format!(
+                    "copy {} bytes of {:?} from byte {} into {:?} from byte {}",
+                    s.bytes, s.from, s.from_byte, s.to, s.to_byte
+                )));
+            }
         }
         match &self.0.kind {
             #[cfg(feature = "gpu")]
-            DeviceKind::Gpu(gpu) => gpu.copy(from, to, bytes),
+            DeviceKind::Gpu(gpu) => gpu.copy(spans),
             DeviceKind::Cpu(_) => {
-                let mut head = self.read_host(from)?;
-                head.truncate(bytes as usize);
-                self.write_raw(&to.lease.buffer, to.offset, &head)
+                for s in spans {
+                    let part = Array {
+                        offset: s.from.offset + s.from_byte,
+                        nbytes: s.bytes,
+                        ..s.from.clone()
+                    };
+                    let bytes = self.read_host(&part)?;
+                    self.write_raw(&s.to.lease.buffer, s.to.offset + s.to_byte, &bytes)?;
+                }
+                Ok(())
             }
         }
     }
@@ -416,6 +445,21 @@ impl Device {
             0,
         )
     }
+}
+
+/// A part of an array to be copied into another; see [`Device::copy_all`].
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'a> {
+    /// The source.
+    pub from: &'a Array,
+    /// Its first byte, a multiple of 4.
+    pub from_byte: u64,
+    /// The target, another array.
+    pub to: &'a Array,
+    /// Its first byte, a multiple of 4.
+    pub to_byte: u64,
+    /// Bytes to copy.
+    pub bytes: u64,
 }
 
 /// The CPU runs GPU plans' checks too, without their limits.

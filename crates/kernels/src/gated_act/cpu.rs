@@ -16,7 +16,8 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
         y.copy_from_slice(&gate[range.clone()]);
         match p.act {
             0 => vecmath::silu(isa, y),
-            _ => vecmath::gelu_tanh(isa, y),
+            1 => vecmath::gelu_tanh(isa, y),
+            _ => vecmath::sigmoid(isa, y),
         }
         for (y, u) in y.iter_mut().zip(&up[range]) {
             *y *= u;

@@ -14,7 +14,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let i = (id.x + id.y * groups.x) * 64u + lane;
   if i >= p.n { return; }
   let g = gate[i];
-  var a = g / (1.0 + exp(-clamp(g, -80.0, 80.0)));
+  let s = 1.0 / (1.0 + exp(-clamp(g, -80.0, 80.0)));
+  var a = g * s;
+  if p.act == 2u { a = s; }
   if p.act == 1u {
     // tanh is +-1 in f32 from 10 on; some drivers' tanh overflows.
     a = 0.5 * g * (1.0 + tanh(clamp(0.7978845608 * (g + 0.044715 * g * g * g), -15.0, 15.0)));

@@ -1,6 +1,7 @@
 //! Gated activation of a feed-forward block.
 //!
-//! `y = act(gate) · up`, element by element. SiLU `g·σ(g)`; GELU by tanh `½g(1 + tanh(√(2/π)(g + 0.044715 g³)))`.
+//! `y = act(gate) · up`, element by element. SiLU `g·σ(g)`; GELU by tanh `½g(1 + tanh(√(2/π)(g + 0.044715 g³)))`; sigmoid `σ(g)`, the
+//! output gate of an attention.
 //! Source: Shazeer 2020 (GLU variants); `gelu_pytorch_tanh` in transformers.
 
 mod cases;
@@ -15,7 +16,7 @@ use firelight_tensor::DType;
 #[derive(Debug)]
 pub struct GatedAct;
 
-/// The activation of the gate.
+/// What the gate becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Activation {
@@ -23,6 +24,8 @@ pub enum Activation {
     Silu = 0,
     /// GELU's tanh approximation (`gelu_pytorch_tanh`, `gelu_new`).
     GeluTanh = 1,
+    /// `σ(g)`.
+    Sigmoid = 2,
 }
 
 /// Uniform parameters.
@@ -56,7 +59,7 @@ impl Kernel for GatedAct {
 
     fn plan(&self, call: &Call<'_>, caps: &Caps) -> Result<Plan> {
         let p: Params = call.params();
-        ensure(self, p.act <= 1, || format!("activation {}", p.act))?;
+        ensure(self, p.act <= 2, || format!("activation {}", p.act))?;
         for view in call.operands {
             ensure(self, view.elements() == p.n as usize, || {
                 format!("{:?} for {} elements", view.shape, p.n)

@@ -270,7 +270,7 @@ pub(super) fn load(
         true => Some(l.weight("lm_head", v, d)?),
         false => None,
     };
-    let layer = LayerCache {
+    let layer = LayerCache::Attention {
         kv_heads: config.num_key_value_heads,
         head_dim: config.head_dim,
     };

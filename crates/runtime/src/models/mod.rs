@@ -12,13 +12,29 @@ use crate::rope::Rope;
 use crate::{Error, Result};
 use firelight_kernels::{Array, Device, Recorder, Weight, embed};
 
-/// What a layer keeps per position.
+/// What a layer keeps of a sequence: a kind of [`Cache`]'s arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LayerCache {
-    /// Key/value heads.
-    pub kv_heads: usize,
-    /// Elements of a head.
-    pub head_dim: usize,
+pub enum LayerCache {
+    /// Keys and values of each position.
+    Attention {
+        /// Key/value heads.
+        kv_heads: usize,
+        /// Elements of a head.
+        head_dim: usize,
+    },
+    /// A state of fixed size: the last inputs of a causal convolution, and a matrix per head of a linear attention.
+    Recurrent {
+        /// Inputs kept, `K`.
+        taps: usize,
+        /// Channels of the convolution, `C`.
+        channels: usize,
+        /// Value heads, `NV`.
+        heads: usize,
+        /// Rows of a matrix, `HK`.
+        key_dim: usize,
+        /// Columns of a matrix, `HV`.
+        value_dim: usize,
+    },
 }
 
 /// What the rest of the runtime needs to know of a model.
@@ -32,6 +48,14 @@ pub struct Spec {
     pub layers: Vec<LayerCache>,
     /// The rotary tables its layers use.
     pub ropes: Vec<Rope>,
+}
+
+impl Spec {
+    /// True if a layer keeps a recurrent state.
+    pub fn is_recurrent(&self) -> bool {
+        let recurrent = |l: &LayerCache| matches!(l, LayerCache::Recurrent { .. });
+        self.layers.iter().any(recurrent)
+    }
 }
 
 /// Of which tokens logits are wanted.

@@ -160,7 +160,7 @@ impl<W: Source> Panels<'_, W> {
 }
 
 /// One packed panel times all tokens.
-pub(in crate::cpu) struct Tiles<'a> {
+pub(crate) struct Tiles<'a> {
     args: &'a MatmulArgs<'a>,
     out: &'a Columns<'a>,
     rows: Range<usize>,

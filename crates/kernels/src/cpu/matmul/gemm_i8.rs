@@ -153,7 +153,7 @@ struct Panel<'a> {
 }
 
 /// One packed panel times all tokens; groups of `GROUP`, with minima if `MIN`.
-pub(in crate::cpu) struct Tiles<'a, const GROUP: usize, const MIN: bool>(Panel<'a>);
+pub(crate) struct Tiles<'a, const GROUP: usize, const MIN: bool>(Panel<'a>);
 
 impl<const GROUP: usize, const MIN: bool> Kernel for Tiles<'_, GROUP, MIN> {
     type Output = ();

@@ -34,7 +34,7 @@ mod gemm_f32;
 mod gemm_i8;
 mod isa;
 mod prepare;
-pub(super) mod simd;
+pub(crate) mod simd;
 #[cfg(test)]
 mod tests;
 mod unpack;
