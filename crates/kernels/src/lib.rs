@@ -38,7 +38,9 @@ macro_rules! kernels {
 }
 
 kernels! {
+    act::Act,
     add_bias::AddBias,
+    add_layer_norm::AddLayerNorm,
     add_rms_norm::AddRmsNorm,
     attention::Attention,
     causal_conv1d::CausalConv1d,
@@ -46,8 +48,11 @@ kernels! {
     gated_act::GatedAct,
     gated_delta_rule::GatedDeltaRule,
     gated_rms_norm::GatedRmsNorm,
+    layer_norm::LayerNorm,
     linear::Linear,
     rms_norm::RmsNorm,
     rope_kv::RopeKv,
     sample::Sample,
+    span_attention::SpanAttention,
+    span_pool::SpanPool,
 }

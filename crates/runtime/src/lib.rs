@@ -10,6 +10,7 @@ mod engine;
 mod error;
 pub mod loader;
 pub mod models;
+pub mod norm;
 pub mod pipelines;
 pub mod rope;
 mod session;

@@ -1,13 +1,13 @@
 //! Every activation; odd sizes, zeroes, large values.
-use super::Params;
+use super::{Activation, Params};
 use crate::kernel::{Case, Fill};
 use firelight_tensor::DType;
 use firelight_tensor::compare::Tolerance;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (act, name) in [(0, "silu"), (1, "gelu_tanh"), (2, "sigmoid")] {
-        let case = |what: &str, n, fill| case(format!("{name} {what}"), act, n, fill);
+    for act in Activation::ALL {
+        let case = |what: &str, n, fill| case(format!("{act:?} {what}"), act as u32, n, fill);
         cases.push(case("normal", 3 * 129, Fill::Normal(3.0)).self_test());
         cases.push(case("one", 1, Fill::Normal(1.0)));
         cases.push(case("zeroes", 64, Fill::Values(vec![0.0])));

@@ -1,6 +1,5 @@
 //! Element by element, split over the threads when there are many.
 use super::Params;
-use crate::cpu::vecmath;
 use crate::kernel::CpuCall;
 
 /// Elements of a task: below this a second thread costs more than it brings.
@@ -14,11 +13,7 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
     c.cpu.pool.for_chunks(y, CHUNK, |i, y| {
         let range = i * CHUNK..i * CHUNK + y.len();
         y.copy_from_slice(&gate[range.clone()]);
-        match p.act {
-            0 => vecmath::silu(isa, y),
-            1 => vecmath::gelu_tanh(isa, y),
-            _ => vecmath::sigmoid(isa, y),
-        }
+        crate::act::apply(isa, p.act, y);
         for (y, u) in y.iter_mut().zip(&up[range]) {
             *y *= u;
         }

@@ -1,12 +1,13 @@
 //! Gated activation of a feed-forward block.
 //!
-//! `y = act(gate) · up`, element by element. SiLU `g·σ(g)`; GELU by tanh `½g(1 + tanh(√(2/π)(g + 0.044715 g³)))`; sigmoid `σ(g)`, the
-//! output gate of an attention.
+//! `y = act(gate) · up`, element by element, with any [`Activation`].
 //! Source: Shazeer 2020 (GLU variants); `gelu_pytorch_tanh` in transformers.
 
 mod cases;
 mod cpu;
 mod reference;
+
+pub use crate::act::Activation;
 
 use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
 use crate::{Array, Recorder, Result};
@@ -15,18 +16,6 @@ use firelight_tensor::DType;
 /// See the module's head.
 #[derive(Debug)]
 pub struct GatedAct;
-
-/// What the gate becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Activation {
-    /// `g·σ(g)`, also called swish.
-    Silu = 0,
-    /// GELU's tanh approximation (`gelu_pytorch_tanh`, `gelu_new`).
-    GeluTanh = 1,
-    /// `σ(g)`.
-    Sigmoid = 2,
-}
 
 /// Uniform parameters.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -59,13 +48,15 @@ impl Kernel for GatedAct {
 
     fn plan(&self, call: &Call<'_>, caps: &Caps) -> Result<Plan> {
         let p: Params = call.params();
-        ensure(self, p.act <= 2, || format!("activation {}", p.act))?;
+        ensure(self, (p.act as usize) < Activation::ALL.len(), || format!("activation {}", p.act))?;
         for view in call.operands {
             ensure(self, view.elements() == p.n as usize, || {
                 format!("{:?} for {} elements", view.shape, p.n)
             })?;
         }
-        Plan::new("flat", include_str!("gated_act.wgsl"), u64::from(p.n).div_ceil(64), caps)
+        let mut plan = Plan::new("flat", include_str!("gated_act.wgsl"), u64::from(p.n).div_ceil(64), caps)?;
+        plan.wgsl.push(crate::act::WGSL);
+        Ok(plan)
     }
 
     fn cpu(&self) -> Option<fn(&mut CpuCall<'_, '_>)> {
