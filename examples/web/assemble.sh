@@ -23,7 +23,7 @@ cd "$out"
 files=$(find . -type f ! -path './models/*' ! -name site.js ! -name sw.js | LC_ALL=C sort | sed 's|^\./||')
 version=$( (cat sw.js; while IFS= read -r f; do echo "$f"; cat "$f"; done <<<"$files") | sha256sum | cut -c1-16)
 {
-  printf '// Written by assemble.sh: what the service worker keeps.\nself.FIRELIGHT_SITE = { version: "%s", files: [\n' "$version"
+  printf '// Written by assemble.sh: what the service worker keeps.\nself.FIRELIGHT_SITE = { version: "%s", hosts: [], files: [\n' "$version"
   while IFS= read -r f; do printf '  "%s",\n' "$f"; done <<<"$files"
   printf '] };\n'
 } >site.js

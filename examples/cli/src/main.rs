@@ -48,6 +48,7 @@ Examples:
   firelight models list                     what there is, and what is here
   firelight doctor                          which device runs, and why
   firelight bench                           how fast it is here
+  firelight web --open                      the same in the browser
 
 Environment:
   FIRELIGHT_CACHE     folder for models (else the platform's cache folder)

@@ -6,6 +6,7 @@ mod doctor;
 mod models;
 mod perplexity;
 mod verify;
+mod web;
 
 use anyhow::Result;
 
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Perplexity(perplexity::PerplexityArgs),
     /// Compare a checkpoint with what its reference implementation computed
     Verify(verify::VerifyArgs),
+    /// Serve the browser app with local models, or write it out as static files
+    Web(web::WebArgs),
 }
 
 impl Command {
@@ -36,6 +39,7 @@ impl Command {
             Command::Bench(a) => a.json,
             Command::Perplexity(a) => a.json,
             Command::Verify(a) => a.json,
+            Command::Web(a) => a.json,
         }
     }
 
@@ -48,6 +52,7 @@ impl Command {
             Command::Bench(a) => bench::run(&a),
             Command::Perplexity(a) => perplexity::run(&a),
             Command::Verify(a) => verify::run(&a),
+            Command::Web(a) => web::run(a),
         }
     }
 }

@@ -5,3 +5,4 @@ mod common;
 mod gpu;
 mod program;
 mod verify;
+mod web;

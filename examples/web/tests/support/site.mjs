@@ -1,0 +1,63 @@
+// A site for tests: the app as it is in the repository, the stand-in engine, and a server that counts.
+import { createServer } from 'node:http';
+import { execFile } from 'node:child_process';
+import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, extname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll } from './harness.mjs';
+
+const here = dirname(fileURLToPath(import.meta.url));
+export const web = join(here, '..', '..');
+const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.json': 'application/json', '.webmanifest': 'application/manifest+json', '.svg': 'image/svg+xml', '.png': 'image/png', '.wasm': 'application/wasm' };
+
+const sha = '0'.repeat(64);
+const model = (name, title, size, more = {}) => ({ name, title, task: 'chat', family: 'llama', context: 8192, licence: 'Apache-2.0', licence_url: 'https://example.org/licence', ...more, files: [{ name: 'model.gguf', url: `${name}/model.gguf`, size, sha256: sha }] });
+export const MODELS = [
+  model('smollm2-135m', 'SmolLM2 135M', 98_362_432, { notes: 'Small and quick, English. Good for trying things out, not for facts.' }),
+  model('storyteller-270m', 'Storyteller 270M', 253_113_024, { task: 'text', context: 32768, licence: 'Gemma Terms of Use' }),
+  model('oak-7b', 'Oak 7B', 4_812_000_000, { context: 131072, notes: 'Knows more, and needs a large GPU.' }),
+];
+
+/** Assembles a site with the stand-in engine into a folder of its own. */
+export async function mockSite() {
+  const dir = await mkdtemp(join(tmpdir(), 'firelight-site-'));
+  afterAll(() => rm(dir, { recursive: true, force: true }));
+  // The API's folder is replaced before the list of files is made.
+  const source = await mkdtemp(join(tmpdir(), 'firelight-web-'));
+  await cp(join(web, 'app'), join(source, 'app'), { recursive: true });
+  await cp(join(here, 'mock'), join(source, 'api'), { recursive: true });
+  await cp(join(web, 'assemble.sh'), join(source, 'assemble.sh'));
+  await promisify(execFile)('bash', [join(source, 'assemble.sh'), dir]);
+  await rm(source, { recursive: true, force: true });
+  return dir;
+}
+
+/** Serves a folder. `{ url, requests, models, headers, close() }`; `requests` are paths in order, `models` may be replaced. */
+export async function serve(dir, { headers = {} } = {}) {
+  const self = { requests: [], models: MODELS, headers, down: false };
+  const server = createServer(async (req, res) => {
+    const path = decodeURIComponent(new URL(req.url, 'http://x').pathname);
+    self.requests.push(path);
+    if (self.down) { req.socket.destroy(); return; }
+    const name = path.endsWith('/') ? `${path}index.html` : path;
+    const all = { 'Cache-Control': 'no-cache', ...self.headers };
+    if (name === '/models/index.json') { res.writeHead(200, { ...all, 'Content-Type': 'application/json' }).end(JSON.stringify({ format: 1, models: self.models })); return; }
+    try {
+      const body = await readFile(join(dir, name));
+      res.writeHead(200, { ...all, 'Content-Type': TYPES[extname(name)] ?? 'application/octet-stream' }).end(body);
+    } catch {
+      res.writeHead(404, all).end('nothing here');
+    }
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  self.url = `http://127.0.0.1:${server.address().port}/`;
+  self.close = () => new Promise((resolve) => { server.closeAllConnections(); server.close(resolve); });
+  afterAll(() => self.close());
+  return self;
+}
+
+let shared = null;
+/** The site of the tests, made once. */
+export const sharedSite = () => (shared ??= mockSite().then((dir) => serve(dir)));
