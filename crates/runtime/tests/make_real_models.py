@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -133,14 +134,25 @@ def byte_level(g):
 
 
 def sentencepiece(g):
-    """SentencePiece BPE: the neighbouring pair whose union has the best score is merged first, the leftmost of equals."""
+    """SentencePiece BPE: user-defined tokens are taken whole, the longest first; elsewhere the neighbouring pair whose union has the
+    best score is merged first, the leftmost of equals."""
     tokens, scores = g.meta["tokenizer.ggml.tokens"], g.meta["tokenizer.ggml.scores"]
+    kinds = g.meta["tokenizer.ggml.token_type"]
+    own = {t.replace(" ", "\u2581"): i for i, (t, kind) in enumerate(zip(tokens, kinds)) if kind == 4}
+    defined = re.compile("|".join(re.escape(t) for t in sorted(own, key=len, reverse=True)) or "(?!)")
     ids = {t: i for i, t in enumerate(tokens)}
     bos = [g.meta["tokenizer.ggml.bos_token_id"]] if g.meta.get("tokenizer.ggml.add_bos_token", True) else []
     prefix = "\u2581" if g.meta.get("tokenizer.ggml.add_space_prefix", True) else ""
 
     def encode(text):
-        parts = list(prefix + text.replace(" ", "\u2581"))
+        text, out, at = prefix + text.replace(" ", "\u2581"), [], 0
+        for match in defined.finditer(text):
+            out += merge(text[at:match.start()]) + [own[match[0]]]
+            at = match.end()
+        return bos + out + merge(text[at:])
+
+    def merge(text):
+        parts = list(text)
         while True:
             pairs = [(-scores[ids[a + b]], i) for i, (a, b) in enumerate(zip(parts, parts[1:])) if a + b in ids]
             if not pairs:
@@ -150,7 +162,7 @@ def sentencepiece(g):
         out = []
         for p in parts:
             out += [ids[p]] if p in ids else [ids[f"<0x{b:02X}>"] for b in p.encode()]
-        return bos + out
+        return out
 
     def decode(out):
         data = b"".join(bytes([int(t[3:5], 16)]) if (t := tokens[i]).startswith("<0x") and len(t) == 6 else t.replace("\u2581", " ").encode() for i in out)

@@ -55,7 +55,7 @@ pub(crate) struct Prepared {
 }
 
 /// Writes above this much are flushed, so that loading a model never holds more than this in staging.
-const FLUSH_BYTES: u64 = 32 << 20;
+const FLUSH_BYTES: u64 = 8 << 20;
 
 impl Gpu {
     fn new(
