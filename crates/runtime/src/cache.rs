@@ -12,6 +12,7 @@
 //! states are at, and [`Cache::rewind`] says from where a sequence can go on; positions from there on are computed again.
 
 use crate::models::{LayerCache, Spec};
+use crate::rope::Rope;
 use crate::{Error, Result};
 use firelight_kernels::{Array, DType, Device, Holder, Span};
 
@@ -27,6 +28,8 @@ pub struct Cache {
     capacity: usize,
     layers: Vec<(Array, Array)>,
     ropes: Vec<Array>,
+    /// Positions of the longest sequence the rotary tables are for.
+    length: usize,
     /// Grows whenever the arrays are replaced: recordings of an older generation are void.
     generation: u64,
     /// Per sequence: how far it has come.
@@ -60,6 +63,7 @@ impl Cache {
             capacity: 0,
             layers: Vec::new(),
             ropes: Vec::new(),
+            length: 1,
             generation: 0,
             marks: (0..sequences).map(|_| Marks::default()).collect(),
             spare: Vec::new(),
@@ -95,6 +99,32 @@ impl Cache {
             .flat_map(|s| &s.arrays)
             .chain(self.spare.iter().flatten());
         layers.chain(copies).map(Array::nbytes).sum()
+    }
+
+    /// True if keys cached so far do not hold in sequences of `length` positions: their rotation depends on it (LongRoPE).
+    pub fn switches(&self, spec: &Spec, length: usize) -> bool {
+        let long = |n: usize, switch: usize| n > switch;
+        spec.ropes
+            .iter()
+            .filter_map(Rope::switch)
+            .any(|s| long(self.length, s) != long(length, s))
+    }
+
+    /// Sets the rotary tables for sequences of `length` positions, in place: recordings stay good. True if they changed; what
+    /// is cached then has to be computed again.
+    ///
+    /// # Errors
+    /// `Device` if the device is lost.
+    pub fn span(&mut self, spec: &Spec, length: usize) -> Result<bool> {
+        let changed = self.switches(spec, length);
+        self.length = length;
+        for (rope, array) in spec.ropes.iter().zip(&self.ropes) {
+            if changed && rope.switch().is_some() {
+                let table = rope.table(self.capacity, length);
+                self.device.write(array, bytemuck::cast_slice(&table))?;
+            }
+        }
+        Ok(changed)
     }
 
     /// Makes room for `positions` positions per sequence, at most the model's context. Keeps what is there. Recordings made
@@ -135,7 +165,7 @@ impl Cache {
         }
         let mut ropes = Vec::with_capacity(spec.ropes.len());
         for rope in &spec.ropes {
-            let table = rope.table(capacity);
+            let table = rope.table(capacity, self.length);
             let shape = [capacity, rope.dims / 2, 2];
             ropes.push(self.device.upload(
                 DType::F32,

@@ -9,12 +9,14 @@ use firelight_kernels::harness::random_weight;
 use firelight_kernels::{
     Array, DType, Device, Holder, Recorder, Weight, add_bias, linear, rms_norm,
 };
-use firelight_tensor::TensorInfo;
+use firelight_tensor::{ByteSource, TensorInfo};
+use std::ops::Range;
 
 /// Prefixes a text model's tensors may have.
-const PREFIXES: [&str; 4] = [
+const PREFIXES: [&str; 5] = [
     "model.",
     "",
+    "transformer.",
     "model.language_model.",
     "language_model.model.",
 ];
@@ -134,6 +136,60 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// `Malformed` if it is missing, has another shape or holds NaN; `Device` if memory runs out.
     pub fn weight(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight> {
+        self.matrix(&format!("{name}.weight"), &[rows, cols], &[0..rows])
+    }
+
+    /// Rows of the matrix `name.weight` `[all, cols]`: one of several that a checkpoint keeps as one.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`].
+    pub fn weight_part(
+        &mut self,
+        name: &str,
+        rows: Range<usize>,
+        all: usize,
+        cols: usize,
+    ) -> Result<Weight> {
+        self.matrix(&format!("{name}.weight"), &[all, cols], &[rows])
+    }
+
+    /// The table of a vocabulary: as [`Loader::weight`], but a wrong number of rows is told by its field.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`].
+    pub fn table(
+        &mut self,
+        name: &str,
+        (field, rows): (&str, usize),
+        cols: usize,
+    ) -> Result<Weight> {
+        let found = self.find(&format!("{name}.weight"));
+        if let Some(&[n, _]) = found.map(|info| info.shape.dims())
+            && n != rows
+        {
+            return Err(Error::malformed(
+                self.checkpoint.root().display().to_string(),
+                format!("`{field}` is {rows}, but tensor `{name}.weight` has {n} rows"),
+            ));
+        }
+        self.weight(name, rows, cols)
+    }
+
+    /// Rows of the tensor `name`, whose last dimension is a row and the others count rows: the `pieces` one after the other.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`].
+    pub fn matrix(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        pieces: &[Range<usize>],
+    ) -> Result<Weight> {
+        let (all, cols) = match shape {
+            [rows @ .., cols] => (rows.iter().product::<usize>(), *cols),
+            [] => (0, 0),
+        };
+        let rows = pieces.iter().map(Range::len).sum();
         if let Some(dtype) = self.checkpoint.synthetic_dtype() {
             // Narrow rows take the nearest type whose blocks fit.
             let dtype = if cols.is_multiple_of(dtype.block_len()) {
@@ -146,18 +202,8 @@ impl<'a> Loader<'a> {
                 Ok(random_weight(dtype, bytes, scale, first + rows as u64)?)
             });
         }
-        let info = self.require(&format!("{name}.weight"), &[rows, cols])?;
-        let source = self
-            .checkpoint
-            .weights()
-            .sources()
-            .get(info.part)
-            .ok_or_else(|| {
-                Error::malformed(
-                    self.checkpoint.root().display().to_string(),
-                    format!("part {} is missing", info.part),
-                )
-            })?;
+        let info = self.require(name, shape)?;
+        let source = self.source(info)?;
         let dtype = info.dtype;
         if !dtype.is_float() && !dtype.is_quantized() {
             return Err(Error::Unsupported(format!(
@@ -165,12 +211,78 @@ impl<'a> Loader<'a> {
                 info.name
             )));
         }
+        if pieces.iter().any(|p| p.end > all) {
+            return Err(Error::invalid(format!("rows {pieces:?} of {shape:?}")));
+        }
+        let row_bytes = dtype.bytes_for(cols)? as u64;
         let weight = Weight::load::<Error>(self.device, dtype, rows, cols, |first, bytes| {
-            source.read_at(info.offset + first, bytes)?;
+            // What is asked for starts `first` bytes into the pieces.
+            let (mut skip, mut left) = (first, &mut bytes[..]);
+            for piece in pieces {
+                let size = piece.len() as u64 * row_bytes;
+                if skip < size && !left.is_empty() {
+                    let n = (size - skip).min(left.len() as u64) as usize;
+                    let (now, rest) = left.split_at_mut(n);
+                    source.read_at(info.offset + piece.start as u64 * row_bytes + skip, now)?;
+                    left = rest;
+                }
+                skip = skip.saturating_sub(size);
+            }
             check_finite(&info.name, dtype, bytes)
         })?;
-        self.advance(info.nbytes);
+        self.advance(info.nbytes * rows / all.max(1));
         Ok(weight)
+    }
+
+    /// The matrix `[rows, cols]` of which the checkpoint has the transpose `name.weight` `[cols, rows]` (GPT-2's `Conv1D`;
+    /// GGUF has it the right way round). Floats only, turned on the host.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`].
+    pub fn transposed(
+        &mut self,
+        name: &str,
+        rows: Range<usize>,
+        all: usize,
+        cols: usize,
+    ) -> Result<Weight> {
+        if self.is_gguf() || self.checkpoint.synthetic_dtype().is_some() {
+            return self.weight_part(name, rows, all, cols);
+        }
+        let name = format!("{name}.weight");
+        let info = self.require(&name, &[cols, all])?;
+        let dtype = info.dtype;
+        if !dtype.is_float() || dtype.block_len() != 1 {
+            return Err(Error::Unsupported(format!(
+                "tensor `{}` is {dtype}; a matrix stored as [in, out] is read as floats",
+                info.name
+            )));
+        }
+        let tensor = self.checkpoint.weights().read(&info.name)?;
+        let size = dtype.block_bytes();
+        let stored = tensor.bytes();
+        check_finite(&info.name, dtype, stored)?;
+        let weight =
+            Weight::load::<Error>(self.device, dtype, rows.len(), cols, |first, bytes| {
+                for (i, out) in bytes.chunks_exact_mut(size).enumerate() {
+                    let at = first as usize / size + i;
+                    let (row, col) = (rows.start + at / cols, at % cols);
+                    out.copy_from_slice(&stored[(col * all + row) * size..][..size]);
+                }
+                Ok(())
+            })?;
+        self.advance(info.nbytes * rows.len() / all.max(1));
+        Ok(weight)
+    }
+
+    fn source(&self, info: &TensorInfo) -> Result<&'a dyn ByteSource> {
+        let source = self.checkpoint.weights().sources().get(info.part);
+        source.map(|s| &**s).ok_or_else(|| {
+            Error::malformed(
+                self.checkpoint.root().display().to_string(),
+                format!("part {} is missing", info.part),
+            )
+        })
     }
 
     /// The matrix `name.weight` and, if there is one, the bias `name.bias` of a linear layer with `rows` outputs.
@@ -186,19 +298,60 @@ impl<'a> Loader<'a> {
         Ok(Linear { weight, bias })
     }
 
+    /// Rows of the matrix `name.weight` `[all, cols]` and of the bias `name.bias` `[all]`, which has to be there if `bias`.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`].
+    pub fn linear_part(
+        &mut self,
+        name: &str,
+        rows: Range<usize>,
+        all: usize,
+        cols: usize,
+        bias: bool,
+    ) -> Result<Linear> {
+        let weight = self.weight_part(name, rows.clone(), all, cols)?;
+        self.with_bias(weight, name, rows, all, bias)
+    }
+
+    /// A linear layer of `weight` and rows of the bias `name.bias` `[all]`, which has to be there if `bias`.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`].
+    pub fn with_bias(
+        &mut self,
+        weight: Weight,
+        name: &str,
+        rows: Range<usize>,
+        all: usize,
+        bias: bool,
+    ) -> Result<Linear> {
+        let name = format!("{name}.bias");
+        let bias = match bias || self.has(&name) {
+            true => {
+                let values = self.host(&name, &[all])?;
+                Some(self.upload(values.get(rows).unwrap_or_default())?)
+            }
+            false => None,
+        };
+        Ok(Linear { weight, bias })
+    }
+
+    fn upload(&self, values: &[f32]) -> Result<Array> {
+        let bytes = bytemuck::cast_slice(values);
+        let array = self
+            .device
+            .upload(DType::F32, &[values.len()], bytes, Holder::Weights)?;
+        Ok(array)
+    }
+
     /// The vector `name` `[n]` in f32, whatever it is stored in.
     ///
     /// # Errors
     /// As [`Loader::weight`].
     pub fn vector(&mut self, name: &str, n: usize) -> Result<Array> {
         let values = self.host(name, &[n])?;
-        let array = self.device.upload(
-            DType::F32,
-            &[n],
-            bytemuck::cast_slice(&values),
-            Holder::Weights,
-        )?;
-        Ok(array)
+        self.upload(&values)
     }
 
     /// A small tensor's values on the host.

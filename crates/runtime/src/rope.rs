@@ -26,6 +26,25 @@ pub enum Scaling {
     },
     /// Each frequency divided by its own factor (GGUF's `rope_freqs`).
     Factors(Vec<f32>),
+    /// Only the first pairs turn, with the exponents of the whole head; the others stay (Gemma 4's full layers).
+    Proportional {
+        /// Pairs that turn.
+        pairs: usize,
+        /// Divisor of their frequencies.
+        factor: f64,
+    },
+    /// LongRoPE: a divisor per pair, other ones for sequences longer than the original context, which makes the keys cached
+    /// before void; see [`crate::cache::Cache::span`].
+    Long {
+        /// Divisors for sequences of up to `original_context` positions.
+        short: Vec<f32>,
+        /// Divisors for longer ones.
+        long: Vec<f32>,
+        /// The context the model was first trained on.
+        original_context: usize,
+        /// Factor of cosines and sines, whatever the length.
+        amplitude: f64,
+    },
 }
 
 /// A rotary embedding: which dimensions turn, how fast.
@@ -40,6 +59,18 @@ pub struct Rope {
 }
 
 impl Rope {
+    /// One that turns nothing: for models whose positions are learned.
+    pub fn identity() -> Rope {
+        Rope {
+            theta: 1.0,
+            dims: 2,
+            scaling: Scaling::Proportional {
+                pairs: 0,
+                factor: 1.0,
+            },
+        }
+    }
+
     /// Reads the published (`rope_theta`, `rope_scaling`) or the newer (`rope_parameters`) spelling of a config. `kind` picks the
     /// entry of a `rope_parameters` that has one per layer type.
     ///
@@ -52,16 +83,21 @@ impl Rope {
         default_theta: f64,
         dims: usize,
     ) -> Result<Rope> {
-        let new = config.get("rope_parameters").filter(|v| v.is_object());
-        let new = new.map(|v| kind.and_then(|k| v.get(k)).unwrap_or(v));
+        let new = parameters(config, kind);
         let old = config.get("rope_scaling").filter(|v| v.is_object());
         let theta = new
             .and_then(|v| v.get("rope_theta"))
             .or_else(|| config.get(theta_key))
             .and_then(Value::as_f64)
             .unwrap_or(default_theta);
+        if !(theta.is_finite() && theta > 0.0) {
+            return Err(Error::malformed(
+                "config.json",
+                format!("`{theta_key}` is {theta}; expected a positive number"),
+            ));
+        }
         let scaling = match new.or(old) {
-            Some(v) => Self::scaling(v)?,
+            Some(v) => Self::scaling(config, v, dims)?,
             None => Scaling::None,
         };
         Ok(Rope {
@@ -71,22 +107,37 @@ impl Rope {
         })
     }
 
-    fn scaling(v: &Value) -> Result<Scaling> {
-        let kind = v
-            .get("rope_type")
-            .or_else(|| v.get("type"))
-            .and_then(Value::as_str)
-            .unwrap_or("default");
-        let number = |key: &str| {
+    fn scaling(config: &Value, v: &Value, dims: usize) -> Result<Scaling> {
+        let kind = v.get("rope_type").or_else(|| v.get("type"));
+        let kind =
+            match kind.and_then(Value::as_str) {
+                Some(kind) => kind,
+                // Newer configs always have the object; without a type only the base may be in it.
+                None => match v.as_object().into_iter().flatten().find(|(key, _)| {
+                    !matches!(key.as_str(), "rope_theta" | "partial_rotary_factor")
+                }) {
+                    None => "default",
+                    Some((key, _)) => {
+                        return Err(Error::malformed(
+                            "config.json",
+                            format!("the rope scaling has `{key}` and no `rope_type`"),
+                        ));
+                    }
+                },
+            };
+        let maybe = |key: &str| {
             v.get(key)
+                .or_else(|| config.get(key).filter(|_| key.ends_with("_embeddings")))
                 .and_then(Value::as_f64)
                 .filter(|n| n.is_finite() && *n > 0.0)
-                .ok_or_else(|| {
-                    Error::malformed(
-                        "config.json",
-                        format!("rope scaling `{kind}` needs a positive `{key}`"),
-                    )
-                })
+        };
+        let number = |key: &str| {
+            maybe(key).ok_or_else(|| {
+                Error::malformed(
+                    "config.json",
+                    format!("rope scaling `{kind}` needs a positive `{key}`"),
+                )
+            })
         };
         match kind {
             "default" => Ok(Scaling::None),
@@ -97,20 +148,69 @@ impl Rope {
                 high: number("high_freq_factor")?,
                 original_context: number("original_max_position_embeddings")?,
             }),
+            "proportional" => {
+                let part = maybe("partial_rotary_factor").unwrap_or(1.0).min(1.0);
+                Ok(Scaling::Proportional {
+                    pairs: (part * dims as f64 / 2.0) as usize,
+                    factor: maybe("factor").unwrap_or(1.0),
+                })
+            }
+            "longrope" | "su" => {
+                let original = number("original_max_position_embeddings")?;
+                let ratio = match maybe("factor") {
+                    Some(factor) => factor,
+                    None => number("max_position_embeddings")? / original,
+                };
+                let list = |key: &str| divisors(v, key, dims / 2);
+                Ok(Scaling::Long {
+                    short: list("short_factor")?,
+                    long: list("long_factor")?,
+                    original_context: original as usize,
+                    amplitude: maybe("attention_factor")
+                        .unwrap_or_else(|| long_amplitude(ratio, original)),
+                })
+            }
             other => Err(Error::Unsupported(format!(
-                "rope scaling `{other}`; this version knows default, linear, llama3"
+                "rope scaling `{other}`; this version knows default, linear, llama3, longrope, proportional"
             ))),
         }
     }
 
-    /// The frequency of each pair.
-    pub fn frequencies(&self) -> Vec<f32> {
+    /// The length up to which the cached keys of shorter sequences hold; `None`: any.
+    pub fn switch(&self) -> Option<usize> {
+        match &self.scaling {
+            Scaling::Long {
+                original_context, ..
+            } => Some(*original_context),
+            _ => None,
+        }
+    }
+
+    /// The frequency of each pair in sequences of `length` positions.
+    pub fn frequencies(&self, length: usize) -> Vec<f32> {
         let plain =
             (0..self.dims / 2).map(|i| self.theta.powf(-((2 * i) as f64) / self.dims as f64));
         let scaled = plain.enumerate().map(|(i, f)| match &self.scaling {
             Scaling::None => f,
             Scaling::Linear(factor) => f / factor,
             Scaling::Factors(factors) => f / factors.get(i).map_or(1.0, |&x| f64::from(x)),
+            Scaling::Proportional { pairs, factor } => match i < *pairs {
+                true => f / factor,
+                false => 0.0,
+            },
+            Scaling::Long {
+                short,
+                long,
+                original_context,
+                ..
+            } => {
+                let factors = if length > *original_context {
+                    long
+                } else {
+                    short
+                };
+                f / factors.get(i).map_or(1.0, |&x| f64::from(x))
+            }
             Scaling::Llama3 {
                 factor,
                 low,
@@ -131,19 +231,77 @@ impl Rope {
         scaled.map(|f| f as f32).collect()
     }
 
-    /// Cosine and sine of every pair at positions `0..positions`: f32 `[positions, dims / 2, 2]`.
-    pub fn table(&self, positions: usize) -> Vec<f32> {
-        let frequencies = self.frequencies();
+    /// Cosine and sine of every pair at positions `0..positions` of a sequence of `length`: f32 `[positions, dims / 2, 2]`.
+    pub fn table(&self, positions: usize, length: usize) -> Vec<f32> {
+        let frequencies = self.frequencies(length);
+        let amplitude = match &self.scaling {
+            Scaling::Long { amplitude, .. } => *amplitude,
+            _ => 1.0,
+        };
         let mut table = Vec::with_capacity(positions * self.dims);
         for p in 0..positions {
             for f in &frequencies {
                 let angle = f64::from(p as f32 * f);
-                table.push(angle.cos() as f32);
-                table.push(angle.sin() as f32);
+                table.push((angle.cos() * amplitude) as f32);
+                table.push((angle.sin() * amplitude) as f32);
             }
         }
         table
     }
+}
+
+/// The newer spelling's object, of a layer type if there is one per type.
+fn parameters<'a>(config: &'a Value, kind: Option<&str>) -> Option<&'a Value> {
+    let all = config.get("rope_parameters").filter(|v| v.is_object())?;
+    Some(kind.and_then(|k| all.get(k)).unwrap_or(all))
+}
+
+/// The share of a head's dimensions that turn, in either spelling; 1 if none is given.
+///
+/// # Errors
+/// `Malformed` unless it is in `0 ..= 1`.
+pub fn partial_rotary_factor(config: &Value, kind: Option<&str>) -> Result<f64> {
+    let key = "partial_rotary_factor";
+    let given = parameters(config, kind)
+        .and_then(|v| v.get(key))
+        .or_else(|| config.get(key))
+        .filter(|v| !v.is_null());
+    match given.map(|v| (v, v.as_f64())) {
+        None => Ok(1.0),
+        Some((_, Some(part))) if part > 0.0 && part <= 1.0 => Ok(part),
+        Some((v, _)) => Err(Error::malformed(
+            "config.json",
+            format!("`{key}` is {v}; expected a number up to 1"),
+        )),
+    }
+}
+
+/// The factor of cosines and sines that LongRoPE's authors give for a context `ratio` times the original one.
+pub fn long_amplitude(ratio: f64, original_context: f64) -> f64 {
+    if ratio <= 1.0 || original_context <= 1.0 {
+        return 1.0;
+    }
+    (1.0 + ratio.ln() / original_context.ln()).sqrt()
+}
+
+/// A list of one positive number per pair.
+fn divisors(v: &Value, key: &str, pairs: usize) -> Result<Vec<f32>> {
+    let list = v.get(key).and_then(Value::as_array);
+    let numbers: Vec<f32> = list
+        .into_iter()
+        .flatten()
+        .filter_map(|n| n.as_f64().map(|n| n as f32))
+        .filter(|n| n.is_finite() && *n > 0.0)
+        .collect();
+    if numbers.len() != pairs || list.is_some_and(|l| l.len() != pairs) {
+        return Err(Error::malformed(
+            "config.json",
+            format!(
+                "`{key}` must have {pairs} positive numbers, one for each pair of dimensions that turns"
+            ),
+        ));
+    }
+    Ok(numbers)
 }
 
 #[cfg(test)]
@@ -179,12 +337,12 @@ mod tests {
             },
         };
         let (scaled, plain) = (
-            rope.frequencies(),
+            rope.frequencies(1),
             Rope {
                 scaling: Scaling::None,
                 ..rope
             }
-            .frequencies(),
+            .frequencies(1),
         );
         assert_eq!(scaled[0], plain[0]);
         assert!((scaled[31] * 8.0 / plain[31] - 1.0).abs() < 1e-6);
@@ -196,7 +354,54 @@ mod tests {
         let bad = json!({"rope_scaling": {"type": "yarn", "factor": 2.0}});
         let error = Rope::from_config(&bad, None, "rope_theta", 1e4, 16).expect_err("unknown");
         assert!(error.to_string().contains("yarn"));
-        let bad = json!({"rope_scaling": {"type": "linear"}});
-        assert!(Rope::from_config(&bad, None, "rope_theta", 1e4, 16).is_err());
+        for (bad, named) in [
+            (json!({"rope_scaling": {"type": "linear"}}), "`factor`"),
+            (json!({"rope_scaling": {"factor": 2.0}}), "`rope_type`"),
+            (json!({"rope_theta": -1.0}), "`rope_theta`"),
+            (
+                json!({"rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]},
+                    "max_position_embeddings": 64}),
+                "`original_max_position_embeddings`",
+            ),
+            (
+                json!({"rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]},
+                    "max_position_embeddings": 64, "original_max_position_embeddings": 32}),
+                "`short_factor`",
+            ),
+        ] {
+            let error = Rope::from_config(&bad, None, "rope_theta", 1e4, 16).expect_err("refused");
+            assert!(error.to_string().contains(named), "{named}: {error}");
+        }
+        let plain = json!({"rope_parameters": {"rope_theta": 5.0}});
+        assert_eq!(llama(&plain).scaling, Scaling::None);
+    }
+
+    #[test]
+    fn longrope_changes_beyond_the_original_context_and_not_at_it() {
+        let config = json!({"max_position_embeddings": 256, "original_max_position_embeddings": 16,
+            "rope_scaling": {"type": "su", "short_factor": [1.0, 2.0], "long_factor": [4.0, 8.0]}});
+        let rope = Rope::from_config(&config, None, "rope_theta", 1e4, 4).expect("valid");
+        assert_eq!(rope.switch(), Some(16));
+        assert_eq!(rope.frequencies(16), [1.0, 0.005]);
+        assert_eq!(rope.frequencies(17), [0.25, 0.00125]);
+        // sqrt(1 + ln 16 / ln 16)
+        assert_eq!(rope.table(1, 1)[0], 2f32.sqrt());
+    }
+
+    #[test]
+    fn proportional_keeps_the_whole_heads_exponents() {
+        let config = json!({"rope_parameters": {"full": {"rope_type": "proportional", "rope_theta": 1e4,
+            "partial_rotary_factor": 0.25}}});
+        let rope = Rope::from_config(&config, Some("full"), "rope_theta", 1.0, 16).expect("valid");
+        let plain = llama(&json!({})).frequencies(1);
+        let found = rope.frequencies(1);
+        assert_eq!(found[..2], plain[..2]);
+        assert!(found[2..].iter().all(|&f| f == 0.0));
+        assert!(
+            Rope::identity()
+                .table(9, 9)
+                .chunks(2)
+                .all(|c| c == [1.0, 0.0])
+        );
     }
 }

@@ -158,6 +158,9 @@ impl State {
             });
         }
         self.pending.clear();
+        if self.cache.span(self.model.spec(), prompt.len())? {
+            self.filled = 0;
+        }
         // The last token is always processed: its logits are needed.
         let held = self.filled.min(self.ids.len()).min(prompt.len() - 1);
         let same = self.ids[..held]
@@ -173,11 +176,21 @@ impl State {
         let reserve = (prompt.len() + max_new.min(AHEAD)).min(context);
         self.cache.reserve(self.model.spec(), reserve)?;
         self.set_counts(prompt)?;
+        self.fill(prompt, keep, Some(cancel)).await?;
+        Ok(prompt.len() - keep)
+    }
+
+    /// Processes `prompt` from position `at` on in chunks; the token after it is under way on return.
+    async fn fill(
+        &mut self,
+        prompt: &[u32],
+        mut at: usize,
+        cancel: Option<&CancelToken>,
+    ) -> Result<()> {
         let recurrent = self.model.spec().is_recurrent();
         let tail = prompt.len().saturating_sub(TAIL);
-        let mut at = keep;
         while at < prompt.len() {
-            if cancel.is_cancelled() {
+            if cancel.is_some_and(CancelToken::is_cancelled) {
                 return Err(Error::Cancelled);
             }
             let mut end = (at + CHUNK).min(prompt.len());
@@ -190,6 +203,7 @@ impl State {
                 Kind::Fill
             };
             let submission = self.prompt_step(kind, &prompt[at..end], at)?;
+            self.ids.truncate(at);
             self.ids.extend_from_slice(&prompt[at..end]);
             self.filled = end;
             if recurrent && kind == Kind::Fill {
@@ -202,7 +216,21 @@ impl State {
             }
             at = end;
         }
-        Ok(prompt.len() - keep)
+        Ok(())
+    }
+
+    /// The next position is the first for which the cached keys do not hold: waits until every token before it is known, then
+    /// computes all of them again. False while tokens are under way.
+    async fn refill(&mut self) -> Result<bool> {
+        if !self.pending.is_empty() {
+            return Ok(false);
+        }
+        let ids = std::mem::take(&mut self.ids);
+        self.cache.span(self.model.spec(), ids.len())?;
+        self.cache.reserve(self.model.spec(), ids.len())?;
+        self.filled = self.cache.rewind(self.model.spec(), 0, 0)?;
+        self.fill(&ids, 0, None).await?;
+        Ok(true)
     }
 
     /// The next token, or `None` when the limit given to [`State::begin`] is reached.
@@ -214,6 +242,12 @@ impl State {
         let ahead = if self.device.is_gpu() { 2 } else { 1 };
         while self.pending.len() < ahead && self.filled < self.limit {
             if self.pending.is_empty() && self.filled == self.ids.len() {
+                break;
+            }
+            if self.cache.switches(self.model.spec(), self.filled + 1) {
+                if self.refill().await? {
+                    continue;
+                }
                 break;
             }
             let submission = self.decode_step()?;
@@ -267,6 +301,7 @@ impl State {
             });
         }
         self.clear();
+        self.cache.span(self.model.spec(), ids.len())?;
         self.cache.reserve(self.model.spec(), ids.len())?;
         // Logits of a chunk stay under 32 MiB, so that they fit any device's binding.
         let chunk = ((8 << 20) / vocab).clamp(1, CHUNK);
@@ -304,6 +339,17 @@ impl State {
     pub async fn step_logits(&mut self, id: u32) -> Result<Vec<f32>> {
         self.check_ids(&[id])?;
         let at = self.filled;
+        if self.cache.switches(self.model.spec(), at + 1) {
+            let mut ids = self.ids[..at.min(self.ids.len())].to_vec();
+            ids.push(id);
+            let (vocab, mut last) = (self.model.spec().vocab, Vec::new());
+            let keep = |_, chunk: &[f32]| {
+                last = chunk[chunk.len().saturating_sub(vocab)..].to_vec();
+                Ok(())
+            };
+            self.logits(&ids, keep).await?;
+            return Ok(last);
+        }
         self.cache.reserve(self.model.spec(), at + 1)?;
         let mut rec = Recorder::new(&self.device);
         let (ids, row) = (rec.dynamic(1)?, rec.dynamic(2)?);

@@ -2,7 +2,7 @@
 """Makes tests/data/<family>: tiny checkpoints with random weights, and what the reference implementation computes from them.
 
     pip install -r requirements.txt
-    python make_fixtures.py OUT [FAMILY ...] [--seed N]      families: llama llama2 gemma3_text; the repository has seed 7
+    python make_fixtures.py OUT [FAMILY ...] [--seed N]      without a family: all; the repository has seed 7
 
 Each family gets the published Hugging Face layout (config.json, model.safetensors, tokenizer.json, chat_template.jinja) plus
   golden.safetensors   tensors named CASE.NAME: input_ids, logits (whole prompt), greedy_ids (16, end of text ignored) and
@@ -34,7 +34,8 @@ import transformers
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM,
+                          PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -68,17 +69,25 @@ def with_specials(tok, specials, bos):
                                          special_tokens=[(bos, tok.token_to_id(bos))])
 
 
-def llama3_bpe(specials, bos):
-    """Byte-level BPE with Llama 3's splitting rule; the special tokens come last."""
+def byte_level_bpe(specials, bos, digits=3):
+    """Byte-level BPE with Llama 3's splitting rule (with `digits` 1 Qwen's, which has no BOS); the special tokens come last."""
     rule = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
             r"|\s*[\r\n]+|\s+(?!\S)|\s+")
-    tok = Tokenizer(models.BPE(ignore_merges=True))
+    rule = rule if digits == 3 else rule.replace("{1,3}", "")
+    tok = Tokenizer(models.BPE(ignore_merges=digits == 3))
+    if digits == 1:
+        tok.normalizer = normalizers.NFC()
     tok.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(rule), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tok.decoder = decoders.ByteLevel()
     tok.train_from_iterator(CORPUS, trainers.BpeTrainer(
         vocab_size=384, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
-    tok.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), with_specials(tok, specials, bos)])
+    offsets = processors.ByteLevel(trim_offsets=False)
+    if bos:
+        tok.post_processor = processors.Sequence([offsets, with_specials(tok, specials, bos)])
+    else:
+        with_specials(tok, specials, specials[0])
+        tok.post_processor = offsets
     return tok
 
 
@@ -102,7 +111,9 @@ def sentencepiece_bpe(specials, bos, gemma):
     else:
         tok.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), spaces])
         tok.decoder = decoders.Sequence([*back, decoders.Strip(" ", 1, 0)])
-    tok.post_processor = with_specials(tok, specials, bos)
+    with_bos = with_specials(tok, specials, bos or specials[0])
+    if bos:
+        tok.post_processor = with_bos
     return tok
 
 
@@ -113,13 +124,19 @@ LLAMA3_CHAT = ("{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' +
                "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}")
 GEMMA3_CHAT = ("{{ bos_token }}{% for m in messages %}{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' + m['content'] | trim + '<end_of_turn>\n' }}"
                "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}")
+QWEN_SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+CHATML = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+          "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+PHI3_SPECIALS = ["<unk>", "<s>", "<|endoftext|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
+PHI3_CHAT = ("{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '<|end|>\n' }}{% endfor %}"
+             "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}")
 SIZES = dict(hidden_size=64, intermediate_size=128, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
              num_hidden_layers=3, max_position_embeddings=512)
 
 
 def llama():
     """Llama 3.2: llama3 rope scaling, grouped queries, tied embeddings."""
-    tok = PreTrainedTokenizerFast(tokenizer_object=llama3_bpe(LLAMA3_SPECIALS, LLAMA3_SPECIALS[0]), bos_token=LLAMA3_SPECIALS[0],
+    tok = PreTrainedTokenizerFast(tokenizer_object=byte_level_bpe(LLAMA3_SPECIALS, LLAMA3_SPECIALS[0]), bos_token=LLAMA3_SPECIALS[0],
                                   eos_token=LLAMA3_SPECIALS[4], model_max_length=4096, clean_up_tokenization_spaces=False)
     tok.chat_template = LLAMA3_CHAT
     rope = dict(rope_type="llama3", rope_theta=500000.0, factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0,
@@ -155,7 +172,61 @@ def gemma3_text():
     return tok, Gemma3ForCausalLM, cfg, MESSAGES[1:], dict(embedding=0.14, post_norm=2.0)
 
 
-FAMILIES = {f.__name__: f for f in (llama, llama2, gemma3_text)}
+def qwen_tokenizer():
+    """Qwen2's and Qwen3's: single digits, no BOS."""
+    tok = PreTrainedTokenizerFast(tokenizer_object=byte_level_bpe(QWEN_SPECIALS, None, digits=1), eos_token=QWEN_SPECIALS[2],
+                                  pad_token=QWEN_SPECIALS[0], model_max_length=4096, clean_up_tokenization_spaces=False)
+    tok.chat_template = CHATML
+    return tok
+
+
+def qwen2():
+    """Qwen2.5: biases on query, key and value."""
+    tok = qwen_tokenizer()
+    sizes = {k: v for k, v in SIZES.items() if k != "head_dim"}
+    cfg = Qwen2Config(vocab_size=len(tok), **sizes, tie_word_embeddings=True, rope_parameters=dict(rope_type="default", rope_theta=1e6),
+                      bos_token_id=None, eos_token_id=tok.eos_token_id)
+    return tok, Qwen2ForCausalLM, cfg, MESSAGES, {}
+
+
+def qwen3():
+    """Qwen3: query and key norms per head, a head size that is not hidden / heads, sliding windows on the last layers."""
+    tok = qwen_tokenizer()
+    cfg = Qwen3Config(vocab_size=len(tok), **{**SIZES, "head_dim": 24}, tie_word_embeddings=False, rms_norm_eps=1e-5,
+                      use_sliding_window=True, sliding_window=11, max_window_layers=1,
+                      rope_parameters=dict(rope_type="default", rope_theta=1e6), bos_token_id=None, eos_token_id=tok.eos_token_id)
+    return tok, Qwen3ForCausalLM, cfg, None, {}
+
+
+def phi3_tokenizer():
+    tok = PreTrainedTokenizerFast(tokenizer_object=sentencepiece_bpe(PHI3_SPECIALS, None, gemma=False), bos_token="<s>",
+                                  eos_token="<|end|>", unk_token="<unk>", model_max_length=4096, clean_up_tokenization_spaces=False)
+    tok.chat_template = PHI3_CHAT
+    return tok
+
+
+def phi3():
+    """Phi-3 mini 4k: fused projections, a sliding window on every layer."""
+    tok = phi3_tokenizer()
+    sizes = {k: v for k, v in {**SIZES, "num_hidden_layers": 2}.items() if k != "head_dim"}
+    cfg = Phi3Config(vocab_size=len(tok), **sizes, original_max_position_embeddings=512, tie_word_embeddings=False, sliding_window=13,
+                     rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=1.0),
+                     bos_token_id=1, eos_token_id=tok.eos_token_id, pad_token_id=None)
+    return tok, Phi3ForCausalLM, cfg, None, {}
+
+
+def phi3_longrope():
+    """Phi-3.5 and Phi-4 mini: two sets of rotary divisors. One case starts beyond the switch, the other crosses it."""
+    tok = phi3_tokenizer()
+    sizes = {k: v for k, v in {**SIZES, "num_hidden_layers": 2}.items() if k != "head_dim"}
+    rope = dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75, original_max_position_embeddings=48,
+                short_factor=[1.0, 1.02, 1.05, 1.1, 1.3, 1.6], long_factor=[1.0, 1.2, 1.8, 2.9, 4.7, 8.0])
+    cfg = Phi3Config(vocab_size=len(tok), **sizes, original_max_position_embeddings=48, tie_word_embeddings=True,
+                     rope_parameters=rope, bos_token_id=1, eos_token_id=tok.eos_token_id, pad_token_id=None)
+    return tok, Phi3ForCausalLM, cfg, MESSAGES, {}
+
+
+FAMILIES = {f.__name__: f for f in (llama, llama2, gemma3_text, qwen2, qwen3, phi3, phi3_longrope)}
 
 
 # ---------------------------------------------------------------- weights
@@ -185,6 +256,8 @@ def randomize(model, seed, special_ids, embedding=0.5, post_norm=None):
             elif isinstance(module, nn.Embedding):
                 x = x * embedding
                 x[special_ids] *= 0.35
+            elif p.dim() == 1:
+                x = x * 0.3  # a bias
             else:
                 gain = 1.7 if path.endswith("_proj") else 1.0  # else the embedding alone would decide
                 x = x * (gain / math.sqrt(p[0].numel()))
@@ -250,7 +323,12 @@ def hub_style(config):
         config["rope_scaling"] = None
     else:
         config["rope_theta"] = rope.pop("rope_theta")
-        config["rope_scaling"] = rope if rope["rope_type"] != "default" else None
+        if "partial_rotary_factor" in rope:
+            config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
+        if rope["rope_type"] == "longrope":  # Phi-3's files say `type` and keep the lengths outside
+            rope = {"type": "longrope", **{k: rope[k] for k in ("short_factor", "long_factor")}}
+        config["rope_scaling"] = rope if rope.get("rope_type") != "default" else None
+        config.pop("layer_types", None)
     config["torch_dtype"] = config.pop("dtype")
     return config
 

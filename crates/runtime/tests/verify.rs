@@ -5,7 +5,15 @@ use firelight_runtime::{DeviceChoice, Engine, EngineOptions, Rung};
 use firelight_testing::{gpu_or_skip, skip};
 use std::path::{Path, PathBuf};
 
-const FAMILIES: [&str; 3] = ["llama", "llama2", "gemma3_text"];
+const FAMILIES: [&str; 7] = [
+    "llama",
+    "llama2",
+    "gemma3_text",
+    "qwen2",
+    "qwen3",
+    "phi3",
+    "phi3_longrope",
+];
 
 fn data(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

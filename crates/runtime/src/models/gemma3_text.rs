@@ -426,5 +426,5 @@ fn gguf_name(name: &str) -> Option<String> {
             };
             Some(format!("blk.{layer}.{part}.weight"))
         });
-    norm.or_else(|| super::llama::gguf_name(name))
+    norm.or_else(|| super::decoder::gguf_name(name))
 }

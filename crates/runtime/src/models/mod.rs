@@ -2,8 +2,12 @@
 //!
 //! A model records kernel calls; see [`CausalLm`]. The registry below is the one line a new family adds.
 
+mod decoder;
 pub mod gemma3_text;
 pub mod llama;
+pub mod phi3;
+pub mod qwen2;
+pub mod qwen3;
 
 use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
@@ -105,6 +109,9 @@ const REGISTRY: &[(&str, Load)] = &[
     ("gemma3", gemma3_text::load),
     ("gemma3_text", gemma3_text::load),
     ("llama", llama::load),
+    ("phi3", phi3::load),
+    ("qwen2", qwen2::load),
+    ("qwen3", qwen3::load),
 ];
 
 /// The families this version runs.
