@@ -136,7 +136,11 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// `Malformed` if it is missing, has another shape or holds NaN; `Device` if memory runs out.
     pub fn weight(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight> {
-        self.matrix(&format!("{name}.weight"), &[rows, cols], &[0..rows])
+        self.matrix(
+            &format!("{name}.weight"),
+            &[rows, cols],
+            std::slice::from_ref(&(0..rows)),
+        )
     }
 
     /// Rows of the matrix `name.weight` `[all, cols]`: one of several that a checkpoint keeps as one.
@@ -150,7 +154,11 @@ impl<'a> Loader<'a> {
         all: usize,
         cols: usize,
     ) -> Result<Weight> {
-        self.matrix(&format!("{name}.weight"), &[all, cols], &[rows])
+        self.matrix(
+            &format!("{name}.weight"),
+            &[all, cols],
+            std::slice::from_ref(&rows),
+        )
     }
 
     /// The table of a vocabulary: as [`Loader::weight`], but a wrong number of rows is told by its field.

@@ -193,7 +193,7 @@ fn damaged_checkpoints_are_refused_with_their_fault() {
                 "\"num_key_value_heads\": 2",
                 "\"num_key_value_heads\": 3",
             )),
-            "do not fit",
+            "`num_key_value_heads` 3",
         ),
         (
             Box::new(|dir| std::fs::remove_file(dir.join("config.json")).expect("removed")),

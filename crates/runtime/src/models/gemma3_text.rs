@@ -3,6 +3,7 @@
 //! Gemma Team 2025; reference `transformers/models/gemma3/modeling_gemma3.py` 5.23.0; GGUF architecture `gemma3` as llama.cpp writes
 //! it (the norms' +1 already added). Checked on the `gemma3_text` fixture and Gemma 3 270M.
 
+use super::decoder::{self, check_heads, layer_types};
 use super::{CausalLm, Inputs, LayerCache, Spec, wanted_rows};
 use crate::cache::Cache;
 use crate::checkpoint::{Checkpoint, Config as Source, Fields};
@@ -114,23 +115,16 @@ impl Config {
         let act = c.text("hidden_activation").unwrap_or("gelu_pytorch_tanh");
         if act != "gelu_pytorch_tanh" {
             return Err(Error::Unsupported(format!(
-                "hidden_activation `{act}` in a gemma3 model"
+                "`hidden_activation` {act} in a gemma3 model"
             )));
         }
         let layers = c.size("num_hidden_layers")?;
         let heads = c.maybe_size("num_attention_heads")?.unwrap_or(8);
         let head_dim = c.maybe_size("head_dim")?.unwrap_or(256);
-        let sliding = match value.get("layer_types").and_then(Value::as_array) {
-            Some(types) => types.iter().map(|t| t == "sliding_attention").collect(),
+        let sliding = match layer_types(value, layers)? {
+            Some(full) => full.into_iter().map(|full| !full).collect(),
             None => pattern(layers, c.maybe_size("sliding_window_pattern")?.unwrap_or(6))?,
         };
-        if sliding.len() != layers {
-            let found = sliding.len();
-            return Err(Error::malformed(
-                "config.json",
-                format!("{found} layer_types for {layers} layers"),
-            ));
-        }
         let full = Rope::from_config(value, Some("full_attention"), "rope_theta", 1e6, head_dim)?;
         let mut local = Rope::from_config(
             value,
@@ -161,32 +155,26 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        let heads = self.num_key_value_heads > 0
-            && self
-                .num_attention_heads
-                .is_multiple_of(self.num_key_value_heads);
-        let limits =
-            self.sliding.len() <= 1024 && self.head_dim <= 512 && self.head_dim.is_multiple_of(4);
-        if heads && limits && self.query_pre_attn_scalar > 0.0 {
+        check_heads(
+            self.num_attention_heads,
+            self.num_key_value_heads,
+            self.head_dim,
+        )?;
+        if self.query_pre_attn_scalar > 0.0 {
             return Ok(());
         }
-        Err(Error::malformed(
-            "configuration",
-            format!("sizes do not fit together: {self:?}"),
-        ))
+        let what = format!(
+            "`query_pre_attn_scalar` is {}; expected a positive number",
+            self.query_pre_attn_scalar
+        );
+        Err(Error::malformed("configuration", what))
     }
 }
 
 /// Every `period`-th layer sees everything, the others slide.
 fn pattern(layers: usize, period: usize) -> Result<Vec<bool>> {
-    if layers > 1024 {
-        return Err(Error::Limit {
-            what: "layers",
-            max: 1024,
-            got: layers as u64,
-        });
-    }
-    Ok((1..=layers).map(|i| !i.is_multiple_of(period)).collect())
+    let layers = 1..=decoder::layers(layers)?;
+    Ok(layers.map(|i| !i.is_multiple_of(period)).collect())
 }
 
 struct Attention {
@@ -336,13 +324,13 @@ pub(super) fn load(
     config.check()?;
     let mut l = Loader::new(checkpoint, device, gguf_name, &mut report);
     let (d, v) = (config.hidden_size, config.vocab_size);
-    let embed_tokens = l.weight("embed_tokens", v, d)?;
+    let embed_tokens = l.table("embed_tokens", ("vocab_size", v), d)?;
     let layers = (0..config.sliding.len())
         .map(|i| Block::load(&mut l, &config, i))
         .collect::<Result<_>>()?;
     let norm = l.rms_norm("norm", d, config.rms_norm_eps, config.norm_offset)?;
     let lm_head = match l.has("lm_head.weight") {
-        true => Some(l.weight("lm_head", v, d)?),
+        true => Some(l.table("lm_head", ("vocab_size", v), d)?),
         false => None,
     };
     let layer = LayerCache::Attention {
@@ -426,5 +414,5 @@ fn gguf_name(name: &str) -> Option<String> {
             };
             Some(format!("blk.{layer}.{part}.weight"))
         });
-    norm.or_else(|| super::decoder::gguf_name(name))
+    norm.or_else(|| decoder::gguf_name(name))
 }

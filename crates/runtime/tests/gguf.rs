@@ -1,0 +1,296 @@
+//! The reference checkpoints as GGUF, under the names and keys of llama.cpp's converter: the same logits.
+
+use firelight_runtime::{DeviceChoice, Engine, EngineOptions, State};
+use firelight_tensor::gguf::{Value, Writer};
+use firelight_tensor::{DType, Tensor, Weights};
+use pollster::block_on;
+use serde_json::Value as Json;
+use std::path::{Path, PathBuf};
+
+fn data(family: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(family)
+}
+
+fn json(path: PathBuf) -> Json {
+    serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
+}
+
+/// One architecture: the fixture, its name in GGUF, and what its converter does beside the common part.
+struct Arch {
+    family: &'static str,
+    name: &'static str,
+    /// Rows of the golden logits that GGUF's metadata can say everything about.
+    rows: usize,
+    keys: fn(&mut Vec<(&'static str, Value)>, &Json),
+    /// Name and tensor; `None`: the common name.
+    tensor: fn(&str, Tensor, &Json) -> (Option<String>, Tensor),
+    /// Tensors that are in no checkpoint.
+    more: fn(&Json) -> Vec<(&'static str, Tensor)>,
+}
+
+const ARCHS: &[Arch] = &[
+    Arch {
+        family: "llama",
+        name: "llama",
+        rows: usize::MAX,
+        keys: |keys, c| keys.push(("rope.dimension_count", size(c, "head_dim"))),
+        tensor: permuted,
+        more: |c| vec![("rope_freqs.weight", llama3_factors(c))],
+    },
+    Arch {
+        family: "llama2",
+        name: "llama",
+        rows: usize::MAX,
+        keys: |keys, c| keys.push(("rope.dimension_count", size(c, "head_dim"))),
+        tensor: permuted,
+        more: |_| Vec::new(),
+    },
+    Arch {
+        family: "qwen2",
+        name: "qwen2",
+        rows: usize::MAX,
+        keys: |_, _| (),
+        tensor: |_, t, _| (None, t),
+        more: |_| Vec::new(),
+    },
+    Arch {
+        family: "qwen3",
+        name: "qwen3",
+        // GGUF's qwen3 has no windows: what a window of 11 does not change.
+        rows: 11,
+        keys: |keys, c| {
+            keys.push(("attention.key_length", size(c, "head_dim")));
+            keys.push(("attention.value_length", size(c, "head_dim")));
+        },
+        tensor: |_, t, _| (None, t),
+        more: |_| Vec::new(),
+    },
+    Arch {
+        family: "phi3",
+        name: "phi3",
+        rows: usize::MAX,
+        keys: |keys, c| {
+            keys.push(("rope.dimension_count", Value::U32(16)));
+            keys.push(("attention.sliding_window", size(c, "sliding_window")));
+        },
+        tensor: |_, t, _| (None, t),
+        more: |_| Vec::new(),
+    },
+    Arch {
+        family: "phi3_longrope",
+        name: "phi3",
+        rows: usize::MAX,
+        keys: |keys, c| {
+            keys.push(("rope.dimension_count", Value::U32(12)));
+            let original = size(c, "original_max_position_embeddings");
+            keys.push(("rope.scaling.original_context_length", original));
+        },
+        tensor: |_, t, _| (None, t),
+        more: |c| {
+            let list = |key: &str| {
+                let list = c["rope_scaling"][key].as_array().expect("a list");
+                let list: Vec<f32> = list
+                    .iter()
+                    .filter_map(|v| Some(v.as_f64()? as f32))
+                    .collect();
+                Tensor::from_f32(&list, &[list.len()]).expect("a tensor")
+            };
+            vec![
+                ("rope_factors_long.weight", list("long_factor")),
+                ("rope_factors_short.weight", list("short_factor")),
+            ]
+        },
+    },
+];
+
+fn size(config: &Json, key: &str) -> Value {
+    Value::U32(config[key].as_u64().unwrap_or_else(|| panic!("{key}")) as u32)
+}
+
+/// Llama's queries and keys: the two halves of each head's rows are interleaved.
+fn permuted(name: &str, t: Tensor, c: &Json) -> (Option<String>, Tensor) {
+    if !name.ends_with("q_proj.weight") && !name.ends_with("k_proj.weight") {
+        return (None, t);
+    }
+    let hd = c["head_dim"].as_u64().expect("a size") as usize;
+    let shape = t.shape().to_vec();
+    let row = t.bytes().len() / shape[0];
+    let mut bytes = Vec::new();
+    for head in t.bytes().chunks(hd * row) {
+        for i in 0..hd / 2 {
+            bytes.extend_from_slice(&head[i * row..][..row]);
+            bytes.extend_from_slice(&head[(i + hd / 2) * row..][..row]);
+        }
+    }
+    (
+        None,
+        Tensor::new(t.dtype(), &shape, bytes).expect("a tensor"),
+    )
+}
+
+/// By what each frequency is divided, as the converter writes it for Llama 3.
+fn llama3_factors(c: &Json) -> Tensor {
+    let (scaling, theta) = (
+        &c["rope_scaling"],
+        c["rope_theta"].as_f64().expect("a number"),
+    );
+    let n = |key: &str| scaling[key].as_f64().expect("a number");
+    let hd = c["head_dim"].as_u64().expect("a size") as usize;
+    let old = n("original_max_position_embeddings");
+    let (low, high) = (n("low_freq_factor"), n("high_freq_factor"));
+    let factors: Vec<f32> = (0..hd / 2)
+        .map(|i| {
+            let wave = std::f64::consts::TAU * theta.powf(2.0 * i as f64 / hd as f64);
+            let factor = if wave < old / high {
+                1.0
+            } else if wave > old / low {
+                n("factor")
+            } else {
+                let smooth = (old / wave - low) / (high - low);
+                1.0 / ((1.0 - smooth) / n("factor") + smooth)
+            };
+            factor as f32
+        })
+        .collect();
+    Tensor::from_f32(&factors, &[hd / 2]).expect("a tensor")
+}
+
+/// The converter's name of a tensor.
+fn common(name: &str) -> String {
+    let name = name.strip_prefix("model.").unwrap_or(name);
+    match name {
+        "embed_tokens.weight" => return "token_embd.weight".into(),
+        "norm.weight" => return "output_norm.weight".into(),
+        "lm_head.weight" => return "output.weight".into(),
+        _ => (),
+    }
+    let rest = name.strip_prefix("layers.").expect("a layer");
+    let (layer, rest) = rest.split_once('.').expect("a part");
+    let (part, kind) = rest.rsplit_once('.').expect("a kind");
+    let part = match part {
+        "input_layernorm" => "attn_norm",
+        "post_attention_layernorm" => "ffn_norm",
+        "self_attn.q_proj" => "attn_q",
+        "self_attn.k_proj" => "attn_k",
+        "self_attn.v_proj" => "attn_v",
+        "self_attn.o_proj" => "attn_output",
+        "self_attn.qkv_proj" => "attn_qkv",
+        "self_attn.q_norm" => "attn_q_norm",
+        "self_attn.k_norm" => "attn_k_norm",
+        "mlp.gate_proj" => "ffn_gate",
+        "mlp.up_proj" | "mlp.gate_up_proj" => "ffn_up",
+        "mlp.down_proj" => "ffn_down",
+        other => panic!("{other}"),
+    };
+    format!("blk.{layer}.{part}.{kind}")
+}
+
+fn convert(arch: &Arch, to: &Path) {
+    let dir = data(arch.family);
+    let c = json(dir.join("config.json"));
+    let weights = Weights::open_path(&dir).expect("a checkpoint");
+    let mut keys = vec![
+        ("context_length", size(&c, "max_position_embeddings")),
+        ("embedding_length", size(&c, "hidden_size")),
+        ("feed_forward_length", size(&c, "intermediate_size")),
+        ("block_count", size(&c, "num_hidden_layers")),
+        ("attention.head_count", size(&c, "num_attention_heads")),
+        ("attention.head_count_kv", size(&c, "num_key_value_heads")),
+        (
+            "rope.freq_base",
+            Value::F32(c["rope_theta"].as_f64().expect("a number") as f32),
+        ),
+        (
+            "attention.layer_norm_rms_epsilon",
+            Value::F32(c["rms_norm_eps"].as_f64().expect("a number") as f32),
+        ),
+    ];
+    (arch.keys)(&mut keys, &c);
+    let mut w = Writer::new();
+    w.metadata("general.architecture", arch.name)
+        .expect("a key");
+    for (key, value) in keys {
+        w.metadata(&format!("{}.{key}", arch.name), value)
+            .expect("a key");
+    }
+    // The tokenizer is another test's: ids come from the golden.
+    let vocab = c["vocab_size"].as_u64().expect("a size");
+    let tokens: Vec<String> = (0..vocab).map(|i| format!("<{i}>")).collect();
+    w.metadata("tokenizer.ggml.model", "gpt2").expect("a key");
+    w.metadata("tokenizer.ggml.tokens", tokens).expect("a key");
+    w.metadata("tokenizer.ggml.merges", Vec::<String>::new())
+        .expect("a key");
+
+    let mut tensors: Vec<(String, Tensor)> = weights
+        .names()
+        .map(|name| {
+            let tensor = weights.read(name).expect("a tensor");
+            let (own, tensor) = (arch.tensor)(name, tensor, &c);
+            // The converter writes vectors as f32.
+            let tensor = match tensor.shape() {
+                [n] => Tensor::from_f32(&tensor.to_f32_vec().expect("floats"), &[*n]),
+                _ => Ok(tensor),
+            };
+            (
+                own.unwrap_or_else(|| common(name)),
+                tensor.expect("a tensor"),
+            )
+        })
+        .collect();
+    tensors.extend((arch.more)(&c).into_iter().map(|(n, t)| (n.to_owned(), t)));
+    for (name, tensor) in &tensors {
+        w.tensor(name, tensor.dtype(), tensor.shape())
+            .expect("a tensor");
+    }
+    let mut out = w
+        .start(std::fs::File::create(to).expect("a file"))
+        .expect("written");
+    for (name, tensor) in &tensors {
+        out.write(name, tensor.bytes()).expect("written");
+    }
+    out.finish().expect("written");
+}
+
+#[test]
+fn gguf_gives_the_same_logits() {
+    let options = EngineOptions {
+        device: DeviceChoice::Cpu,
+        self_test: false,
+        ..Default::default()
+    };
+    let engine = block_on(Engine::new(options)).expect("a CPU");
+    let dir = tempfile::tempdir().expect("a folder");
+    for arch in ARCHS {
+        let file = dir.path().join(format!("{}.gguf", arch.family));
+        convert(arch, &file);
+        let model = block_on(engine.load(&file, &mut |_, _| ())).expect("loads");
+        let golden =
+            Weights::open_path(data(arch.family).join("golden.safetensors")).expect("goldens");
+        let ids = golden.read("text.input_ids").expect("ids");
+        assert_eq!(ids.dtype(), DType::I64);
+        let ids: Vec<i64> = bytemuck::pod_collect_to_vec(ids.bytes());
+        let ids: Vec<u32> = ids.into_iter().map(|id| id as u32).collect();
+        let expected = golden
+            .read("text.logits")
+            .expect("logits")
+            .to_f32_vec()
+            .expect("floats");
+        let mut state = State::new(&model.device, &model.model).expect("a state");
+        let mut logits = Vec::new();
+        block_on(state.logits(&ids, |_, chunk| {
+            logits.extend_from_slice(chunk);
+            Ok(())
+        }))
+        .expect("logits");
+        let rows = ids.len().min(arch.rows) * model.model.spec().vocab;
+        let pairs = logits.iter().zip(&expected).take(rows);
+        let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(
+            logits.len() == expected.len() && worst < 1e-3,
+            "{}: {worst}",
+            arch.family
+        );
+    }
+}
