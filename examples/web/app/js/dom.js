@@ -13,7 +13,7 @@ export function h(tag, props = {}, ...children) {
     else if (key in el && !key.startsWith('aria') && key !== 'list' && key !== 'form') el[key] = value;
     else el.setAttribute(key, value === true ? '' : value);
   }
-  el.append(...children.flat().filter((c) => c !== null && c !== undefined && c !== false));
+  el.append(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false));
   return el;
 }
 

@@ -296,11 +296,12 @@ export class MarkdownView {
     while (same < now.length && same < this.#shown.length && now[same].raw === this.#shown[same].raw && now[same].closed === this.#shown[same].closed) {
       now[same].node = this.#shown[same++].node;
     }
-    // The code block that is being written only gets longer.
+    // The code block that is being written gets longer, until its last line turns out to be its end.
     const [was, is] = [this.#shown[same], now[same]];
-    if (was?.type === 'code' && is?.type === 'code' && was.language === is.language && is.code.startsWith(was.code)) {
+    if (was?.type === 'code' && is?.type === 'code' && was.language === is.language) {
       const code = was.node.querySelector('code');
-      code.append(is.code.slice(was.code.length));
+      if (is.code.startsWith(was.code)) code.append(is.code.slice(was.code.length));
+      else code.textContent = is.code;
       is.node = was.node;
       same++;
     }

@@ -27,15 +27,28 @@ function rows(value, prefix = '') {
 const words = (name) => name.replace(/([a-z0-9])([A-Z])/g, '$1 $2').replaceAll('_', ' ').toLowerCase();
 
 function table(head, lines) {
+  // Columns of numbers line up at the right.
+  const n = head.map((_, i) => lines.every((l) => /^[\d.,]*$/.test(l[i] ?? '')));
   return h('div.scroll', { tabIndex: 0, role: 'region', 'aria-label': head[0] }, h('table', {},
-    h('thead', {}, h('tr', {}, head.map((t, i) => h(i ? 'th.n' : 'th', { scope: 'col' }, t)))),
-    h('tbody', {}, lines.map((l) => h('tr', {}, l.map((t, i) => h(i ? 'td.n' : 'td', {}, t)))))));
+    h('thead', {}, h('tr', {}, head.map((t, i) => h(n[i] ? 'th.n' : 'th', { scope: 'col' }, t)))),
+    h('tbody', {}, lines.map((l) => h('tr', {}, l.map((t, i) => h(n[i] ? 'td.n' : 'td', {}, t)))))));
+}
+
+/** A measurement by its name's unit: `decodeBytesPerSecond` → `decode`, `12.4 GB/s`. */
+function measured(name, value) {
+  const units = [
+    [/ ?bytes per second$/, (v) => `${format.bytes(v)}/s`], [/ ?macs per second$/, (v) => `${(v / 1e9).toFixed(1)} G multiply-adds/s`],
+    [/^ms per token$/, (v) => `${v.toFixed(2)} ms`, 'one token'], [/ ms$/, (v) => `${v.toFixed(2)} ms`],
+  ];
+  const label = words(name);
+  const unit = units.find(([pattern]) => typeof value === 'number' && pattern.test(label));
+  return unit ? [unit[2] ?? label.replace(unit[0], ''), unit[1](value)] : null;
 }
 
 /** Measurements: a list of objects becomes a table with their fields, anything else name and value. */
 function measurements(b) {
   const list = Array.isArray(b) ? b : Array.isArray(b?.kernels) ? b.kernels : null;
-  if (!list?.length) return table(['Measurement', ''], rows(b).map(([k, v]) => [words(k), v]));
+  if (!list?.length) return h('dl.facts', {}, Object.entries(b).flatMap(([k, v]) => (measured(k, v) ? [measured(k, v)] : rows(v, k).map(([n, w]) => [words(n), w]))).map(([k, v]) => fact(k[0].toUpperCase() + k.slice(1), v)));
   const keys = [...new Set(list.flatMap((x) => Object.keys(x)))];
   const cell = (v) => (typeof v === 'number' ? v.toLocaleString('en', { maximumFractionDigits: 2 }) : typeof v === 'object' && v !== null ? JSON.stringify(v) : String(v ?? ''));
   const more = Array.isArray(b) ? [] : rows({ ...b, kernels: undefined }).map(([k, v]) => [words(k), v]);

@@ -1,5 +1,5 @@
 // The progress ring: one figure that never goes back, the phase, speed, time left.
-import { h } from './dom.js';
+import { h, icon } from './dom.js';
 import * as format from './format.js';
 
 const RADIUS = 44;
@@ -31,7 +31,10 @@ export function figures(p) {
   return parts.join(' · ');
 }
 
-/** The whole view of loading a model: `{ node, update(progress) }`. `say` announces quarters. */
+/**
+ * Loading a model: `{ node, small, update(progress) }`; `node` fills the stage, `small` stands below a conversation. `say` announces
+ * quarters.
+ */
 export function loadingView({ name, onCancel, say }) {
   const circle = ring('');
   const number = h('span', {}, '0');
@@ -41,6 +44,8 @@ export function loadingView({ name, onCancel, say }) {
   const phases = PHASES.map(([key, label]) => h('li', { 'data-phase': key }, h('span.mark'), label));
   const node = h('div.loading', {}, bar, h('h2', {}, name), line, h('ol.phases', { 'aria-label': 'Phases' }, phases),
     h('button.quiet', { type: 'button', onclick: onCancel }, 'Cancel'));
+  const short = h('span', {}, '0 %');
+  const small = h('div.notice', {}, icon('chip'), h('div', {}, `Loading ${name}: `, short), h('button.link', { type: 'button', onclick: onCancel }, 'Cancel'));
   let [shown, quarter, phase] = [0, 0, ''];
   const update = (p) => {
     // The engine promises that it never goes back; a page that shows it twice should not be the one to break it.
@@ -48,6 +53,7 @@ export function loadingView({ name, onCancel, say }) {
     circle.set(shown);
     const whole = Math.floor(shown * 100);
     number.textContent = whole;
+    short.textContent = `${whole} %`;
     line.textContent = figures(p);
     bar.setAttribute('aria-valuenow', whole);
     bar.setAttribute('aria-valuetext', `${whole} percent, ${p.phase}, ${figures(p)}`);
@@ -64,5 +70,5 @@ export function loadingView({ name, onCancel, say }) {
       say?.(`${whole} percent`);
     }
   };
-  return { node, update };
+  return { node, small, update };
 }

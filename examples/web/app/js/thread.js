@@ -38,6 +38,12 @@ export class Thread {
     $('to-end').hidden = true;
   }
 
+  /** Something below the conversation on the screen. */
+  below(node) {
+    this.#list.append(node);
+    this.toEnd(true);
+  }
+
   /** Shows a conversation from its beginning to its end. */
   show(conversation) {
     this.#forget();

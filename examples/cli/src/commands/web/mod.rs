@@ -3,13 +3,14 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`site`] | the table of what can be asked for |
-//! | [`models`] | models of folders and of the cache, their manifests |
+//! | [`models`], [`folders`] | models of the cache and of folders, their manifests |
 //! | [`serve`] | connections, answers |
 //! | [`http`], [`range`], [`path`] | requests, ranges, addresses |
 //! | [`headers`] | types, caching, Content-Security-Policy |
 //! | [`export`] | the site as files |
 
 mod export;
+mod folders;
 mod headers;
 mod http;
 mod models;
@@ -159,7 +160,7 @@ fn add_models(site: &mut Site, dirs: &[PathBuf]) -> Result<Vec<Arc<Model>>> {
     let resolver = load::resolver()?;
     let mut found = Vec::new();
     for dir in dirs {
-        found.extend(models::in_folder(dir, resolver.catalogue())?);
+        found.extend(folders::in_folder(dir, resolver.catalogue())?);
     }
     if dirs.is_empty() {
         found = models::cached(&resolver.list());

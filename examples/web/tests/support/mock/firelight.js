@@ -60,7 +60,13 @@ export class Firelight {
     return self;
   }
 
-  async models() { return (await (await fetch('models/index.json')).json()).models; }
+  async models() {
+    try {
+      const { models } = await (await fetch('models/index.json')).json();
+      sessionStorage.setItem('mock-models', JSON.stringify(models));
+      return models;
+    } catch { return JSON.parse(sessionStorage.getItem('mock-models') ?? '[]'); }
+  }
 
   async load(name, { onProgress, signal } = {}) {
     calls.push(['load', name]);
@@ -119,7 +125,7 @@ export class Firelight {
   }
   async report() {
     await wait(m().stepMs * 10);
-    return { page: { userAgent: navigator.userAgent, language: navigator.language, cores: 8, deviceMemoryGiB: 8, secureContext: isSecureContext, crossOriginIsolated }, device: this.report_, benchmarks: [{ name: 'matmul_vec q4_1', gbPerSecond: 31.42, gflops: 55.1, ms: 0.42 }, { name: 'softmax', gbPerSecond: 12.1, gflops: 3.2, ms: 0.05 }] };
+    return { page: { userAgent: navigator.userAgent, language: navigator.language, cores: 8, deviceMemoryGiB: 8, secureContext: isSecureContext, crossOriginIsolated }, device: this.report_, benchmarks: { decodeBytesPerSecond: 31.42e9, prefillMacsPerSecond: 412e9, uploadBytesPerSecond: 5.2e9, roundTripMs: 0.42, msPerToken: 1.31 } };
   }
   async cached() { const all = await this.models().catch(() => []); return kept.get().map((name) => { const bytes = all.find((x) => x.name === name)?.files.reduce((n, f) => n + f.size, 0) ?? 1e8; return { name, bytes, total: bytes, complete: true, current: true, lastUsed: 1 }; }); }
   async remove(name) { calls.push(['remove', name]); kept.set(kept.get().filter((n) => n !== name)); }
