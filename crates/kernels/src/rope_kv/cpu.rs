@@ -19,9 +19,9 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
             continue;
         }
         let angles = &rope[pos * p.pairs as usize * 2..][..p.pairs as usize * 2];
-        q.chunks_mut(hd).for_each(|head| rotate(&p, head, angles));
+        q.chunks_mut(hd).for_each(|head| rotate(p.pairing, p.pairs as usize, head, angles));
         key.copy_from_slice(&k[t * kv_len..(t + 1) * kv_len]);
-        key.chunks_mut(hd).for_each(|head| rotate(&p, head, angles));
+        key.chunks_mut(hd).for_each(|head| rotate(p.pairing, p.pairs as usize, head, angles));
         let cell = (seq * p.cap as usize + pos) * kv_len;
         store(cache, kc, cell, &key);
         store(cache, vc, cell, &v[t * kv_len..(t + 1) * kv_len]);
@@ -40,9 +40,9 @@ fn store(cache: DType, bytes: &mut [u8], cell: usize, values: &[f32]) {
     }
 }
 
-fn rotate(p: &Params, head: &mut [f32], angles: &[f32]) {
-    let pairs = p.pairs as usize;
-    if p.pairing == 0 {
+/// Turns the first `pairs` pairs of a head.
+pub(crate) fn rotate(pairing: u32, pairs: usize, head: &mut [f32], angles: &[f32]) {
+    if pairing == 0 {
         let (first, rest) = head.split_at_mut(pairs);
         for ((a, b), turn) in first.iter_mut().zip(rest).zip(angles.chunks_exact(2)) {
             (*a, *b) = (*a * turn[0] - *b * turn[1], *a * turn[1] + *b * turn[0]);

@@ -7,7 +7,7 @@
 //! `R = 2·rope.shape[1]` on are left as they are. Source: Su et al. 2021; `apply_rotary_pos_emb` in transformers.
 
 mod cases;
-mod cpu;
+pub(crate) mod cpu;
 mod reference;
 
 use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
