@@ -26,8 +26,12 @@ export const count = (n) => Math.round(n).toLocaleString('en');
 /** `34 tokens/s`. */
 export const rate = (n) => (Number.isFinite(n) ? `${n < 10 ? n.toFixed(1) : Math.round(n)} tokens/s` : '');
 
-/** `Q4_1` stays, `smollm2-135m-instruct` becomes `smollm2 135m instruct`: a model's name as a title where it has none. */
-export const title = (model) => model?.title ?? String(model?.name ?? '').replace(/[-_]+/g, ' ');
+/** `smollm2-135m-instruct` becomes `SmolLM2 135M Instruct`: a model's name as a title where it has none. */
+export function title(model) {
+  if (model?.title) return model.title;
+  const word = (w) => (/^\d+(\.\d+)?[mb]$/i.test(w) ? w.toUpperCase() : w[0].toUpperCase() + w.slice(1).replace(/^mol(lm|vlm)/i, (m) => `mol${m.slice(3).toUpperCase()}`));
+  return String(model?.name ?? '').split(/[-_\s]+/).filter(Boolean).map(word).join(' ');
+}
 
 /** `today`, `yesterday`, `12 Nov`. */
 export function day(time, now = Date.now()) {

@@ -67,4 +67,5 @@ test('format: figures for people', () => {
   equal([format.bytes(999), format.bytes(98_362_432), format.bytes(253e6), format.bytes(4.8e9), format.bytes(NaN)], ['999 B', '98.4 MB', '253 MB', '4.80 GB', '?']);
   equal([format.duration(4.2), format.duration(0.1), format.duration(200), format.duration(7500), format.duration(Infinity)], ['4 s', '1 s', '3 min', '2 h 5 min', '']);
   equal([format.clock(7.9), format.clock(61)], ['0:07', '1:01']);
+  equal([format.title({ name: 'smollm2-135m-instruct' }), format.title({ name: 'gemma-3-270m' }), format.title({ name: 'x', title: 'Y' }), format.title(null)], ['SmolLM2 135M Instruct', 'Gemma 3 270M', 'Y', '']);
 });

@@ -7,8 +7,8 @@ import { ok } from './harness.mjs';
  * Opens the app. `mock`: how the engine behaves. Gives the page; errors on it fail the test at `done()`.
  * `site`: another server; `context`: options of the browser context.
  */
-export async function open(t, { mock = {}, site, context = {}, path = '', stored = [] } = {}) {
-  const b = await browser(t);
+export async function open(t, { mock = {}, site, context = {}, path = '', stored = [], webgpu = false } = {}) {
+  const b = await browser({ ...t, webgpu });
   site ??= await sharedSite();
   const c = await b.newContext({ viewport: { width: 1100, height: 800 }, ...context });
   const page = await c.newPage();
