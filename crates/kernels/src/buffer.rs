@@ -8,8 +8,35 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 /// Where the bytes are.
 pub(crate) enum Storage {
     #[cfg(feature = "gpu")]
-    Gpu(wgpu::Buffer),
+    Gpu(GpuMemory),
     Cpu(RwLock<AlignedBuf>),
+}
+
+/// A wgpu buffer.
+#[cfg(feature = "gpu")]
+pub(crate) struct GpuMemory {
+    buffer: wgpu::Buffer,
+    /// False for a buffer that belongs to the application.
+    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
+    owned: bool,
+}
+
+#[cfg(feature = "gpu")]
+impl GpuMemory {
+    pub(crate) fn new(buffer: wgpu::Buffer) -> Self {
+        let owned = true;
+        GpuMemory { buffer, owned }
+    }
+}
+
+/// In browsers a dropped handle frees nothing before the garbage collector comes by.
+#[cfg(all(feature = "gpu", target_arch = "wasm32"))]
+impl Drop for GpuMemory {
+    fn drop(&mut self) {
+        if self.owned {
+            self.buffer.destroy();
+        }
+    }
 }
 
 /// One allocation on a device. Freed, or kept for reuse if it came from a [`Pool`], when the last user drops it.
@@ -49,7 +76,10 @@ impl Buffer {
     pub(crate) fn foreign(buffer: wgpu::Buffer, ledger: &Arc<Ledger>) -> Self {
         Buffer {
             bytes: buffer.size(),
-            storage: Some(Storage::Gpu(buffer)),
+            storage: Some(Storage::Gpu(GpuMemory {
+                buffer,
+                owned: false,
+            })),
             holder: Holder::User,
             ledger: Arc::clone(ledger),
             pool: None,
@@ -60,7 +90,7 @@ impl Buffer {
     #[cfg(feature = "gpu")]
     pub(crate) fn gpu(&self) -> Option<&wgpu::Buffer> {
         match &self.storage {
-            Some(Storage::Gpu(buffer)) => Some(buffer),
+            Some(Storage::Gpu(memory)) => Some(&memory.buffer),
             _ => None,
         }
     }

@@ -37,13 +37,25 @@ impl Weight {
         cols: usize,
         mut fill: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
     ) -> Result<Self, E> {
+        let weight = Self::empty(device, dtype, rows, cols)?;
+        for shard in &weight.shards {
+            let first = (shard.row0 * weight.row_bytes) as u64;
+            device.fill(&shard.array, |bytes| fill(first, bytes))?;
+        }
+        Ok(weight)
+    }
+
+    /// Allocates an `[rows, cols]` weight of zeroes, whose shards are filled later.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a row is not a multiple of 8 elements or cuts a block, `Device` if memory runs out.
+    pub fn empty(device: &Device, dtype: DType, rows: usize, cols: usize) -> Result<Self> {
         if !cols.is_multiple_of(8) || cols == 0 || rows == 0 {
             return Err(Error::invalid(format!(
                 "weight [{rows}, {cols}]: rows must be a multiple of 8 elements, at least 8"
-            ))
-            .into());
+            )));
         }
-        let row_bytes = dtype.bytes_for(cols).map_err(Error::from)?;
+        let row_bytes = dtype.bytes_for(cols)?;
         // Shards start on whole 64-row groups, so that every shard but the last has a word-aligned size.
         let fit = (device.caps().max_binding / row_bytes as u64).min(rows as u64) as usize;
         let per_shard = if fit >= rows {
@@ -55,7 +67,6 @@ impl Weight {
         for row0 in (0..rows).step_by(per_shard) {
             let count = per_shard.min(rows - row0);
             let array = device.array(dtype, &[count, cols], Holder::Weights)?;
-            device.fill(&array, |bytes| fill((row0 * row_bytes) as u64, bytes))?;
             shards.push(Shard { array, row0 });
         }
         Ok(Weight {

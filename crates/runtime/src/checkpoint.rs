@@ -2,12 +2,14 @@
 //!
 //! A folder in the Hugging Face layout, a single `.gguf`, or the first part of a split one. Nothing is loaded here.
 
+use crate::loader::Fill;
 use crate::{Error, Result};
 use firelight_tensor::gguf::Metadata;
-use firelight_tensor::{DType, MemSource, Weights};
+use firelight_tensor::{ByteSource, DType, MemSource, Weights};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What kind of configuration came with the weights.
 pub enum Config<'a> {
@@ -25,6 +27,10 @@ pub struct Checkpoint {
     generation_config: Option<Value>,
     /// Weights are made up, in this type.
     synthetic: Option<DType>,
+    /// Side files given in memory, by name.
+    given: Arc<BTreeMap<String, Vec<u8>>>,
+    /// Where a [`crate::loader::Loader`] leaves what is to be filled, while a load is planned.
+    plan: Option<Mutex<Vec<Fill>>>,
 }
 
 impl Checkpoint {
@@ -53,9 +59,71 @@ impl Checkpoint {
             config,
             generation_config,
             synthetic: None,
+            given: Arc::default(),
+            plan: None,
         };
         checkpoint.config()?;
         Ok(checkpoint)
+    }
+
+    /// A model whose files are not in a folder: its weights' sources, one `.gguf` or the parts of a split one or `.safetensors`
+    /// files, and the small files beside them by name. `name` appears in messages.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn from_parts(
+        name: &str,
+        weights: Vec<Arc<dyn ByteSource>>,
+        files: BTreeMap<String, Vec<u8>>,
+    ) -> Result<Self> {
+        let json = |name: &str| -> Result<Option<Value>> {
+            let parse = |bytes: &Vec<u8>| {
+                serde_json::from_slice(bytes).map_err(|e| Error::malformed(name, e.to_string()))
+            };
+            files.get(name).map(parse).transpose()
+        };
+        let (config, generation_config) = (json("config.json")?, json("generation_config.json")?);
+        let checkpoint = Checkpoint {
+            root: PathBuf::from(name),
+            weights: Weights::open_parts(weights)?,
+            config,
+            generation_config,
+            synthetic: None,
+            given: Arc::new(files),
+            plan: None,
+        };
+        checkpoint.config()?;
+        Ok(checkpoint)
+    }
+
+    /// The same files, for a load that only notes what is to be filled: see [`crate::stream`].
+    pub(crate) fn planning(&self) -> Self {
+        Checkpoint {
+            root: self.root.clone(),
+            weights: self.weights.clone(),
+            config: self.config.clone(),
+            generation_config: self.generation_config.clone(),
+            synthetic: self.synthetic,
+            given: Arc::clone(&self.given),
+            plan: Some(Mutex::default()),
+        }
+    }
+
+    /// Notes a fill if a load is being planned; gives it back if it is to be done at once.
+    pub(crate) fn postpone(&self, fill: Fill) -> Option<Fill> {
+        let Some(plan) = &self.plan else {
+            return Some(fill);
+        };
+        plan.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(fill);
+        None
+    }
+
+    /// What was noted.
+    pub(crate) fn into_plan(self) -> Vec<Fill> {
+        let plan = self.plan.unwrap_or_default();
+        plan.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A model in the shapes of a `config.json`, with random weights of type `dtype`: nothing is read from a file.
@@ -74,6 +142,8 @@ impl Checkpoint {
             config: Some(config),
             generation_config: None,
             synthetic: Some(dtype),
+            given: Arc::default(),
+            plan: None,
         })
     }
 
@@ -146,6 +216,9 @@ impl Checkpoint {
     /// # Errors
     /// `Io` if it is there and cannot be read, `Limit` if it is larger.
     pub fn side_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        if let Some(bytes) = self.given.get(name) {
+            return Ok(Some(bytes.clone()));
+        }
         let file = self.root.join(name);
         if !self.root.is_dir() || !file.is_file() {
             return Ok(None);

@@ -1,25 +1,23 @@
-//! Elapsed time, also where `std::time::Instant` is not there (wasm32 without a clock: always zero).
+//! Elapsed time, also in browsers, where the standard library has no clock.
 
 use std::time::Duration;
+#[cfg(not(target_arch = "wasm32"))]
+use std::time::Instant;
+#[cfg(target_arch = "wasm32")]
+use web_time::Instant;
 
 /// A moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment(#[cfg(not(target_arch = "wasm32"))] std::time::Instant);
+pub struct Moment(Instant);
 
 /// The present.
 pub fn now() -> Moment {
-    Moment(
-        #[cfg(not(target_arch = "wasm32"))]
-        std::time::Instant::now(),
-    )
+    Moment(Instant::now())
 }
 
 impl Moment {
     /// Time since.
     pub fn elapsed(self) -> Duration {
-        #[cfg(not(target_arch = "wasm32"))]
-        return self.0.elapsed();
-        #[cfg(target_arch = "wasm32")]
-        Duration::ZERO
+        self.0.elapsed()
     }
 }

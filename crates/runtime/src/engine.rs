@@ -1,7 +1,9 @@
 //! The engine: which device runs and why, loaded models, and stepping down the ladder.
 
 use crate::checkpoint::Checkpoint;
-use crate::models::{self, CausalLm};
+use crate::models::CausalLm;
+use crate::source::CancelToken;
+use crate::stream::{self, Arrivals, Here};
 use crate::text_side::TextSide;
 use crate::{Error, Result};
 use firelight_kernels::harness::{SelfTest, self_test};
@@ -157,22 +159,29 @@ impl Engine {
         checkpoint: Arc<Checkpoint>,
         progress: &mut (dyn FnMut(u64, u64) + '_),
     ) -> Result<LoadedModel> {
+        self.load_arriving(checkpoint, &Here, &CancelToken::new(), progress)
+            .await
+    }
+
+    /// Loads an opened checkpoint whose files may still be arriving.
+    ///
+    /// # Errors
+    /// As [`Engine::load`]; `Cancelled`; what `arrivals` fails with.
+    pub async fn load_arriving(
+        &self,
+        checkpoint: Arc<Checkpoint>,
+        arrivals: &dyn Arrivals,
+        cancel: &CancelToken,
+        progress: &mut (dyn FnMut(u64, u64) + '_),
+    ) -> Result<LoadedModel> {
         let text = Arc::new(TextSide::open(&checkpoint)?);
-        loop {
-            let device = self.device();
-            match models::load(&checkpoint, &device, progress) {
-                Ok(model) => {
-                    return Ok(LoadedModel {
-                        checkpoint,
-                        text,
-                        device,
-                        model: Arc::from(model),
-                    });
-                }
-                Err(e) if e.is_device_fault() => self.step_down(&e).await?,
-                Err(e) => return Err(e),
-            }
-        }
+        let (device, model) = self.place(&checkpoint, arrivals, cancel, progress).await?;
+        Ok(LoadedModel {
+            checkpoint,
+            text,
+            device,
+            model,
+        })
     }
 
     /// Loads the same files again, on the device in use now.
@@ -180,16 +189,33 @@ impl Engine {
     /// # Errors
     /// As [`Engine::load`].
     pub async fn reload(&self, model: &LoadedModel) -> Result<LoadedModel> {
+        let (device, fresh) = self
+            .place(
+                &model.checkpoint,
+                &Here,
+                &CancelToken::new(),
+                &mut |_, _| (),
+            )
+            .await?;
+        Ok(LoadedModel {
+            device,
+            model: fresh,
+            ..model.clone()
+        })
+    }
+
+    /// Puts a checkpoint's model on the first device, from the one in use down, that takes it.
+    async fn place(
+        &self,
+        checkpoint: &Checkpoint,
+        arrivals: &dyn Arrivals,
+        cancel: &CancelToken,
+        progress: &mut (dyn FnMut(u64, u64) + '_),
+    ) -> Result<(Device, Arc<dyn CausalLm>)> {
         loop {
             let device = self.device();
-            match models::load(&model.checkpoint, &device, &mut |_, _| ()) {
-                Ok(fresh) => {
-                    return Ok(LoadedModel {
-                        device,
-                        model: Arc::from(fresh),
-                        ..model.clone()
-                    });
-                }
+            match stream::load(checkpoint, &device, arrivals, cancel, progress).await {
+                Ok(model) => return Ok((device, Arc::from(model))),
                 Err(e) if e.is_device_fault() => self.step_down(&e).await?,
                 Err(e) => return Err(e),
             }

@@ -16,6 +16,7 @@ pub mod rope;
 mod session;
 pub mod source;
 mod state;
+pub mod stream;
 mod text_side;
 
 pub use engine::{Attempt, DeviceChoice, Engine, EngineOptions, LoadedModel, Report};
@@ -24,6 +25,6 @@ pub use firelight_kernels::sample::SampleSettings;
 pub use firelight_kernels::{Device, Rung};
 pub use firelight_text::Message;
 pub use session::{Answer, Event, Finish, GenerateOptions, Session};
-pub use source::CancelToken;
+pub use source::{CancelToken, Pause};
 pub use state::{CHUNK, State};
 pub use text_side::TextSide;

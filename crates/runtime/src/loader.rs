@@ -1,5 +1,8 @@
 //! Bringing tensors onto a device, one at a time.
 //!
+//! While a load is planned (see [`crate::stream`]) matrices and vectors are allocated here and filled after the model is put
+//! together: a model's `load` must not compute with them. What it computes with it asks for with [`Loader::host`].
+//!
 //! Names are upstream's; [`Loader`] tries the prefixes checkpoints carry and, for GGUF, the model's rename. Every tensor is
 //! checked for its shape and, as its bytes pass, for NaN and infinity.
 
@@ -9,7 +12,7 @@ use firelight_kernels::harness::random_weight;
 use firelight_kernels::{
     Array, DType, Device, Holder, Recorder, Weight, add_bias, linear, rms_norm,
 };
-use firelight_tensor::{ByteSource, TensorInfo};
+use firelight_tensor::TensorInfo;
 use std::ops::Range;
 
 /// Prefixes a text model's tensors may have.
@@ -23,6 +26,68 @@ const PREFIXES: [&str; 5] = [
 
 /// Called with bytes loaded and bytes in all.
 pub type LoadProgress<'a> = dyn FnMut(u64, u64) + 'a;
+
+/// Bytes of a tensor and the array they belong in.
+#[derive(Clone, Debug)]
+pub(crate) struct Fill {
+    pub(crate) info: TensorInfo,
+    /// Bytes of the tensor.
+    pub(crate) bytes: Range<u64>,
+    pub(crate) array: Array,
+    /// First byte of the array; 0 when the elements are converted.
+    pub(crate) at: u64,
+    /// Elements become f32, whatever they are stored in: then it is the whole tensor.
+    pub(crate) to_f32: bool,
+}
+
+impl Fill {
+    /// The file and its bytes that are read.
+    pub(crate) fn range(&self) -> (usize, Range<u64>) {
+        let first = self.info.offset;
+        (
+            self.info.part,
+            first + self.bytes.start..first + self.bytes.end,
+        )
+    }
+
+    /// How many bytes to fill at once: a multiple of what blocks and device want, about 8 MiB.
+    pub(crate) fn piece(&self) -> u64 {
+        let block = self.info.dtype.block_bytes() as u64;
+        match self.to_f32 {
+            true => u64::MAX,
+            false => (2 << 20) / block * block * 4,
+        }
+    }
+
+    /// Fills `len` bytes, from byte `start` of these on; all when they are converted.
+    pub(crate) fn run(
+        &self,
+        checkpoint: &Checkpoint,
+        device: &Device,
+        start: u64,
+        len: u64,
+    ) -> Result<()> {
+        let (name, dtype) = (&self.info.name, self.info.dtype);
+        if self.to_f32 {
+            let tensor = checkpoint.weights().read(name)?;
+            check_finite(name, dtype, tensor.bytes())?;
+            let values = tensor.to_f32_vec()?;
+            return Ok(device.write(&self.array, bytemuck::cast_slice(&values))?);
+        }
+        let (part, range) = self.range();
+        let sources = checkpoint.weights().sources();
+        let source = sources.get(part).ok_or_else(|| {
+            Error::malformed(
+                checkpoint.root().display().to_string(),
+                format!("part {part} is missing"),
+            )
+        })?;
+        device.fill_part::<Error>(&self.array, self.at + start, len, |bytes| {
+            source.read_at(range.start + start, bytes)?;
+            check_finite(name, dtype, bytes)
+        })
+    }
+}
 
 /// See the module's head.
 pub struct Loader<'a> {
@@ -211,7 +276,6 @@ impl<'a> Loader<'a> {
             });
         }
         let info = self.require(name, shape)?;
-        let source = self.source(info)?;
         let dtype = info.dtype;
         if !dtype.is_float() && !dtype.is_quantized() {
             return Err(Error::Unsupported(format!(
@@ -222,23 +286,8 @@ impl<'a> Loader<'a> {
         if pieces.iter().any(|p| p.end > all) {
             return Err(Error::invalid(format!("rows {pieces:?} of {shape:?}")));
         }
-        let row_bytes = dtype.bytes_for(cols)? as u64;
-        let weight = Weight::load::<Error>(self.device, dtype, rows, cols, |first, bytes| {
-            // What is asked for starts `first` bytes into the pieces.
-            let (mut skip, mut left) = (first, &mut bytes[..]);
-            for piece in pieces {
-                let size = piece.len() as u64 * row_bytes;
-                if skip < size && !left.is_empty() {
-                    let n = (size - skip).min(left.len() as u64) as usize;
-                    let (now, rest) = left.split_at_mut(n);
-                    source.read_at(info.offset + piece.start as u64 * row_bytes + skip, now)?;
-                    left = rest;
-                }
-                skip = skip.saturating_sub(size);
-            }
-            check_finite(&info.name, dtype, bytes)
-        })?;
-        self.advance(info.nbytes * rows / all.max(1));
+        let weight = Weight::empty(self.device, dtype, rows, cols)?;
+        self.fill_weight(info, &weight, pieces)?;
         Ok(weight)
     }
 
@@ -283,14 +332,46 @@ impl<'a> Loader<'a> {
         Ok(weight)
     }
 
-    fn source(&self, info: &TensorInfo) -> Result<&'a dyn ByteSource> {
-        let source = self.checkpoint.weights().sources().get(info.part);
-        source.map(|s| &**s).ok_or_else(|| {
-            Error::malformed(
-                self.checkpoint.root().display().to_string(),
-                format!("part {} is missing", info.part),
-            )
-        })
+    /// Fills a weight with rows of a tensor that has the same type and row length: the `pieces` one after the other.
+    fn fill_weight(
+        &mut self,
+        info: &TensorInfo,
+        weight: &Weight,
+        pieces: &[Range<usize>],
+    ) -> Result<()> {
+        let row_bytes = weight.row_bytes() as u64;
+        for shard in weight.shards() {
+            let rows = shard.array.shape().first().copied().unwrap_or(0);
+            let wanted = shard.row0..shard.row0 + rows;
+            let mut first = 0;
+            for piece in pieces {
+                // Rows of the weight that this piece gives to this shard.
+                let start = wanted.start.max(first);
+                let end = wanted.end.min(first + piece.len());
+                if start < end {
+                    let from = (piece.start + start - first) as u64 * row_bytes;
+                    self.fill(Fill {
+                        info: info.clone(),
+                        bytes: from..from + (end - start) as u64 * row_bytes,
+                        array: shard.array.clone(),
+                        at: (start - wanted.start) as u64 * row_bytes,
+                        to_f32: false,
+                    })?;
+                }
+                first += piece.len();
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills an array, now or when the planned load is run.
+    fn fill(&mut self, fill: Fill) -> Result<()> {
+        if let Some(fill) = self.checkpoint.postpone(fill) {
+            let len = fill.bytes.end - fill.bytes.start;
+            fill.run(self.checkpoint, self.device, 0, len)?;
+            self.advance(len as usize);
+        }
+        Ok(())
     }
 
     /// The matrix `name.weight` and, if there is one, the bias `name.bias` of a linear layer with `rows` outputs.
@@ -358,8 +439,23 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// As [`Loader::weight`].
     pub fn vector(&mut self, name: &str, n: usize) -> Result<Array> {
-        let values = self.host(name, &[n])?;
-        self.upload(&values)
+        if self.checkpoint.synthetic_dtype().is_some() {
+            let ones = vec![1.0f32; n];
+            let bytes = bytemuck::cast_slice(&ones);
+            return Ok(self
+                .device
+                .upload(DType::F32, &[n], bytes, Holder::Weights)?);
+        }
+        let info = self.require(name, &[n])?;
+        let array = self.device.array(DType::F32, &[n], Holder::Weights)?;
+        self.fill(Fill {
+            info: info.clone(),
+            bytes: 0..info.nbytes as u64,
+            array: array.clone(),
+            at: 0,
+            to_f32: true,
+        })?;
+        Ok(array)
     }
 
     /// A small tensor's values on the host.

@@ -240,7 +240,7 @@ impl Session {
             return Ok(Finish::MaxTokens);
         }
         loop {
-            if cancel.is_cancelled() {
+            if cancel.heard().await {
                 return Ok(Finish::Cancelled);
             }
             let Some(id) = self.state.next().await? else {

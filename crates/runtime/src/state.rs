@@ -118,6 +118,14 @@ impl State {
         self.cache.forget(0);
     }
 
+    /// Tokens of a prompt's step here: fewer on a browser's single thread, which hears nothing while it computes.
+    fn chunk(&self) -> usize {
+        match cfg!(target_arch = "wasm32") && !self.device.is_gpu() {
+            true => CHUNK / 4,
+            false => CHUNK,
+        }
+    }
+
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
         let vocab = self.model.spec().vocab;
         match ids.iter().find(|&&id| id as usize >= vocab) {
@@ -189,11 +197,16 @@ impl State {
     ) -> Result<()> {
         let recurrent = self.model.spec().is_recurrent();
         let tail = prompt.len().saturating_sub(TAIL);
+        let chunk = self.chunk();
         while at < prompt.len() {
-            if cancel.is_some_and(CancelToken::is_cancelled) {
+            let stopped = match cancel {
+                Some(cancel) => cancel.heard().await,
+                None => false,
+            };
+            if stopped {
                 return Err(Error::Cancelled);
             }
-            let mut end = (at + CHUNK).min(prompt.len());
+            let mut end = (at + chunk).min(prompt.len());
             if recurrent && at < tail && tail < end {
                 end = tail;
             }
@@ -495,7 +508,7 @@ impl State {
     fn prompt_step(&mut self, kind: Kind, ids: &[u32], at: usize) -> Result<Submission> {
         let generation = self.cache.generation();
         // Full chunks repeat within a long prompt; other lengths rarely come twice.
-        let reuse = kind == Kind::Fill && ids.len() == CHUNK;
+        let reuse = kind == Kind::Fill && ids.len() == self.chunk();
         let kept = self
             .fill
             .take()

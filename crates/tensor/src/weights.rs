@@ -56,6 +56,22 @@ impl Weights {
         }
     }
 
+    /// Opens the files of one model by their first bytes: a `.gguf` file, the parts of a split one in order, or `.safetensors`
+    /// files in any order, without an index.
+    ///
+    /// # Errors
+    /// As [`Gguf::open_parts`] and [`SafeTensors::open`]; `InvalidInput` for no file, `Malformed` if two hold the same tensor.
+    pub fn open_parts(sources: Vec<Arc<dyn ByteSource>>) -> Result<Self> {
+        let mut magic = [0; 4];
+        if let Some(first) = sources.first().filter(|s| s.len() >= 4) {
+            first.read_at(0, &mut magic)?;
+        }
+        match &magic {
+            b"GGUF" => Ok(Gguf::open_parts(sources)?.into()),
+            _ => Ok(SafeTensors::open_parts(sources)?.into()),
+        }
+    }
+
     /// The names of all tensors that can be read, in file order.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.set.tensors().iter().map(|t| t.name.as_str())

@@ -31,7 +31,11 @@ pub(crate) struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     ledger: Arc<Ledger>,
-    lost: Arc<Mutex<Option<String>>>,
+    /// The first thing that made the device unusable.
+    fault: Fault,
+    /// False for an application's device.
+    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
+    owned: bool,
     layouts: Mutex<HashMap<LayoutKey, Arc<Layout>>>,
     pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
     /// Bytes written since the last flush: wgpu keeps a staging copy of each write until a submit has run.
@@ -54,6 +58,25 @@ pub(crate) struct Prepared {
     _arena: Option<Arc<Buffer>>,
 }
 
+/// What was reported about a device outside of any call: natively its loss, in browsers every error.
+#[derive(Clone, Default)]
+pub(crate) struct Fault(Arc<Mutex<Option<(DeviceFault, String)>>>);
+
+impl Fault {
+    /// Notes a report; the first one stays.
+    fn note(&self, kind: DeviceFault, what: String) {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.get_or_insert((kind, what));
+    }
+
+    fn get(&self) -> Option<(DeviceFault, String)> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
 /// Writes above this much are flushed, so that loading a model never holds more than this in staging.
 const FLUSH_BYTES: u64 = 8 << 20;
 
@@ -62,13 +85,15 @@ impl Gpu {
         device: wgpu::Device,
         queue: wgpu::Queue,
         ledger: &Arc<Ledger>,
-        lost: Arc<Mutex<Option<String>>>,
+        fault: Fault,
+        owned: bool,
     ) -> Self {
         Gpu {
             device,
             queue,
             ledger: Arc::clone(ledger),
-            lost,
+            fault,
+            owned,
             layouts: Mutex::default(),
             pipelines: Mutex::default(),
             unflushed: Mutex::new(0),
@@ -76,10 +101,7 @@ impl Gpu {
     }
 
     pub(crate) fn lost(&self) -> Option<String> {
-        self.lost
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.fault.get().map(|(_, what)| what)
     }
 
     pub(crate) fn destroy(&self) {
@@ -87,10 +109,22 @@ impl Gpu {
     }
 
     fn check_lost(&self) -> Result<()> {
-        match self.lost() {
-            Some(reason) => Err(Error::device(DeviceFault::Lost, reason)),
+        match self.fault.get() {
+            Some((kind, reason)) => Err(Error::device(kind, reason)),
             None => Ok(()),
         }
+    }
+
+    /// Waits for everything written and submitted.
+    pub(crate) async fn flushed(&self, device: &Device) -> Result<()> {
+        self.check_lost()?;
+        *self
+            .unflushed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = 0;
+        let index = self.queue.submit([]);
+        Pending::start(self, device, None, index)?.wait().await?;
+        Ok(())
     }
 
     /// Runs `f` and turns what wgpu reports about it into an error. In browsers the report comes later and shows when
@@ -119,7 +153,15 @@ impl Gpu {
         }
         #[cfg(target_arch = "wasm32")]
         {
-            let _ = (what, refused, full);
+            let (fault, what) = (self.fault.clone(), what());
+            wasm_bindgen_futures::spawn_local(async move {
+                if let Some(e) = full.await {
+                    fault.note(DeviceFault::OutOfMemory, format!("{what}: {e}"));
+                }
+                if let Some(e) = refused.await {
+                    fault.note(DeviceFault::Refused, format!("{what}: {e}"));
+                }
+            });
         }
         Ok(value)
     }
@@ -422,16 +464,19 @@ impl Gpu {
                 b.size.next_multiple_of(4),
             ));
         }
-        let group = self.scoped(
-            || "making a bind group".to_owned(),
-            || {
-                self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: None,
-                    layout: &layout.group,
-                    entries: &entries,
-                })
-            },
-        )?;
+        let make = || {
+            self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: None,
+                layout: &layout.group,
+                entries: &entries,
+            })
+        };
+        // A browser reports later in any case; without a scope of its own an error is heard by the device's handler.
+        let group = if cfg!(target_arch = "wasm32") {
+            make()
+        } else {
+            self.scoped(|| "making a bind group".to_owned(), make)?
+        };
         self.ledger
             .bind_groups_created
             .fetch_add(1, Ordering::Relaxed);
@@ -487,5 +532,15 @@ impl Gpu {
         Pending::start(self, device, Some(staging), index)?
             .wait()
             .await
+    }
+}
+
+/// Where garbage is collected later, memory would not come back in time for the next model.
+#[cfg(target_arch = "wasm32")]
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        if self.owned {
+            self.device.destroy();
+        }
     }
 }

@@ -8,6 +8,8 @@ mod rung;
 pub use gpu::{AdapterReport, GpuOptions, adapters};
 pub use rung::Rung;
 
+#[cfg(feature = "gpu")]
+use crate::buffer::GpuMemory;
 use crate::buffer::{Buffer, Pool, Storage};
 use crate::cpu::{Cpu, CpuOptions, Isa};
 use crate::kernel::Caps;
@@ -206,7 +208,7 @@ impl Device {
         use std::sync::atomic::Ordering;
         let storage = match &self.0.kind {
             #[cfg(feature = "gpu")]
-            DeviceKind::Gpu(gpu) => Storage::Gpu(gpu.create_buffer(size, holder)?),
+            DeviceKind::Gpu(gpu) => Storage::Gpu(GpuMemory::new(gpu.create_buffer(size, holder)?)),
             DeviceKind::Cpu(_) => {
                 let size = usize::try_from(size).map_err(|_| Error::Limit {
                     what: "bytes of a buffer",
@@ -313,17 +315,52 @@ impl Device {
         array: &Array,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.fill_part(array, 0, array.nbytes, fill)
+    }
+
+    /// [`Device::fill`] for the bytes `start..start + len` of an array, so that a large one needs little host memory. On a GPU
+    /// `start` is a multiple of 4.
+    ///
+    /// # Errors
+    /// As [`Device::fill`]; `InvalidInput` if the range leaves the array.
+    pub fn fill_part<E: From<Error>>(
+        &self,
+        array: &Array,
+        start: u64,
+        len: u64,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if start > array.nbytes || len > array.nbytes - start {
+            let end = start.saturating_add(len);
+            return Err(Error::invalid(format!(
+                "fill of bytes {start}..{end} of {array:?}, which has {}",
+                array.nbytes
+            ))
+            .into());
+        }
+        let first = array.offset + start;
         if let Some(lock) = array.lease.buffer.cpu() {
             let mut host = lock.write().unwrap_or_else(PoisonError::into_inner);
-            let range = array.offset as usize..(array.offset + array.nbytes) as usize;
-            return match host.get_mut(range) {
+            return match host.get_mut(first as usize..(first + len) as usize) {
                 Some(bytes) => fill(bytes),
                 None => Err(Error::invalid("fill beyond the buffer").into()),
             };
         }
-        let mut bytes = vec![0u8; array.nbytes as usize];
+        let mut bytes = vec![0u8; len as usize];
         fill(&mut bytes)?;
-        Ok(self.write(array, &bytes)?)
+        Ok(self.write_raw(&array.lease.buffer, first, &bytes)?)
+    }
+
+    /// Waits until everything written and submitted so far is done. In browsers this is also where a failed allocation is heard of.
+    ///
+    /// # Errors
+    /// `Device` if the device is lost or refused something.
+    pub async fn flushed(&self) -> Result<()> {
+        match &self.0.kind {
+            #[cfg(feature = "gpu")]
+            DeviceKind::Gpu(gpu) => gpu.flushed(self).await,
+            DeviceKind::Cpu(_) => Ok(()),
+        }
     }
 
     pub(crate) fn read_host(&self, array: &Array) -> Result<Vec<u8>> {

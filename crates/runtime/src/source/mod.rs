@@ -46,7 +46,7 @@ mod resolver;
 #[cfg(not(target_arch = "wasm32"))]
 mod store;
 
-pub use cancel::CancelToken;
+pub use cancel::{CancelToken, Pause};
 pub use error::{Error, Result};
 pub use model_ref::{HubRef, ModelRef};
 pub use progress::{Meter, Phase, ProgressEvent};

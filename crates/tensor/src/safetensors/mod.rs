@@ -39,6 +39,23 @@ impl SafeTensors {
         Self::from_header(header, source)
     }
 
+    /// Opens files that make up one model, in any order, without an index. The metadata is the first file's.
+    ///
+    /// # Errors
+    /// As [`SafeTensors::open`]; `InvalidInput` for no file, `Malformed` if two hold the same tensor.
+    pub fn open_parts(sources: Vec<Arc<dyn ByteSource>>) -> Result<Self> {
+        let mut set = TensorSet::default();
+        let mut metadata = None;
+        for source in sources {
+            let header = read_header(&*source, 1 << 16, parse_header)?;
+            set.add(FORMAT, source, header.tensors, header.unsupported)?;
+            metadata.get_or_insert(header.metadata);
+        }
+        let metadata =
+            metadata.ok_or_else(|| crate::Error::invalid("a safetensors set of no files"))?;
+        Ok(SafeTensors { set, metadata })
+    }
+
     /// Joins a header that was parsed before (by [`parse_header`], from a download perhaps) with the source to read
     /// tensors from.
     ///

@@ -1,12 +1,12 @@
 //! Choosing an adapter and opening a device at a rung.
 
-use super::Gpu;
+use super::{Fault, Gpu};
 use crate::device::Rung;
 use crate::error::DeviceFault;
 use crate::kernel::Caps;
 use crate::memory::Ledger;
 use crate::{Error, Result};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Which GPU, and how.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +32,8 @@ pub struct AdapterReport {
     pub software: bool,
     /// Shaders may use f16.
     pub f16: bool,
-    /// Shaders may use subgroups, as far as wgpu can say.
+    /// Shaders may use subgroups. In browsers, which wgpu cannot ask for them: the adapter states their size, and whoever runs
+    /// this there adds `subgroups` to what `GPUAdapter.requestDevice` is asked for.
     pub subgroups: bool,
     /// Smallest and largest subgroup.
     pub subgroup_size: (u32, u32),
@@ -49,16 +50,24 @@ pub struct AdapterReport {
 impl AdapterReport {
     fn new(index: usize, adapter: &wgpu::Adapter) -> Self {
         let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
+        // A browser that hides the name says nothing else either.
+        let name = match info.name.as_str() {
+            "" => "a GPU the browser does not name",
+            name => name,
+        };
+        let imitated = ["swiftshader", "llvmpipe", "basic render"];
+        let imitated = imitated.iter().any(|n| name.to_lowercase().contains(n));
+        let in_browser = cfg!(target_arch = "wasm32") && info.subgroup_min_size > 0;
         AdapterReport {
             index,
-            name: info.name.clone(),
+            name: name.to_owned(),
             backend: info.backend.to_string(),
             driver: format!("{} {}", info.driver, info.driver_info)
                 .trim()
                 .to_owned(),
-            software: info.device_type == wgpu::DeviceType::Cpu,
+            software: info.device_type == wgpu::DeviceType::Cpu || imitated,
             f16: features.contains(wgpu::Features::SHADER_F16),
-            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            subgroups: features.contains(wgpu::Features::SUBGROUP) || in_browser,
             subgroup_size: (info.subgroup_min_size, info.subgroup_max_size),
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
@@ -163,7 +172,8 @@ impl Gpu {
         if rung <= Rung::GpuF16 {
             features |= wgpu::Features::SHADER_F16;
         }
-        if rung == Rung::GpuF16Subgroups {
+        // In browsers wgpu cannot ask for subgroups; the page does (see `AdapterReport::subgroups`).
+        if rung == Rung::GpuF16Subgroups && !cfg!(target_arch = "wasm32") {
             features |= wgpu::Features::SUBGROUP;
         }
         let (device, queue) = adapter
@@ -175,21 +185,27 @@ impl Gpu {
             })
             .await
             .map_err(|e| Error::device(DeviceFault::Refused, format!("{}: {e}", report.name)))?;
-        let lost = Arc::new(Mutex::new(None));
-        let heard = Arc::clone(&lost);
+        let fault = Fault::default();
+        let heard = fault.clone();
         device.set_device_lost_callback(move |reason, message| {
-            let mut slot = heard.lock().unwrap_or_else(PoisonError::into_inner);
-            slot.get_or_insert(format!("{reason:?}: {message}"));
+            heard.note(DeviceFault::Lost, format!("{reason:?}: {message}"));
         });
         // Errors inside our scopes never come here; anything else must not abort the application.
-        let heard = Arc::clone(&lost);
+        let heard = fault.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
-            let mut slot = heard.lock().unwrap_or_else(PoisonError::into_inner);
-            slot.get_or_insert(format!("uncaptured: {error}"));
+            let kind = match error {
+                wgpu::Error::OutOfMemory { .. } => DeviceFault::OutOfMemory,
+                _ => DeviceFault::Lost,
+            };
+            heard.note(kind, format!("uncaptured: {error}"));
         }));
-        let caps = caps_of(device.features(), &device.limits());
+        let mut caps = caps_of(device.features(), &device.limits());
+        if cfg!(target_arch = "wasm32") {
+            caps.subgroups = rung == Rung::GpuF16Subgroups;
+        }
         let name = format!("{} ({})", report.name, report.backend);
-        Ok((Gpu::new(device, queue, ledger, lost), caps, rung, name))
+        let gpu = Gpu::new(device, queue, ledger, fault, true);
+        Ok((gpu, caps, rung, name))
     }
 
     /// Joins an application's device; its callbacks stay the application's.
@@ -213,7 +229,7 @@ impl Gpu {
         };
         let name = format!("{} (shared)", device.adapter_info().name);
         (
-            Gpu::new(device, queue, ledger, Arc::default()),
+            Gpu::new(device, queue, ledger, Fault::default(), false),
             caps,
             rung,
             name,
