@@ -24,6 +24,9 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// Positions at most; `None`: the model's context.
     pub context: Option<usize>,
+    /// Tokens this answer has already, from a session that ended before it: it goes on from them. They count as generated,
+    /// and no event tells of them again.
+    pub resume: Vec<u32>,
 }
 
 impl Default for GenerateOptions {
@@ -35,6 +38,7 @@ impl Default for GenerateOptions {
             stop_ids: Vec::new(),
             ignore_eos: false,
             context: None,
+            resume: Vec::new(),
         }
     }
 }
@@ -70,6 +74,8 @@ impl Finish {
 /// What happens while an answer is made.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// One more token of the answer; its text follows once it is whole.
+    Token(u32),
     /// More text (never broken UTF-8; may be several tokens').
     Text(String),
     /// The device failed and the answer goes on further down the ladder.
@@ -187,6 +193,10 @@ impl Session {
             stops: StopMatcher::new(options.stop.iter().cloned()),
             start: clock::now(),
         };
+        for &id in &options.resume {
+            run.answer.ids.push(id);
+            run.push(id, &mut |_| ());
+        }
         loop {
             let outcome = self.run(&mut run, prompt, options, cancel, on_event).await;
             self.state.stop();
@@ -253,7 +263,7 @@ impl Session {
                 });
             };
             let elapsed = run.start.elapsed();
-            if run.answer.ids.is_empty() {
+            if run.answer.ids.len() == options.resume.len() {
                 run.answer.ttft = elapsed;
             }
             run.answer.decode = elapsed.saturating_sub(run.answer.ttft);
@@ -264,6 +274,7 @@ impl Session {
                 return Ok(Finish::Stop);
             }
             run.answer.ids.push(id);
+            on_event(Event::Token(id));
             if run.push(id, on_event) {
                 return Ok(Finish::Stop);
             }

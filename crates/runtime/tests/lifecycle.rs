@@ -368,6 +368,7 @@ fn a_lost_device_leads_down_the_ladder_and_the_answer_goes_on() {
         &options,
         &CancelToken::new(),
         &mut |event| match event {
+            Event::Token(_) => {}
             Event::Moved { .. } => moves += 1,
             Event::Text(_) => {
                 pieces += 1;

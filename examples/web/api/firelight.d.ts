@@ -26,8 +26,11 @@ export interface CreateOptions {
   device?: 'auto' | 'gpu' | 'cpu';
   /** Exactly this rung. */
   rung?: Rung;
-  /** `exact`: f32 activations on the CPU. */
-  engine?: { exact?: boolean; fast?: boolean };
+  /**
+   * `exact`: f32 activations on the CPU; `fast`: 8-bit ones for prompts too; `software`: with `auto`, take a GPU that software
+   * imitates as well, the CPU below it.
+   */
+  engine?: { exact?: boolean; fast?: boolean; software?: boolean };
   /** Called when the device is chosen, and again when the engine moves to another. */
   onDevice?: (report: DeviceReport) => void;
 }
@@ -130,6 +133,8 @@ export interface ChatOptions {
   schema?: object;
   /** Text to continue instead of a conversation (base models). */
   prompt?: string;
+  /** Go on after the model’s end-of-text ids: for tests and measurements. */
+  ignoreEos?: boolean;
 }
 
 export interface ChatStats {

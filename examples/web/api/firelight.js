@@ -89,7 +89,8 @@ export class Firelight {
     this.#options.onDevice?.(report);
   }
 
-  #receive({ id, event, result, error }) {
+  #receive({ id, event, result, error, fatal }) {
+    if (fatal) return this.#died(`the engine stopped: ${fatal.message}`);
     if (event?.type === 'device') return this.#tell(event.report);
     const call = this.#pending.get(id);
     if (!call) return;
@@ -173,6 +174,8 @@ export class Firelight {
    */
   async load(model, { onProgress, signal, verify = true } = {}) {
     this.#model = null;
+    // Asked on the page: workers may not. Without it the browser may delete models when its disk fills up.
+    navigator.storage?.persist?.().catch(() => {});
     const info = await this.#steady('load', { model, verify }, {
       signal,
       event: (e) => e.type === 'progress' && onProgress?.(e.progress),

@@ -89,6 +89,7 @@ impl Isa {
     pub const fn name(self) -> &'static str {
         match self.0 {
             Level::Scalar => "scalar",
+            Level::Simd128 if cfg!(target_feature = "relaxed-simd") => "simd128_relaxed",
             Level::Simd128 => "simd128",
             Level::Neon => "neon",
             Level::NeonDot => "neon_dotprod",

@@ -120,6 +120,7 @@ impl<'a> MatmulArgs<'a> {
         match self.isa.level() {
             Level::Avx512Vnni | Level::NeonDot => true,
             Level::Avx2 | Level::Avx512 => self.dtype != DType::Q8_0,
+            Level::Simd128 => cfg!(target_feature = "relaxed-simd") && self.dtype != DType::Q8_0,
             _ => false,
         }
     }

@@ -22,6 +22,7 @@ pub(super) fn stream(
             return;
         }
         shown = match event {
+            firelight_runtime::Event::Token(_) => Ok(()),
             firelight_runtime::Event::Text(text) if ui.events() => {
                 ui.event(&Event::Text { text: &text })
             }

@@ -105,6 +105,7 @@ fn options(args: &ChatArgs) -> GenerateOptions {
         stop_ids: Vec::new(),
         ignore_eos: args.ignore_eos,
         context: args.ctx.map(|n| n as usize),
+        resume: Vec::new(),
     }
 }
 

@@ -1,5 +1,8 @@
 //! WebAssembly `simd128`: 128-bit vectors without fused multiply-add. The instructions are in the module or it does not load, so
 //! their intrinsics are safe.
+//!
+//! Compiled with `relaxed-simd`, products of bytes are single instructions: those with 7-bit weights, where every processor gives
+//! the same result, so weights of 8 bits are taken apart.
 
 use super::super::gemm_f32::Tiles;
 use super::super::gemm_i8;
@@ -25,12 +28,25 @@ fn halves_to_float(bits: v128) -> v128 {
     v128_or(v128_or(scaled, special), sign)
 }
 
-/// Dot products of 16 unsigned and 16 signed bytes in four lanes.
+/// Dot products of 16 unsigned and 16 signed bytes in four lanes; unless `WIDE` the unsigned ones are at most 127.
 #[inline(always)]
-fn dots(q: v128, x: v128) -> v128 {
+#[cfg(not(target_feature = "relaxed-simd"))]
+fn dots<const WIDE: bool>(q: v128, x: v128) -> v128 {
     let low = i32x4_dot_i16x8(u16x8_extend_low_u8x16(q), i16x8_extend_low_i8x16(x));
     let high = i32x4_dot_i16x8(u16x8_extend_high_u8x16(q), i16x8_extend_high_i8x16(x));
     i32x4_add(low, high)
+}
+
+/// As above.
+#[inline(always)]
+#[cfg(target_feature = "relaxed-simd")]
+fn dots<const WIDE: bool>(q: v128, x: v128) -> v128 {
+    if !WIDE {
+        return i32x4_relaxed_dot_i8x16_i7x16_add(x, q, i32x4_splat(0));
+    }
+    let top = i32x4_relaxed_dot_i8x16_i7x16_add(x, u8x16_shr(q, 7), i32x4_splat(0));
+    let rest = v128_and(q, u8x16_splat(0x7f));
+    i32x4_relaxed_dot_i8x16_i7x16_add(x, rest, i32x4_shl(top, 7))
 }
 
 // SAFETY (all blocks): the pointer operations pass on their caller's promise; vectors may be unaligned.
@@ -83,6 +99,9 @@ impl Simd for Simd128 {
     }
     #[inline(always)]
     fn mul_add(self, a: v128, b: v128, c: v128) -> v128 {
+        #[cfg(target_feature = "relaxed-simd")]
+        return f32x4_relaxed_madd(a, b, c);
+        #[cfg(not(target_feature = "relaxed-simd"))]
         f32x4_add(f32x4_mul(a, b), c)
     }
     #[inline(always)]
@@ -100,6 +119,12 @@ impl Simd for Simd128 {
         unsafe { v128_load(from.cast()) }
     }
     #[inline(always)]
+    #[cfg(target_feature = "relaxed-simd")]
+    fn dot_bytes(self, sum: v128, w: v128, x: v128) -> v128 {
+        i32x4_relaxed_dot_i8x16_i7x16_add(x, w, sum)
+    }
+    #[inline(always)]
+    #[cfg(not(target_feature = "relaxed-simd"))]
     fn dot_bytes(self, sum: v128, w: v128, x: v128) -> v128 {
         let low = i32x4_dot_i16x8(u16x8_extend_low_u8x16(w), i16x8_extend_low_i8x16(x));
         let high = i32x4_dot_i16x8(u16x8_extend_high_u8x16(w), i16x8_extend_high_i8x16(x));
@@ -255,8 +280,8 @@ impl Simd for Simd128 {
         // SAFETY: see the impl.
         let scales = unsafe { (f32x4_splat(*scale), f32x4_splat(second_scale)) };
         let dots = (
-            f32x4_convert_i32x4(dots(q.0, x.0)),
-            f32x4_convert_i32x4(dots(q.1, x.1)),
+            f32x4_convert_i32x4(dots::<WIDE>(q.0, x.0)),
+            f32x4_convert_i32x4(dots::<WIDE>(q.1, x.1)),
         );
         self.eight_mul_add(dots, scales, sum)
     }

@@ -1,0 +1,21 @@
+//! The engine as the browser's worker sees it (`examples/web/api/worker.js`): JSON strings and JavaScript functions at the border,
+//! `firelight-runtime` behind it. Plain `wasm32-unknown-unknown`, one thread, every wait a promise.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `engine` | [`WebEngine`](engine::WebEngine): device, model, conversation |
+//! | `files` | files whose bytes JavaScript has, or will have |
+//! | `pause` | giving the worker's messages a turn |
+//! | `probe` | how fast this device is, without a model |
+//! | `reports` | what is told about device and memory |
+//! | `error` | errors as objects with a code and a remedy |
+//! | `hash` | sha256, piece by piece |
+#![cfg(target_arch = "wasm32")]
+
+mod engine;
+mod error;
+mod files;
+mod hash;
+mod pause;
+mod probe;
+mod reports;
