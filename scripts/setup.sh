@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need on Debian or Ubuntu, and only what is missing. Safe to run again; needs root or sudo.
 #   a C and C++ compiler (build scripts, fuzz targets), python3, curl and xz (checks, wasm target), the Vulkan loader,
-#   Mesa's lavapipe where there is no GPU, Chromium's SwiftShader driver (a second software GPU, weaker than lavapipe; the
-#   browser itself is not needed), rustfmt, clippy, the wasm target
+#   Mesa's lavapipe where there is no GPU, Chromium (the browser tests) with its SwiftShader driver (a second software GPU, weaker
+#   than lavapipe), node and npm, rustfmt, clippy, the wasm target
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,6 +19,9 @@ drivers() { compgen -G "/usr/share/vulkan/icd.d/$1" || compgen -G "/etc/vulkan/i
 gpu() { compgen -G '/dev/dri/renderD*' >/dev/null || [ -e /dev/nvidia0 ] || [ -e /dev/dxg ]; }
 drivers 'lvp_icd*.json' || { gpu && drivers '*.json'; } || packages+=(mesa-vulkan-drivers)
 [ -e /usr/lib/chromium/vk_swiftshader_icd.json ] || packages+=(chromium-common)
+# The browser tests.
+command -v chromium >/dev/null || command -v google-chrome >/dev/null || packages+=(chromium)
+command -v npm >/dev/null || packages+=(nodejs npm)
 
 if [ ${#packages[@]} -eq 0 ]; then
   echo "system packages: nothing is missing"

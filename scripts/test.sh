@@ -14,10 +14,11 @@ Without arguments every step runs. `quick` is the inner loop: fmt files clippy t
   files        lengths of source files, no paths of one machine, executable scripts
   deps         who may depend on whom, and that each feature's dependency is gone without it
   clippy       warnings are errors: all targets and features, and each crate without its default features
-  wasm         clippy of the library crates for wasm32-unknown-unknown
+  wasm         clippy of the library crates and the browser's engine for wasm32-unknown-unknown
   test         unit, integration, GPU (the machine's own adapters) and documentation tests
   lavapipe     the GPU tests again on Mesa's software adapter   (in `all` only where a real GPU ran them before)
   swiftshader  the GPU tests again on Chromium's software adapter, which has no f16
+  web          the browser's engine, built as it is shipped, and the browser tests: Chromium, with and without WebGPU
   doc          the documentation, warnings are errors
   package      what each published crate would upload, compiled from that alone
   fuzz         the fuzz targets compile
@@ -31,7 +32,7 @@ The last line is `N passed, N failed, N skipped` over all tests and steps; what 
 T
 }
 
-all=(setup fmt files deps clippy wasm test lavapipe swiftshader doc package fuzz)
+all=(setup fmt files deps clippy wasm test lavapipe swiftshader web doc package fuzz)
 quick=(fmt files clippy test)
 libraries=(tensor kernels vision audio text runtime)
 gpu_packages=(firelight-kernels firelight-runtime)
@@ -60,7 +61,7 @@ step_clippy() {
 }
 step_wasm() {
   scripts/wasm_target.sh || { cannot wasm "the target wasm32-unknown-unknown could not be installed"; return; }
-  cargo clippy --target wasm32-unknown-unknown "${libraries[@]/#/-pfirelight-}" -- -D warnings
+  cargo clippy --target wasm32-unknown-unknown "${libraries[@]/#/-pfirelight-}" -p firelight-web-engine -- -D warnings
 }
 step_test() { cargo test --workspace --no-fail-fast; }
 
@@ -85,6 +86,17 @@ step_lavapipe() {
 step_swiftshader() {
   [ -e $swiftshader_icd ] || { cannot swiftshader "Chromium's SwiftShader is not installed (scripts/setup.sh installs it)"; return; }
   gpu_tests_on $swiftshader_icd
+}
+step_web() {
+  command -v npm >/dev/null || { cannot web "node and npm are not installed (scripts/setup.sh installs them)"; return; }
+  scripts/wasm_target.sh || { cannot web "the target wasm32-unknown-unknown could not be installed"; return; }
+  [ -d examples/web/tests/node_modules/playwright-core ] || npm install --prefix examples/web/tests ||
+    { cannot web "npm could not install playwright-core"; return; }
+  scripts/build_web.sh
+  # The one real model of these tests, through the catalogue's sources.
+  cargo build -p firelight-cli
+  "$target/debug/firelight" models fetch smollm2-135m-instruct || echo "WARNING SmolLM2 could not be fetched"
+  FIRELIGHT=$(realpath "$target")/debug/firelight node examples/web/tests/run.mjs
 }
 step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features; }
 step_package() { scripts/check_package.sh; }
@@ -136,7 +148,7 @@ for step in "${steps[@]}"; do
     [ "$f" -gt 0 ] || f=1
   elif [ "$p" -eq 0 ] && [ "$s" -eq 0 ]; then
     case $step in
-      test | lavapipe | swiftshader) echo "no test ran: that is a failure" >>"$log"; rc=1 f=1 ;;
+      test | lavapipe | swiftshader | web) echo "no test ran: that is a failure" >>"$log"; rc=1 f=1 ;;
       *) p=1 ;;
     esac
   fi

@@ -412,6 +412,45 @@ export class Store {
     }
   }
 
+  /**
+   * Bytes that can still be stored, as far as `bytes` need it. Browsers report made-up quotas, so the room is tried: a file of that
+   * length is made and deleted.
+   */
+  async room(bytes) {
+    const { usage, quota } = await this.estimate();
+    const told = Math.max(0, quota - usage);
+    if (this.kind !== 'opfs' || bytes <= 0) return told;
+    let access = null;
+    const fits = (n) => {
+      try {
+        access.truncate(n);
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    try {
+      access = await (await this.root.getFileHandle('room', { create: true })).createSyncAccessHandle();
+      if (fits(bytes)) return Math.max(told, bytes);
+      let [low, high] = [0, bytes];
+      for (let i = 0; i < 12; i++) {
+        const middle = Math.floor((low + high) / 2);
+        if (fits(middle)) low = middle;
+        else high = middle;
+      }
+      return low;
+    } catch {
+      // Another page tries at the same moment.
+      return told;
+    } finally {
+      if (access) {
+        fits(0);
+        access.close();
+        await this.root.removeEntry('room').catch(() => {});
+      }
+    }
+  }
+
   /** `{usage, quota, persisted}`, bytes; infinite where the browser does not say. */
   async estimate() {
     try {

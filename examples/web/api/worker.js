@@ -145,10 +145,10 @@ const megabytes = (n) => `${Math.ceil(n / 1e6)} MB`;
 async function checkQuota(spec, stored) {
   const needed = total(spec) - stored;
   if (needed <= 0 || state.store.kind === 'memory') return;
-  const { usage, quota } = await state.store.estimate();
-  const available = Math.max(0, quota - usage);
-  // States and rounding.
-  if (needed * 1.01 + 65536 > available) {
+  // With the notes of what is stored.
+  const wanted = Math.ceil(needed * 1.01) + 65536;
+  const available = await state.store.room(wanted);
+  if (wanted > available) {
     throw new FirelightError('quota', `${spec.name} needs ${megabytes(needed)} more, the browser has room for ${megabytes(available)}`,
       'Delete stored models, free disk space, or take a smaller model.', { needed, available });
   }
@@ -300,10 +300,10 @@ async function preflight({ model }) {
   const stored = Math.min(bytes, await state.store.stored(spec));
   const weightBytes = spec.files.filter((f) => WEIGHTS.test(f.name ?? f.url)).reduce((sum, f) => sum + f.size, 0);
   const download = bytes - stored;
-  const { usage, quota } = await state.store.estimate();
-  const storageAvailable = Number.isFinite(quota) ? Math.max(0, quota - usage) : Number.MAX_SAFE_INTEGER;
+  const wanted = download && Math.ceil(download * 1.01) + 65536;
+  const storageAvailable = Math.min(await state.store.room(wanted), Number.MAX_SAFE_INTEGER);
   const problems = [];
-  if (download * 1.01 > storageAvailable) {
+  if (wanted > storageAvailable) {
     problems.push({ code: 'quota', message: `${megabytes(download)} are to be stored, the browser has room for ${megabytes(storageAvailable)}`,
       remedy: 'Delete stored models or free disk space.', details: { needed: download, available: storageAvailable } });
   }

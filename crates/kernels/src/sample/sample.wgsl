@@ -57,7 +57,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let inv_t = select(1.0 / temperature, 1.0, greedy);
 
   // The largest logit, lowest id first; a NaN wins over everything and is reported.
-  var best = key_of(bitcast<f32>(0xff800000u));
+  // The key of -inf, which browsers do not let stand as a constant.
+  var best = 0x007fffffu;
   var best_at = BAD;
   for (var v = lane; v < p.v; v += THREADS) {
     let l = logit(base + v, penalty, inv_t);

@@ -116,8 +116,24 @@ impl ByteSource for JsFile {
     }
 }
 
+/// After this many reads of what is not there a file is waited for as a whole: each costs another plan of the load.
+const PATIENCE: u32 = 8;
+
 /// The files of a model, in the order of its checkpoint's parts.
-pub(crate) struct JsFiles(pub(crate) Vec<Arc<JsFile>>);
+pub(crate) struct JsFiles(Vec<Arc<JsFile>>, Cell<u32>);
+
+impl JsFiles {
+    pub(crate) fn new(handles: Vec<FileHandle>) -> Self {
+        let files = handles.into_iter().map(|f| Arc::new(JsFile::new(f)));
+        JsFiles(files.collect(), Cell::new(0))
+    }
+
+    /// As a checkpoint takes them.
+    pub(crate) fn sources(&self) -> Vec<Arc<dyn ByteSource>> {
+        let sources = self.0.iter().map(|f| Arc::clone(f) as Arc<dyn ByteSource>);
+        sources.collect()
+    }
+}
 
 impl Arrivals for JsFiles {
     fn arrived(&self, part: usize, range: Range<u64>) -> Waiting<'_> {
@@ -130,7 +146,10 @@ impl Arrivals for JsFiles {
     fn missing(&self) -> Option<Waiting<'_>> {
         self.0.iter().find_map(|file| {
             let mut missing = file.missing.lock().unwrap_or_else(PoisonError::into_inner);
-            missing.take().map(|range| file.wait(range))
+            let range = missing.take()?;
+            self.1.set(self.1.get() + 1);
+            let whole = self.1.get() > PATIENCE;
+            Some(file.wait(if whole { 0..file.len } else { range }))
         })
     }
 }

@@ -1,6 +1,7 @@
 // A site with the real engine and no app: a bare page, the API, models from folders, and a server that counts, cuts and lies on demand.
 import { createServer } from 'node:http';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync, statSync } from 'node:fs';
 import { open, readFile } from 'node:fs/promises';
 import { dirname, extname, join } from 'node:path';
@@ -64,12 +65,23 @@ export async function golden(folder) {
  * line is dead), `noRanges`, `down`, `slow` (milliseconds per 64 KiB), `tamper(bytes, path, start)`.
  */
 export async function engineSite(models) {
-  const site = { models, log: [], requests: [], cutAfter: Infinity, sent: 0, noRanges: false, down: false, slow: 0, tamper: null };
+  const site = { models, log: [], requests: [], cutAfter: Infinity, sent: 0, noRanges: false, down: false, slow: 0, tamper: null,
+    // For browsers without a driver: `/self` runs `script`, which posts to `/result`, which calls `result`.
+    script: '', result: null };
   const answer = async (req, res) => {
     const path = decodeURIComponent(new URL(req.url, 'http://x').pathname);
     site.requests.push(path);
     if (site.down) return req.socket.destroy();
     const head = { 'Cache-Control': 'no-store', 'Content-Security-Policy': "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'" };
+    if (path === '/favicon.ico') return res.writeHead(204, head).end();
+    if (req.method === 'POST' && path === '/result') {
+      const parts = [];
+      for await (const part of req) parts.push(part);
+      site.result?.(JSON.parse(Buffer.concat(parts)));
+      return res.writeHead(204, head).end();
+    }
+    if (path === '/script.js') return res.writeHead(200, { ...head, 'Content-Type': 'text/javascript' }).end(site.script);
+    if (path === '/self') return res.writeHead(200, { ...head, 'Content-Type': 'text/html' }).end('<!doctype html><title>self</title><script type="module" src="/script.js"></script>');
     if (path === '/') return res.writeHead(200, { ...head, 'Content-Type': 'text/html' }).end('<!doctype html><title>engine</title>');
     if (path === '/models/index.json') {
       const plain = site.models.map((m) => ({ ...m, files: m.files.map(({ path: _, ...file }) => file) }));
@@ -98,7 +110,10 @@ export async function engineSite(models) {
         let bytes = Buffer.alloc(step);
         await handle.read(bytes, 0, step, at);
         if (site.tamper) bytes = site.tamper(bytes, path, at) ?? bytes;
-        if (!res.write(bytes)) await new Promise((go) => { res.once('drain', go); res.once('close', go); });
+        if (!res.write(bytes)) {
+          const gone = new AbortController();
+          await Promise.race([once(res, 'drain', { signal: gone.signal }), once(res, 'close', { signal: gone.signal })]).finally(() => gone.abort()).catch(() => {});
+        }
         at += step;
         site.sent += step;
         entry.sent += step;

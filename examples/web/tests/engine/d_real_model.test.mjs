@@ -1,0 +1,76 @@
+// The real thing: SmolLM2 (98 MB) through download, storage and answer; its greedy tokens are the reference's, which native builds are
+// held to as well (crates/runtime/tests/real_models.rs). The page's own thread stays free meanwhile.
+// The file: FIRELIGHT_SMOLLM, else `firelight models path`, as scripts/test.sh fetches it.
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { equal, ok, test } from '../support/harness.mjs';
+import { engineSite, modelOf, needEngine, repository, visit } from '../support/engine_site.mjs';
+
+/** The model's file, or undefined. */
+function smollm() {
+  if (process.env.FIRELIGHT_SMOLLM) return process.env.FIRELIGHT_SMOLLM;
+  const program = process.env.FIRELIGHT ?? join(process.env.CARGO_TARGET_DIR ?? join(repository, 'target'), 'debug', 'firelight');
+  try {
+    const path = execFileSync(program, ['models', 'path', 'smollm2-135m-instruct'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+    return existsSync(path) ? path : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+for (const [where, create, webgpu] of [['the processor', { device: 'cpu' }, false], ['WebGPU', { device: 'gpu' }, true]]) {
+  test(`real model: SmolLM2 answers on ${where} as the reference, and the page stays free`, async ({ skip }) => {
+    needEngine(skip);
+    const path = smollm();
+    if (!path) skip('SmolLM2 is not here (`firelight models fetch smollm2-135m-instruct` fetches it)');
+    const { models } = JSON.parse(await readFile(join(repository, 'crates', 'runtime', 'tests', 'data', 'real_models.json')));
+    const [{ messages, prompt_ids: prompt, ids, margins }] = models['smollm2-135m-instruct-q4_1'].cases;
+    const spec = await modelOf('smollm2', { 'model.gguf': path });
+    const site = await engineSite([spec]);
+    const { page } = await visit(site, { skip, webgpu });
+    const seen = await page.evaluate(async ([create, messages, options]) => {
+      // The longest time between two turns of the page's own loop while it answers.
+      let longest = 0;
+      let last = performance.now();
+      let watching = false;
+      const watch = new MessageChannel();
+      watch.port1.onmessage = () => {
+        const now = performance.now();
+        if (watching) longest = Math.max(longest, now - last);
+        last = now;
+        setTimeout(() => watch.port2.postMessage(0), 4);
+      };
+      watch.port2.postMessage(0);
+      const blocked = [];
+      new PerformanceObserver((list) => watching && blocked.push(...list.getEntries().map((e) => e.duration))).observe({ entryTypes: ['longtask'] });
+      const f = (window.firelight = await Firelight.create(create));
+      const progress = [];
+      const info = await f.load('smollm2', { onProgress: (p) => progress.push({ ...p, at: performance.now() }) });
+      watching = true;
+      let done;
+      let tokens = 0;
+      for await (const e of f.chat(messages, options)) {
+        if (e.type === 'token') tokens++;
+        done = e;
+      }
+      watching = false;
+      return { device: await f.device(), info, done, tokens, longest, blocked, progress, memory: await f.memory() };
+    }, [create, messages, { greedy: true, maxTokens: ids.length, ignoreEos: true }]);
+    equal(seen.done.stats.promptTokens, prompt.length, 'prompt tokens');
+    // Up to the first near tie, whose side is not decided by the mathematics.
+    const tie = margins.findIndex((m) => m < 0.03);
+    const sure = tie < 0 ? ids.length : tie;
+    equal(seen.done.ids.slice(0, sure), ids.slice(0, sure), 'greedy ids');
+    ok(sure > 30 && seen.tokens > 20, 'a streamed answer');
+    equal(seen.blocked.filter((ms) => ms > 50), [], 'long tasks of the page while answering');
+    const events = seen.progress.filter((p) => p.phase === 'weights');
+    ok(events.length >= 3, 'progress while loading');
+    const span = (events.at(-1).at - events[0].at) / events.length;
+    ok(span > 60, `an event every ${span.toFixed(0)} ms is too often`);
+    if (webgpu) ok(seen.memory.wasmHeap < 100 << 20, `wasm heap ${seen.memory.wasmHeap}`);
+    const { ttftMs, prefillTps, decodeTps, encodeMsPerToken } = seen.done.stats;
+    console.log(`    ${seen.device.device}: load ${Math.round(seen.info.loadMs)} ms, first token ${Math.round(ttftMs)} ms, prefill ${prefillTps.toFixed(1)}, decode ${decodeTps.toFixed(1)} tokens/s, ${encodeMsPerToken.toFixed(2)} ms outside the GPU per token; page's longest gap ${seen.longest.toFixed(0)} ms; wasm heap ${seen.memory.wasmHeap >> 20} MiB`);
+  }, { seconds: 300 });
+}

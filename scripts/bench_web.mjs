@@ -1,0 +1,108 @@
+#!/usr/bin/env node
+// Speed in a browser, in turn: bench_web.mjs MODEL.gguf [--rounds N] [--gpu PROGRAM]
+//   without --gpu  our processor rung (as it is, and with `fast`) and npm's @wllama/wllama, one thread each, in the same Chromium
+//   --gpu PROGRAM  our WebGPU rung and the native build PROGRAM (`firelight`), both on Chromium's SwiftShader
+// The same prompt for all; medians of the rounds, and of the ratios within a round. Needs target/web-engine (scripts/build_web.sh) and
+// examples/web/tests/node_modules (npm install; for the first comparison also `npm install --no-save @wllama/wllama` there).
+import { createServer } from 'node:http';
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname, extname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { browser } from '../examples/web/tests/support/browser.mjs';
+import { engineSite, modelOf, visit } from '../examples/web/tests/support/engine_site.mjs';
+
+const tests = join(dirname(fileURLToPath(import.meta.url)), '..', 'examples', 'web', 'tests');
+const args = process.argv.slice(2);
+const option = (name) => { const i = args.indexOf(name); return i < 0 ? undefined : args.splice(i, 2)[1]; };
+const rounds = Number(option('--rounds') ?? 3);
+const native = option('--gpu');
+const [model] = args;
+if (!model || !existsSync(model)) {
+  console.error('usage: bench_web.mjs MODEL.gguf [--rounds N] [--gpu PROGRAM]');
+  process.exit(2);
+}
+const DECODE = 48;
+const prompt = 'The lighthouse keeper wrote in his book every evening: the wind, the height of the sea, the ships that passed. '.repeat(12);
+const skip = (why) => { throw new Error(why); };
+const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
+
+/** Our engine in a page: `{prefill, decode, encode}` per call. */
+async function ours(create, webgpu) {
+  const site = await engineSite([await modelOf('model', { 'model.gguf': model })]);
+  const { page } = await visit(site, { skip, webgpu });
+  const device = await page.evaluate(async (create) => {
+    window.f = await Firelight.create(create);
+    await f.load('model');
+    return (await f.device()).device;
+  }, create);
+  console.log(`ours ${JSON.stringify(create)}: ${device}`);
+  return (round) => page.evaluate(async ([prompt, maxTokens]) => {
+    let done;
+    for await (const e of f.chat([], { prompt, maxTokens, greedy: true, ignoreEos: true })) done = e;
+    const { stats } = done;
+    return { prefill: stats.prefillTps, decode: stats.decodeTps, encode: stats.encodeMsPerToken };
+    // Another beginning each time, so that nothing is reused.
+  }, [`${round}. ${prompt}`, DECODE]);
+}
+
+/** wllama in a page of its own. */
+async function wllama() {
+  const folder = dirname(createRequire(join(tests, 'package.json')).resolve('@wllama/wllama/package.json'));
+  const types = { '.js': 'text/javascript', '.wasm': 'application/wasm' };
+  const server = createServer(async (req, res) => {
+    const path = new URL(req.url, 'http://x').pathname;
+    if (path === '/') return res.writeHead(200, { 'Content-Type': 'text/html' }).end('<!doctype html>');
+    const file = path === '/model.gguf' ? model : join(folder, path);
+    if (!existsSync(file)) return res.writeHead(404).end();
+    res.writeHead(200, { 'Content-Type': types[extname(file)] ?? 'application/octet-stream' }).end(await readFile(file));
+  });
+  await new Promise((go) => server.listen(0, '127.0.0.1', go));
+  const page = await (await (await browser({ skip })).newContext()).newPage();
+  await page.goto(`http://127.0.0.1:${server.address().port}/`);
+  await page.evaluate(async () => {
+    const { Wllama, LoggerWithoutDebug } = await import('/esm/index.js');
+    window.w = new Wllama({ default: '/esm/wasm/wllama.wasm' }, { logger: LoggerWithoutDebug });
+    await w.loadModel([await (await fetch('/model.gguf')).blob()], { n_threads: 1, n_ctx: 1024, n_gpu_layers: 0 });
+  });
+  console.log(`wllama ${JSON.parse(await readFile(join(folder, 'package.json'))).version}`);
+  const run = (round) => page.evaluate(async ([prompt, n]) => {
+    const answer = await w.createCompletion({ prompt, max_tokens: n, temperature: 0, ignore_eos: true, cache_prompt: false });
+    const t = answer.timings;
+    return { prefill: t.prompt_per_second, decode: t.predicted_per_second };
+  }, [`${round}. ${prompt}`, DECODE]);
+  run.close = () => server.close();
+  return run;
+}
+
+/** The native program's own benchmark on SwiftShader. */
+function nativeRun() {
+  const icd = '/usr/lib/chromium/vk_swiftshader_icd.json';
+  const text = execFileSync(native, ['bench', '--model', model, '--device', 'gpu', '-p', '256', '-n', String(DECODE), '-r', '1', '--json'],
+    { encoding: 'utf8', env: { ...process.env, VK_ICD_FILENAMES: icd, VK_DRIVER_FILES: icd } });
+  const report = text.trim().split('\n').map((l) => JSON.parse(l)).find((l) => l.decode_tps ?? l.report?.decode_tps);
+  const { prefill_tps: prefill, decode_tps: decode, encode_us } = report.report ?? report;
+  return { prefill, decode, encode: encode_us / 1e3 };
+}
+
+const sides = native
+  ? { ours: await ours({ device: 'gpu' }, true), native: async () => nativeRun() }
+  : { ours: await ours({ device: 'cpu' }, false), fast: await ours({ device: 'cpu', engine: { fast: true } }, false), wllama: await wllama() };
+const seen = Object.fromEntries(Object.keys(sides).map((name) => [name, []]));
+for (let round = 0; round <= rounds; round++) {
+  for (const [name, run] of Object.entries(sides)) {
+    const result = await run(round);
+    // The first round warms up.
+    if (round > 0) seen[name].push(result);
+    console.log(`${round === 0 ? 'warm-up' : `round ${round}`} ${name}: prefill ${result.prefill.toFixed(1)}, decode ${result.decode.toFixed(1)} tokens/s${result.encode === undefined ? '' : `, ${result.encode.toFixed(2)} ms outside the GPU per token`}`);
+  }
+}
+const other = native ? 'native' : 'wllama';
+for (const name of Object.keys(sides)) {
+  const [prefill, decode] = ['prefill', 'decode'].map((key) => median(seen[name].map((r) => r[key])));
+  const ratio = (key) => median(seen[name].map((r, i) => r[key] / seen[other][i][key])).toFixed(2);
+  console.log(`${name}: prefill ${prefill.toFixed(1)}, decode ${decode.toFixed(1)} tokens/s${name === other ? '' : `; of ${other}'s: ${ratio('prefill')}, ${ratio('decode')}`}`);
+}
+process.exit(0);
