@@ -2,7 +2,7 @@
 //!
 //! A folder in the Hugging Face layout, a single `.gguf`, or the first part of a split one. Nothing is loaded here.
 
-use crate::loader::Fill;
+use crate::fill::Fill;
 use crate::{Error, Result};
 use firelight_tensor::gguf::Metadata;
 use firelight_tensor::{ByteSource, DType, MemSource, Weights};

@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod clock;
 mod engine;
 mod error;
+mod fill;
 pub mod loader;
 pub mod models;
 pub mod norm;

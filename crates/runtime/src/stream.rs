@@ -5,7 +5,7 @@
 //! and not a tensor, models are written without a thought of this, and native and browser programs load the same way.
 
 use crate::checkpoint::Checkpoint;
-use crate::loader::Fill;
+use crate::fill::Fill;
 use crate::models::{self, CausalLm};
 use crate::source::CancelToken;
 use crate::{Error, Result};

@@ -1,7 +1,7 @@
 //! [`WebEngine`]: device, model, conversation.
 
 use crate::error::{invalid, no_model, to_js, unsupported, watch_panics};
-use crate::files::{FileHandle, JsFile, JsFiles};
+use crate::files::{FileHandle, JsFiles};
 use crate::pause::{now, pause, set_turn};
 use crate::{probe, reports};
 use firelight_runtime::checkpoint::Checkpoint;
@@ -10,7 +10,6 @@ use firelight_runtime::{
     CancelToken, DeviceChoice, Engine, EngineOptions, Error, Event, GenerateOptions, Message,
     SampleSettings, Session,
 };
-use firelight_tensor::ByteSource;
 use js_sys::Function;
 use serde::Deserialize;
 use serde_json::json;
@@ -188,21 +187,13 @@ impl WebEngine {
         self.unload();
         let epoch = self.epoch.get();
         let cancel = cancel.0.clone();
-        let files: Vec<Arc<JsFile>> = weights
-            .into_iter()
-            .map(|f| Arc::new(JsFile::new(f)))
-            .collect();
-        let coming = JsFiles(files);
+        let coming = JsFiles::new(weights);
         let side: BTreeMap<String, Vec<u8>> = side_names
             .into_iter()
             .zip(side_bytes.iter().map(js_sys::Uint8Array::to_vec))
             .collect();
         let checkpoint = loop {
-            let sources = coming
-                .0
-                .iter()
-                .map(|f| Arc::clone(f) as Arc<dyn ByteSource>);
-            match Checkpoint::from_parts(&name, sources.collect(), side.clone()) {
+            match Checkpoint::from_parts(&name, coming.sources(), side.clone()) {
                 Ok(checkpoint) => break Arc::new(checkpoint),
                 Err(e) => match coming.missing() {
                     Some(wait) => wait.await.map_err(to_js)?,

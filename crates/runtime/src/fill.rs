@@ -1,0 +1,142 @@
+//! What a load fills: bytes of a tensor and the array they belong in.
+
+use crate::checkpoint::Checkpoint;
+use crate::{Error, Result};
+use firelight_kernels::{Array, DType, Device};
+use firelight_tensor::TensorInfo;
+use std::ops::Range;
+
+/// Bytes of a tensor and the array they belong in.
+#[derive(Clone, Debug)]
+pub(crate) struct Fill {
+    pub(crate) info: TensorInfo,
+    /// Bytes of the tensor.
+    pub(crate) bytes: Range<u64>,
+    pub(crate) array: Array,
+    /// First byte of the array; 0 when the elements are converted.
+    pub(crate) at: u64,
+    /// Elements become f32, whatever they are stored in: then it is the whole tensor.
+    pub(crate) to_f32: bool,
+}
+
+impl Fill {
+    /// The file and its bytes that are read.
+    pub(crate) fn range(&self) -> (usize, Range<u64>) {
+        let first = self.info.offset;
+        (
+            self.info.part,
+            first + self.bytes.start..first + self.bytes.end,
+        )
+    }
+
+    /// How many bytes to fill at once: a multiple of what blocks and device want, about 8 MiB.
+    pub(crate) fn piece(&self) -> u64 {
+        let block = self.info.dtype.block_bytes() as u64;
+        match self.to_f32 {
+            true => u64::MAX,
+            false => (2 << 20) / block * block * 4,
+        }
+    }
+
+    /// Fills `len` bytes, from byte `start` of these on; all when they are converted.
+    pub(crate) fn run(
+        &self,
+        checkpoint: &Checkpoint,
+        device: &Device,
+        start: u64,
+        len: u64,
+    ) -> Result<()> {
+        let (name, dtype) = (&self.info.name, self.info.dtype);
+        if self.to_f32 {
+            let tensor = checkpoint.weights().read(name)?;
+            check_finite(name, dtype, tensor.bytes())?;
+            let values = tensor.to_f32_vec()?;
+            return Ok(device.write(&self.array, bytemuck::cast_slice(&values))?);
+        }
+        let (part, range) = self.range();
+        let sources = checkpoint.weights().sources();
+        let source = sources.get(part).ok_or_else(|| {
+            Error::malformed(
+                checkpoint.root().display().to_string(),
+                format!("part {part} is missing"),
+            )
+        })?;
+        device.fill_part::<Error>(&self.array, self.at + start, len, |bytes| {
+            source.read_at(range.start + start, bytes)?;
+            check_finite(name, dtype, bytes)
+        })
+    }
+}
+
+/// Fails on the first NaN or infinity among a tensor's numbers; of quantised blocks, among their factors.
+pub(crate) fn check_finite(name: &str, dtype: DType, bytes: &[u8]) -> Result<()> {
+    let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let blocks = |factors: &[usize]| {
+        (0..bytes.len() / dtype.block_bytes()).find(|b| {
+            factors
+                .iter()
+                .any(|f| half(b * dtype.block_bytes() + f) & 0x7c00 == 0x7c00)
+        })
+    };
+    let words16 = |mask: u16| {
+        bytes
+            .chunks_exact(2)
+            .position(|c| u16::from_le_bytes([c[0], c[1]]) & mask == mask)
+    };
+    let bad = match dtype {
+        DType::F32 => bytes.chunks_exact(4).position(|c| {
+            u32::from_le_bytes([c[0], c[1], c[2], c[3]]) & 0x7f80_0000 == 0x7f80_0000
+        }),
+        DType::F16 => words16(0x7c00),
+        DType::BF16 => words16(0x7f80),
+        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => blocks(&[0]),
+        DType::Q4_1 | DType::Q5_1 | DType::Q4K | DType::Q5K => blocks(&[0, 2]),
+        DType::Q2K => blocks(&[80, 82]),
+        DType::Q3K => blocks(&[108]),
+        DType::Q6K => blocks(&[208]),
+        _ => None,
+    };
+    match bad {
+        None => Ok(()),
+        Some(at) => Err(Error::malformed(
+            format!("tensor `{name}`"),
+            format!(
+                "NaN or infinity at element {}: the file is damaged",
+                at * dtype.block_len()
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nan_and_infinity_are_found_in_every_type() {
+        for &dtype in firelight_kernels::dequant::WEIGHT_DTYPES {
+            let mut bytes = vec![0u8; dtype.block_bytes() * 3];
+            assert!(check_finite("w", dtype, &bytes).is_ok());
+            let at = match dtype {
+                DType::Q2K => 82,
+                DType::Q3K => 108,
+                DType::Q6K => 208,
+                DType::F32 => 2,
+                _ => 0,
+            };
+            let bad: [u8; 2] = if dtype == DType::F16 || dtype.is_quantized() {
+                [0, 0x7e]
+            } else {
+                [0xc0, 0x7f]
+            };
+            bytes[dtype.block_bytes() + at..][..2].copy_from_slice(&bad);
+            let error = check_finite("w", dtype, &bytes).expect_err("NaN");
+            assert!(
+                error
+                    .to_string()
+                    .contains(&format!("element {}", dtype.block_len())),
+                "{dtype}: {error}"
+            );
+        }
+    }
+}
