@@ -27,7 +27,7 @@ pub use kernel::{
 };
 pub use memory::{Holder, MemoryReport};
 pub use recorder::{Cost, Dynamic, Recorder, Recording, Submission};
-pub use weight::{Shard, Weight};
+pub use weight::{Corrections, LowRank, Shard, Site, Weight};
 
 macro_rules! kernels {
     ($($module:ident :: $kernel:ident),* $(,)?) => {
@@ -54,6 +54,7 @@ kernels! {
     gated_rms_norm::GatedRmsNorm,
     layer_norm::LayerNorm,
     linear::Linear,
+    low_rank_add::LowRankAdd,
     rms_norm::RmsNorm,
     rope::Rope,
     rope_kv::RopeKv,

@@ -10,7 +10,8 @@ use crate::buffer::Buffer;
 use crate::device::{Device, DeviceKind};
 use crate::kernel::{Access, Call, Kernel, Plan, View, check_operands, words};
 use crate::memory::Holder;
-use crate::{Array, Error, Result};
+use crate::weight::{Corrections, LowRank};
+use crate::{Array, Error, Result, Weight};
 use firelight_tensor::DType;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,6 +62,7 @@ pub struct Recorder {
     step: Option<Arc<Buffer>>,
     step_words: Vec<u32>,
     readback: Option<Array>,
+    corrections: Option<Arc<dyn Corrections>>,
 }
 
 impl Recorder {
@@ -73,12 +75,26 @@ impl Recorder {
             step: None,
             step_words: Vec::new(),
             readback: None,
+            corrections: None,
         }
     }
 
     /// The device that will run this.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Linear layers recorded from now on get these on top of their weights.
+    pub fn correct(&mut self, corrections: Option<Arc<dyn Corrections>>) {
+        self.corrections = corrections;
+    }
+
+    /// What the layer of `weight` gets on top.
+    pub(crate) fn corrections(&self, weight: &Weight) -> Result<Vec<LowRank>> {
+        match &self.corrections {
+            Some(all) => all.of(&self.device, weight),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Calls recorded so far.

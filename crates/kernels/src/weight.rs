@@ -3,6 +3,8 @@
 use crate::memory::Holder;
 use crate::{Array, Device, Error, Result};
 use firelight_tensor::DType;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Rows `row0 ..` of a weight.
 #[derive(Clone, Debug)]
@@ -13,6 +15,37 @@ pub struct Shard {
     pub row0: usize,
 }
 
+/// Which rows of which tensor a weight is: what a [`Corrections`] knows it by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The layer's name, without `.weight`.
+    pub name: String,
+    /// Ranges of the tensor's rows, one after the other.
+    pub rows: Vec<Range<usize>>,
+    /// Rows of the whole tensor.
+    pub all: usize,
+}
+
+/// A low-rank matrix beside a weight's: `scale · B A`.
+#[derive(Clone, Debug)]
+pub struct LowRank {
+    /// `[R, K]`.
+    pub a: Weight,
+    /// f32 `[R, N]`.
+    pub b: Array,
+    /// Factor.
+    pub scale: f32,
+}
+
+/// What linear layers get on top of their weights while a recording is made; see [`crate::Recorder::correct`].
+pub trait Corrections: Send + Sync {
+    /// What is added to the layer of this weight.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it does not fit, `Device` if memory runs out.
+    fn of(&self, device: &Device, weight: &Weight) -> Result<Vec<LowRank>>;
+}
+
 /// A matrix `[N, K]` of any weight type, packed as in its file. Kernels dequantise it where they use it.
 #[derive(Clone, Debug)]
 pub struct Weight {
@@ -21,6 +54,7 @@ pub struct Weight {
     cols: usize,
     row_bytes: usize,
     shards: Vec<Shard>,
+    site: Option<Arc<Site>>,
 }
 
 impl Weight {
@@ -75,6 +109,7 @@ impl Weight {
             cols,
             row_bytes,
             shards,
+            site: None,
         })
     }
 
@@ -97,7 +132,20 @@ impl Weight {
                 array: array.clone(),
                 row0: 0,
             }],
+            site: None,
         })
+    }
+
+    /// The same weight, known to corrections as this one.
+    #[must_use]
+    pub fn at_site(mut self, site: Site) -> Self {
+        self.site = Some(Arc::new(site));
+        self
+    }
+
+    /// What corrections know it by.
+    pub fn site(&self) -> Option<&Site> {
+        self.site.as_deref()
     }
 
     /// Element type.

@@ -5,6 +5,7 @@
 //! | kind | arrays | grows | can go back to |
 //! |---|---|---|---|
 //! | attention | keys, values `[NSEQ, CAP, NKV, HD]` | by blocks, with the sequence | any earlier position |
+//! | sliding | keys, values of the last positions `[NSEQ, SLOTS, NKV, HD]`, position `p` in slot `p mod SLOTS` | up to window and a step | positions whose window is still there |
 //! | recurrent | last inputs `[NSEQ, K, C]`, matrices `[NSEQ, NV, HK, HV]` (f32) | never | positions of which there is a [snapshot](Cache::snapshot) |
 //!
 //! `CAP` grows when a sequence needs more room: the only time keys and values are copied, and never per token. A recurrent state
@@ -13,6 +14,7 @@
 
 use crate::models::{LayerCache, Spec};
 use crate::rope::Rope;
+use crate::state::CHUNK;
 use crate::{Error, Result};
 use firelight_kernels::{Array, DType, Device, Holder, Span};
 
@@ -41,6 +43,8 @@ pub struct Cache {
 /// How far a sequence has come.
 #[derive(Default)]
 struct Marks {
+    /// Positions that have been written since it last began: what was there further back may be written over.
+    high: usize,
     /// Positions the recurrent states have seen.
     at: usize,
     /// Copies of them, by position.
@@ -154,6 +158,23 @@ impl Cache {
                         self.grown(&shape, old.map(|(_, v)| v))?,
                     )
                 }
+                LayerCache::Sliding {
+                    kv_heads,
+                    head_dim,
+                    window,
+                } => {
+                    // The keys that a step's first token sees are not written over by its last.
+                    let slots = (window + CHUNK).next_multiple_of(64).min(capacity);
+                    let shape = [self.sequences, slots, kv_heads, head_dim];
+                    match old.filter(|(k, _)| k.shape() == shape) {
+                        Some(pair) => pair.clone(),
+                        // Slots that are still added to have not been used twice.
+                        None => (
+                            self.grown(&shape, old.map(|(k, _)| k))?,
+                            self.grown(&shape, old.map(|(_, v)| v))?,
+                        ),
+                    }
+                }
                 LayerCache::Recurrent { .. } => match old {
                     Some(pair) => pair.clone(),
                     None => {
@@ -207,6 +228,7 @@ impl Cache {
     pub fn advance(&mut self, sequence: usize, end: usize) {
         if let Some(marks) = self.marks.get_mut(sequence) {
             marks.at = end;
+            marks.high = marks.high.max(end);
         }
     }
 
@@ -269,18 +291,36 @@ impl Cache {
     /// Forgets a sequence; the memory stays.
     pub fn forget(&mut self, sequence: usize) {
         if let Some(marks) = self.marks.get_mut(sequence) {
-            marks.at = 0;
+            (marks.at, marks.high) = (0, 0);
             self.spare
                 .extend(marks.snapshots.drain(..).map(|s| s.arrays));
         }
     }
 
     /// Makes a sequence hold its first `keep` tokens, or fewer, and returns how many it holds then: all of them if every layer can
-    /// go back, else those up to the last snapshot. What is beyond is forgotten.
+    /// go back, else those up to the last snapshot, or none. What is beyond is forgotten.
     ///
     /// # Errors
     /// `InvalidInput` for an unknown sequence, `Device` if the device failed.
     pub fn rewind(&mut self, spec: &Spec, sequence: usize, keep: usize) -> Result<usize> {
+        let held = self.rewind_states(spec, sequence, keep)?;
+        let high = self.marks.get(sequence).map_or(0, |m| m.high);
+        // The first key that the token after `held` sees, against the first that is still there.
+        let lost = spec.layers.iter().zip(&self.layers).any(|(kind, (k, _))| {
+            let LayerCache::Sliding { window, .. } = *kind else {
+                return false;
+            };
+            let slots = k.shape().get(1).copied().unwrap_or(0);
+            (held + 1).saturating_sub(window) < high.saturating_sub(slots)
+        });
+        if held == 0 || lost {
+            self.forget(sequence);
+            return Ok(0);
+        }
+        Ok(held)
+    }
+
+    fn rewind_states(&mut self, spec: &Spec, sequence: usize, keep: usize) -> Result<usize> {
         let Some(marks) = self.marks.get_mut(sequence) else {
             return Err(no_sequence(sequence, self.sequences));
         };
@@ -342,6 +382,6 @@ fn recurrent_shapes(layer: &LayerCache, sequences: usize) -> [Vec<usize>; 2] {
             vec![sequences, taps, channels],
             vec![sequences, heads, key_dim, value_dim],
         ],
-        LayerCache::Attention { .. } => [Vec::new(), Vec::new()],
+        LayerCache::Attention { .. } | LayerCache::Sliding { .. } => [Vec::new(), Vec::new()],
     }
 }

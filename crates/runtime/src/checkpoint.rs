@@ -2,6 +2,7 @@
 //!
 //! A folder in the Hugging Face layout, a single `.gguf`, or the first part of a split one. Nothing is loaded here.
 
+use crate::adapter::{AdapterUse, Merge, Merged};
 use crate::fill::Fill;
 use crate::{Error, Result};
 use firelight_tensor::gguf::Metadata;
@@ -31,6 +32,8 @@ pub struct Checkpoint {
     given: Arc<BTreeMap<String, Vec<u8>>>,
     /// Where a [`crate::loader::Loader`] leaves what is to be filled, while a load is planned.
     plan: Option<Mutex<Vec<Fill>>>,
+    /// Adapters that loading merges in.
+    merge: Arc<Merge>,
 }
 
 impl Checkpoint {
@@ -61,6 +64,7 @@ impl Checkpoint {
             synthetic: None,
             given: Arc::default(),
             plan: None,
+            merge: Arc::default(),
         };
         checkpoint.config()?;
         Ok(checkpoint)
@@ -91,6 +95,7 @@ impl Checkpoint {
             synthetic: None,
             given: Arc::new(files),
             plan: None,
+            merge: Arc::default(),
         };
         checkpoint.config()?;
         Ok(checkpoint)
@@ -106,6 +111,7 @@ impl Checkpoint {
             synthetic: self.synthetic,
             given: Arc::clone(&self.given),
             plan: Some(Mutex::default()),
+            merge: Arc::clone(&self.merge),
         }
     }
 
@@ -144,12 +150,30 @@ impl Checkpoint {
             synthetic: Some(dtype),
             given: Arc::default(),
             plan: None,
+            merge: Arc::default(),
         })
     }
 
     /// The type of made-up weights; `None` for real ones.
     pub fn synthetic_dtype(&self) -> Option<DType> {
         self.synthetic
+    }
+
+    /// The same checkpoint with adapters merged into its weights when they are loaded: floats in f32; quantised matrices are
+    /// dequantised, added to and quantised again (see [`Checkpoint::merged`]).
+    #[must_use]
+    pub fn with_adapters(mut self, adapters: Vec<AdapterUse>) -> Self {
+        self.merge = Arc::new(Merge::new(adapters));
+        self
+    }
+
+    /// What adapters were merged into, as far as it has been loaded.
+    pub fn merged(&self) -> Vec<Merged> {
+        self.merge.log()
+    }
+
+    pub(crate) fn merge(&self) -> &Merge {
+        &self.merge
     }
 
     /// Where the files are.
@@ -250,7 +274,9 @@ impl Checkpoint {
             }
             return Ok(found);
         }
-        let sources = [self.generation_config.as_ref(), self.config.as_ref()];
+        // Multimodal checkpoints keep the text tower's ids one level down.
+        let inner = self.config.as_ref().and_then(|c| c.get("text_config"));
+        let sources = [self.generation_config.as_ref(), self.config.as_ref(), inner];
         let found = sources
             .into_iter()
             .flatten()
@@ -264,7 +290,7 @@ impl Checkpoint {
 }
 
 /// A file of at most `max` bytes.
-fn read_limited(path: &Path, max: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_limited(path: &Path, max: u64) -> Result<Vec<u8>> {
     let io = |source| Error::Io {
         path: path.display().to_string(),
         source,

@@ -215,7 +215,10 @@ impl Engine {
         loop {
             let device = self.device();
             match stream::load(checkpoint, &device, arrivals, cancel, progress).await {
-                Ok(model) => return Ok((device, Arc::from(model))),
+                Ok(model) => {
+                    checkpoint.merge().check()?;
+                    return Ok((device, Arc::from(model)));
+                }
                 Err(e) if e.is_device_fault() => self.step_down(&e).await?,
                 Err(e) => return Err(e),
             }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod adapter;
 pub mod cache;
 pub mod catalogue;
 pub mod checkpoint;
@@ -20,6 +21,7 @@ mod state;
 pub mod stream;
 mod text_side;
 
+pub use adapter::{Adapter, AdapterUse};
 pub use engine::{Attempt, DeviceChoice, Engine, EngineOptions, LoadedModel, Report};
 pub use error::{Error, Result};
 pub use firelight_kernels::sample::SampleSettings;
@@ -28,4 +30,4 @@ pub use firelight_text::Message;
 pub use session::{Answer, Event, Finish, GenerateOptions, Session};
 pub use source::{CancelToken, Pause};
 pub use state::{CHUNK, State};
-pub use text_side::TextSide;
+pub use text_side::{Rendering, TextSide};

@@ -6,18 +6,19 @@
 //! Names are upstream's; [`Loader`] tries the prefixes checkpoints carry and, for GGUF, the model's rename. Every tensor is
 //! checked for its shape and, as its bytes pass, for NaN and infinity.
 
+use crate::adapter::{Merged, merge_rows};
 use crate::checkpoint::{Checkpoint, Config};
 use crate::fill::{Fill, check_finite};
 use crate::{Error, Result};
 use firelight_kernels::harness::random_weight;
 use firelight_kernels::{
-    Array, DType, Device, Holder, Recorder, Weight, add_bias, linear, rms_norm,
+    Array, DType, Device, Holder, Recorder, Site, Weight, add_bias, linear, rms_norm,
 };
 use firelight_tensor::TensorInfo;
 use std::ops::Range;
 
 /// Prefixes a text model's tensors may have.
-const PREFIXES: [&str; 5] = [
+pub(crate) const PREFIXES: [&str; 5] = [
     "model.",
     "",
     "transformer.",
@@ -35,6 +36,10 @@ pub struct Loader<'a> {
     rename: fn(&str) -> Option<String>,
     progress: &'a mut LoadProgress<'a>,
     loaded: u64,
+    /// Elements of a head, if the file has the rows of queries and keys in GGUF's order.
+    adjacent: Option<usize>,
+    /// Part of the names of layers that the file has in an order of its own.
+    reordered: Option<&'static str>,
 }
 
 impl<'a> Loader<'a> {
@@ -51,7 +56,48 @@ impl<'a> Loader<'a> {
             rename,
             progress,
             loaded: 0,
+            adjacent: None,
+            reordered: None,
         }
+    }
+
+    /// Says that the file has the rows of `q_proj` and `k_proj` permuted so that neighbours turn together (GGUF's llama): adapters are
+    /// made for upstream's order.
+    pub fn adjacent_heads(&mut self, head_dim: usize) {
+        self.adjacent = Some(head_dim.max(2));
+    }
+
+    /// Says that layers with `part` in their name are in an order that adapters cannot be brought to: they get none.
+    pub fn reordered(&mut self, part: &'static str) {
+        self.reordered = Some(part);
+    }
+
+    /// What adapters know the rows `pieces` of tensor `name`, which has `all`, by.
+    fn site(&self, name: &str, pieces: &[Range<usize>], all: usize) -> Option<Site> {
+        let name = name.strip_suffix(".weight").unwrap_or(name);
+        if self.reordered.is_some_and(|part| name.contains(part)) {
+            return None;
+        }
+        let turned = self
+            .adjacent
+            .filter(|_| name.ends_with(".q_proj") || name.ends_with(".k_proj"));
+        let rows = match turned {
+            None => pieces.to_vec(),
+            // Row 2i + j of a head in the file is upstream's row j · HD/2 + i.
+            Some(hd) => {
+                let upstream = |row: usize| {
+                    let (head, row) = (row / hd, row % hd);
+                    let at = head * hd + row % 2 * (hd / 2) + row / 2;
+                    at..at + 1
+                };
+                pieces.iter().cloned().flatten().map(upstream).collect()
+            }
+        };
+        Some(Site {
+            name: name.to_owned(),
+            rows,
+            all,
+        })
     }
 
     /// The checkpoint.
@@ -225,8 +271,61 @@ impl<'a> Loader<'a> {
         if pieces.iter().any(|p| p.end > all) {
             return Err(Error::invalid(format!("rows {pieces:?} of {shape:?}")));
         }
-        let weight = Weight::empty(self.device, dtype, rows, cols)?;
-        self.fill_weight(info, &weight, pieces)?;
+        let site = self.site(name, pieces, all);
+        let merging = site
+            .as_ref()
+            .filter(|s| self.checkpoint.merge().touches(&s.name));
+        let weight = match merging {
+            Some(site) => self.merged(info, site, (rows, cols), pieces)?,
+            None => {
+                let weight = Weight::empty(self.device, dtype, rows, cols)?;
+                self.fill_weight(info, &weight, pieces)?;
+                weight
+            }
+        };
+        Ok(match site {
+            Some(site) => weight.at_site(site),
+            None => weight,
+        })
+    }
+
+    /// Rows of a tensor with adapters merged into them, read now: a block of rows at a time, so that the host does not hold the
+    /// matrix.
+    fn merged(
+        &mut self,
+        info: &TensorInfo,
+        site: &Site,
+        (rows, cols): (usize, usize),
+        pieces: &[Range<usize>],
+    ) -> Result<Weight> {
+        let (merge, dtype) = (self.checkpoint.merge(), info.dtype);
+        let held = if dtype.is_float() { DType::F32 } else { dtype };
+        let (row_bytes, held_row) = (dtype.bytes_for(cols)?, held.bytes_for(cols)?);
+        let block = ((1 << 20) / cols.max(1)).max(1);
+        let in_file: Vec<usize> = pieces.iter().cloned().flatten().collect();
+        let weights = self.checkpoint.weights();
+        let mut stored = Vec::new();
+        let weight = Weight::load::<Error>(self.device, held, rows, cols, |first, bytes| {
+            let mut row = first as usize / held_row;
+            for out in bytes.chunks_mut(block * held_row) {
+                let count = out.len() / held_row;
+                stored.resize(count * row_bytes, 0);
+                let rows = in_file.iter().skip(row).take(count);
+                for (at, bytes) in rows.zip(stored.chunks_mut(row_bytes)) {
+                    weights.read_part(&info.name, at * row_bytes, bytes)?;
+                }
+                check_finite(&info.name, dtype, &stored)?;
+                merge_rows(merge, site, (row, cols), (dtype, &stored), (held, out))?;
+                row += count;
+            }
+            Ok(())
+        })?;
+        merge.note(Merged {
+            layer: site.name.clone(),
+            stored: dtype,
+            held,
+        });
+        self.advance(rows * row_bytes);
         Ok(weight)
     }
 
@@ -268,7 +367,10 @@ impl<'a> Loader<'a> {
                 Ok(())
             })?;
         self.advance(info.nbytes * rows.len() / all.max(1));
-        Ok(weight)
+        Ok(match self.site(&name, &[rows], all) {
+            Some(site) => weight.at_site(site),
+            None => weight,
+        })
     }
 
     /// Fills a weight with rows of a tensor that has the same type and row length: the `pieces` one after the other.
@@ -365,7 +467,26 @@ impl<'a> Loader<'a> {
         Ok(Linear { weight, bias })
     }
 
-    fn upload(&self, values: &[f32]) -> Result<Array> {
+    /// The linear layer of some rows of the matrix `name.weight` `[all, cols]`: the `pieces` one after the other. No bias.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`].
+    pub fn linear_rows(
+        &mut self,
+        name: &str,
+        all: usize,
+        cols: usize,
+        pieces: &[Range<usize>],
+    ) -> Result<Linear> {
+        let weight = self.matrix(&format!("{name}.weight"), &[all, cols], pieces)?;
+        Ok(Linear { weight, bias: None })
+    }
+
+    /// Values made on the host, as f32 `[n]` on the device.
+    ///
+    /// # Errors
+    /// `Device` if memory runs out.
+    pub fn upload(&self, values: &[f32]) -> Result<Array> {
         let bytes = bytemuck::cast_slice(values);
         let array = self
             .device

@@ -1,9 +1,11 @@
 //! A conversation with a model: text in, streamed text out, the cache kept between turns, the ladder below.
 
+use crate::adapter::AdapterUse;
 use crate::clock;
 use crate::engine::{Engine, LoadedModel};
 use crate::source::CancelToken;
 use crate::state::State;
+use crate::text_side::Rendering;
 use crate::{Error, Result};
 use firelight_kernels::sample::SampleSettings;
 use firelight_text::{Message, StopMatcher, StreamDecoder};
@@ -27,6 +29,10 @@ pub struct GenerateOptions {
     /// Tokens this answer has already, from a session that ended before it: it goes on from them. They count as generated,
     /// and no event tells of them again.
     pub resume: Vec<u32>,
+    /// Adapters over the model's weights, for this answer.
+    pub adapters: Vec<AdapterUse>,
+    /// Lets the model think before it answers, if its template can ([`Session::chat`] only).
+    pub thinking: bool,
 }
 
 impl Default for GenerateOptions {
@@ -39,6 +45,8 @@ impl Default for GenerateOptions {
             ignore_eos: false,
             context: None,
             resume: Vec::new(),
+            adapters: Vec::new(),
+            thinking: false,
         }
     }
 }
@@ -163,7 +171,11 @@ impl Session {
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<Answer> {
-        let rendered = self.model.text.render(messages, true)?;
+        let with = Rendering {
+            thinking: options.thinking,
+            ..Rendering::default()
+        };
+        let rendered = self.model.text.render_with(messages, true, with)?;
         let ids = self.model.text.encode_rendered(&rendered)?;
         self.generate(&ids, options, cancel, on_event).await
     }
@@ -237,6 +249,7 @@ impl Session {
         let mut ids = prompt.to_vec();
         ids.extend_from_slice(&run.answer.ids);
         let left = options.max_tokens.saturating_sub(run.answer.ids.len());
+        self.state.set_adapters(&options.adapters);
         let begun = self
             .state
             .begin(&ids, options.sampling, left, context, cancel)

@@ -4,6 +4,7 @@
 //! the device, where the next step reads it, and four bytes come back. On a GPU step `n + 1` is submitted before the token of
 //! step `n` is read.
 
+use crate::adapter::{AdapterUse, Uses};
 use crate::cache::Cache;
 use crate::models::{CausalLm, Inputs, LayerCache, Logits};
 use crate::source::CancelToken;
@@ -64,6 +65,7 @@ pub struct State {
     fill: Option<Step>,
     pending: VecDeque<Submission>,
     settings: SampleSettings,
+    adapters: Vec<AdapterUse>,
     limit: usize,
     encode_time: std::time::Duration,
     decode_steps: u64,
@@ -89,6 +91,7 @@ impl State {
             fill: None,
             pending: VecDeque::new(),
             settings: SampleSettings::default(),
+            adapters: Vec::new(),
             limit: 0,
             encode_time: std::time::Duration::ZERO,
             decode_steps: 0,
@@ -124,6 +127,25 @@ impl State {
             true => CHUNK / 4,
             false => CHUNK,
         }
+    }
+
+    /// Sets the adapters of what follows. Others than before make the sequence start anew: what was computed with the ones is
+    /// not what the others would have computed.
+    pub fn set_adapters(&mut self, adapters: &[AdapterUse]) {
+        if self.adapters != adapters {
+            self.clear();
+            (self.decode, self.fill) = (None, None);
+            self.adapters = adapters.to_vec();
+        }
+    }
+
+    /// A recorder for a step of the model.
+    fn recorder(&self) -> Recorder {
+        let mut rec = Recorder::new(&self.device);
+        if !self.adapters.is_empty() {
+            rec.correct(Some(Arc::new(Uses(self.adapters.clone()))));
+        }
+        rec
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
@@ -321,7 +343,7 @@ impl State {
         let mut at = 0;
         while at < ids.len() {
             let end = (at + chunk).min(ids.len());
-            let mut rec = Recorder::new(&self.device);
+            let mut rec = self.recorder();
             let (id_words, row_words) = (rec.dynamic(end - at)?, rec.dynamic(2 * (end - at))?);
             let inputs = Inputs {
                 ids: id_words.array(),
@@ -364,7 +386,7 @@ impl State {
             return Ok(last);
         }
         self.cache.reserve(self.model.spec(), at + 1)?;
-        let mut rec = Recorder::new(&self.device);
+        let mut rec = self.recorder();
         let (ids, row) = (rec.dynamic(1)?, rec.dynamic(2)?);
         let inputs = Inputs {
             ids: ids.array(),
@@ -446,7 +468,7 @@ impl State {
     }
 
     fn record(&self, kind: Kind, tokens: usize) -> Result<Step> {
-        let mut rec = Recorder::new(&self.device);
+        let mut rec = self.recorder();
         let ids = if kind == Kind::Decode {
             None
         } else {

@@ -17,6 +17,17 @@ pub struct TextSide {
     eos_token: String,
 }
 
+/// What a template is told beside the messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rendering<'a> {
+    /// The tools the model may call: a list of functions with a name, a description and a JSON Schema of the parameters, in the form
+    /// chat APIs share.
+    pub tools: Option<&'a serde_json::Value>,
+    /// The variable `enable_thinking` of the templates that have it. What a template does without it differs from model to model,
+    /// so it is always said.
+    pub thinking: bool,
+}
+
 impl TextSide {
     /// Reads what is beside or inside the weights.
     ///
@@ -89,23 +100,40 @@ impl TextSide {
         })
     }
 
-    /// Messages as the model's template writes them.
+    /// Messages as the model's template writes them, without thinking.
+    ///
+    /// # Errors
+    /// As [`TextSide::render_with`].
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        self.render_with(messages, add_generation_prompt, Rendering::default())
+    }
+
+    /// Messages as the model's template writes them, with what else it may be told.
     ///
     /// # Errors
     /// `Unsupported` for a model without a template, `Text` if the template refuses the messages.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+    pub fn render_with(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        with: Rendering<'_>,
+    ) -> Result<String> {
         let template = self.template.as_ref().ok_or_else(|| {
             Error::Unsupported(
                 "this is a base model without a chat template; give it text to continue (--raw) or take an instruct model".into(),
             )
         })?;
-        let input = ChatInput {
+        let mut input = ChatInput {
             messages,
             add_generation_prompt,
+            tools: with.tools.cloned(),
             bos_token: Some(self.bos_token.clone()),
             eos_token: Some(self.eos_token.clone()),
             ..ChatInput::default()
         };
+        input
+            .extra
+            .insert("enable_thinking".to_owned(), with.thinking.into());
         Ok(template.render(&input)?)
     }
 

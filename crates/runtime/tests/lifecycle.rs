@@ -60,7 +60,14 @@ fn answer(state: &mut State, prompt: &[u32], settings: SampleSettings, n: usize)
 }
 
 fn laws(engine: &Engine) {
-    for family in ["llama", "llama2", "gemma3_text", "qwen3", "phi3_longrope"] {
+    for family in [
+        "llama",
+        "llama2",
+        "gemma3_text",
+        "qwen3",
+        "phi3_longrope",
+        "qwen3_5",
+    ] {
         let model = load(engine, family);
         let vocab = model.model.spec().vocab;
         let fresh = || State::new(&model.device, &model.model).expect("a state");

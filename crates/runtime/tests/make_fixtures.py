@@ -35,7 +35,8 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import (Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM,
-                          PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+                          PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+                          Qwen3_5ForCausalLM, Qwen3_5TextConfig)
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -127,6 +128,8 @@ GEMMA3_CHAT = ("{{ bos_token }}{% for m in messages %}{{ '<start_of_turn>' + ('m
 QWEN_SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHATML = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
           "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+THINKING_CHATML = CHATML.replace("assistant\n' }}", "assistant\n' }}{% if enable_thinking is defined and enable_thinking is false %}"
+                                 "{{ '<think>\n\n</think>\n\n' }}{% else %}{{ '<think>\n' }}{% endif %}")
 PHI3_SPECIALS = ["<unk>", "<s>", "<|endoftext|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
 PHI3_CHAT = ("{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '<|end|>\n' }}{% endfor %}"
              "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}")
@@ -198,6 +201,19 @@ def qwen3():
     return tok, Qwen3ForCausalLM, cfg, None, {}
 
 
+def qwen3_5():
+    """Qwen3.5, text: gated DeltaNet (keys, values and taps of their own sizes, two value heads per key head) and gated full attention."""
+    tok = qwen_tokenizer()
+    tok.chat_template = THINKING_CHATML
+    linear, full = "linear_attention", "full_attention"
+    cfg = Qwen3_5TextConfig(
+        vocab_size=len(tok), **{**SIZES, "num_hidden_layers": 5, "head_dim": 24}, layer_types=[linear, full, linear, linear, full],
+        linear_conv_kernel_dim=3, linear_key_head_dim=12, linear_value_head_dim=20, linear_num_key_heads=2, linear_num_value_heads=4,
+        tie_word_embeddings=False, bos_token_id=None, eos_token_id=tok.eos_token_id,
+        rope_parameters=dict(rope_type="default", rope_theta=700.0, partial_rotary_factor=0.5, mrope_section=[2, 2, 2], mrope_interleaved=True))
+    return tok, Qwen3_5ForCausalLM, cfg, MESSAGES, {}
+
+
 def phi3_tokenizer():
     tok = PreTrainedTokenizerFast(tokenizer_object=sentencepiece_bpe(PHI3_SPECIALS, None, gemma=False), bos_token="<s>",
                                   eos_token="<|end|>", unk_token="<unk>", model_max_length=4096, clean_up_tokenization_spaces=False)
@@ -226,7 +242,7 @@ def phi3_longrope():
     return tok, Phi3ForCausalLM, cfg, MESSAGES, {}
 
 
-FAMILIES = {f.__name__: f for f in (llama, llama2, gemma3_text, qwen2, qwen3, phi3, phi3_longrope)}
+FAMILIES = {f.__name__: f for f in (llama, llama2, gemma3_text, qwen2, qwen3, phi3, phi3_longrope, qwen3_5)}
 
 
 # ---------------------------------------------------------------- weights
@@ -252,7 +268,7 @@ def randomize(model, seed, special_ids, embedding=0.5, post_norm=None):
             if post_norm and re.search(r"post_(attention|feedforward)_layernorm", full):
                 x = x * 0.25 + post_norm
             elif "Norm" in type(module).__name__:
-                x = x * 0.25 + (0.0 if type(module).__name__ == "Gemma3RMSNorm" else 1.0)  # Gemma stores w of (1 + w)
+                x = x * 0.25 + (0.0 if type(module).__name__ in ("Gemma3RMSNorm", "Qwen3_5RMSNorm") else 1.0)  # w of (1 + w)
             elif isinstance(module, nn.Embedding):
                 x = x * embedding
                 x[special_ids] *= 0.35
@@ -317,6 +333,8 @@ def parameters_without_effect(model, cases):
 
 def hub_style(config):
     """The spelling of checkpoints published before transformers 5: rope keys at the top level, torch_dtype."""
+    if config["model_type"].startswith("qwen3_5"):
+        return config  # younger than that
     rope = config.pop("rope_parameters")
     if "full_attention" in rope:
         config["rope_theta"], config["rope_local_base_freq"] = rope["full_attention"]["rope_theta"], rope["sliding_attention"]["rope_theta"]
@@ -351,7 +369,7 @@ def make(out, name, seed):
     cases = {"text": tok(PROMPT, return_tensors="pt")["input_ids"]}
     said = {"text": {"prompt": PROMPT}}
     if messages:
-        rendered = tok.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        rendered = tok.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
         cases["chat"] = tok(rendered, add_special_tokens=False, return_tensors="pt")["input_ids"]
         said["chat"] = {"messages": messages, "rendered": rendered}
     special_ids = sorted(set(tok.all_special_ids) | {i for i, t in tok.added_tokens_decoder.items() if t.special})
@@ -362,6 +380,12 @@ def make(out, name, seed):
         stats[case] = quality
         said[case]["generated_text"] = tok.decode(tensors["greedy_ids"])
         golden |= {f"{case}.{k}": v.contiguous().clone() for k, v in {**tensors, "input_ids": cases[case][0]}.items()}
+    for i, kind in enumerate(getattr(cfg, "layer_types", None) or []):
+        if kind == "linear_attention":  # what the layer keeps after the prompt
+            with torch.no_grad():
+                kept = model(input_ids=cases["text"], use_cache=True).past_key_values
+            golden[f"text.layer{i}_conv_state"] = kept.get_conv_state(i, state_idx=0).contiguous().clone()
+            golden[f"text.layer{i}_recurrent_state"] = kept.get_recurrent_state(i, state_idx=0).contiguous().clone()
     said["tokenizer"] = [{"text": s, "ids": tok(s)["input_ids"], "ids_no_special": tok(s, add_special_tokens=False)["input_ids"],
                           "decoded": tok.decode(tok(s)["input_ids"], skip_special_tokens=True)} for s in SAMPLES]
     save_checkpoint(model, out)

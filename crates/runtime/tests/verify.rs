@@ -5,7 +5,7 @@ use firelight_runtime::{DeviceChoice, Engine, EngineOptions, Rung};
 use firelight_testing::{gpu_or_skip, skip};
 use std::path::{Path, PathBuf};
 
-const FAMILIES: [&str; 7] = [
+const FAMILIES: [&str; 8] = [
     "llama",
     "llama2",
     "gemma3_text",
@@ -13,6 +13,7 @@ const FAMILIES: [&str; 7] = [
     "qwen3",
     "phi3",
     "phi3_longrope",
+    "qwen3_5",
 ];
 
 fn data(family: &str) -> PathBuf {

@@ -6,8 +6,10 @@ use crate::json::{self, Event};
 use crate::progress::{self, Progress};
 use crate::ui::Ui;
 use anyhow::{Context, Result};
+use firelight_runtime::checkpoint::Checkpoint;
 use firelight_runtime::source::{Error as SourceError, LocalModel, Options, Resolver};
-use firelight_runtime::{DeviceChoice, Engine, LoadedModel, Report};
+use firelight_runtime::{AdapterUse, DeviceChoice, Engine, LoadedModel, Report};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A model on its device.
@@ -71,6 +73,16 @@ pub(crate) fn files(resolver: &Resolver, name: &str, ui: &mut Ui) -> Result<Loca
 
 /// The whole way: the name is checked, a device chosen, the files fetched, the weights loaded.
 pub(crate) fn ready(model: Option<&str>, args: &EngineArgs, ui: &mut Ui) -> Result<Ready> {
+    ready_with(model, args, &[], ui)
+}
+
+/// [`ready`], with adapters merged into the weights.
+pub(crate) fn ready_with(
+    model: Option<&str>,
+    args: &EngineArgs,
+    merged: &[AdapterUse],
+    ui: &mut Ui,
+) -> Result<Ready> {
     let resolver = resolver()?;
     let name = match model {
         Some(name) => name.to_owned(),
@@ -80,7 +92,11 @@ pub(crate) fn ready(model: Option<&str>, args: &EngineArgs, ui: &mut Ui) -> Resu
     let engine = engine(args)?;
     let local = files(&resolver, &name, ui)?;
     let start = Instant::now();
-    let loaded = pollster::block_on(engine.load(&local.root, &mut |done, total| {
+    let checkpoint = Checkpoint::open(&local.root)
+        .with_context(|| format!("cannot load {}", local.root.display()))?
+        .with_adapters(merged.to_vec());
+    let checkpoint = Arc::new(checkpoint);
+    let loaded = pollster::block_on(engine.load_checkpoint(checkpoint, &mut |done, total| {
         let phase = "loading";
         let (file, total) = (local.name.as_str(), Some(total));
         ui.progress(&Progress {

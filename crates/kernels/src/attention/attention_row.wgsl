@@ -27,9 +27,12 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let n4 = p.hd / 4u;
   let stride = p.nkv * n4;
   let base = row.x * p.cap * stride + (h / (p.nh / p.nkv)) * n4;
-  let end = min(row.y + 1u, p.cap);
-  var begin = 0u;
-  if p.window > 0u && end > p.window { begin = end - p.window; }
+  // At most CAP keys are there: key j is in slot j mod CAP.
+  let end = row.y + 1u;
+  var held = p.cap;
+  if p.window > 0u { held = min(held, p.window); }
+  let begin = end - min(end, held);
+  let first = begin % p.cap;
   if lane < n4 { qs[lane] = q[i * n4 + lane] * p.scale; }
   workgroupBarrier();
 
@@ -45,7 +48,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     var s = LOWEST;
     if j < end {
       var d = 0.0;
-      let at = base + j * stride;
+      var slot = first + (j - begin);
+      if slot >= p.cap { slot -= p.cap; }
+      let at = base + slot * stride;
       for (var c = 0u; c < n4; c += 1u) { d += dot(qs[c], vec4<f32>(kc[at + c])); }
       if p.softcap > 0.0 { d = p.softcap * tanh(clamp(d / p.softcap, -15.0, 15.0)); }
       s = d;
@@ -70,7 +75,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
       for (var c = part; c < count; c += parts) {
         let wgt = weight[c];
         total += wgt;
-        acc += wgt * vec4<f32>(vc[base + (j0 + c) * stride + dim]);
+        var slot = first + (j0 + c - begin);
+        if slot >= p.cap { slot -= p.cap; }
+        acc += wgt * vec4<f32>(vc[base + slot * stride + dim]);
       }
     }
     workgroupBarrier();

@@ -30,9 +30,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let tokens = min(vec4<u32>(t0, t0 + 1u, t0 + 2u, t0 + 3u), vec4<u32>(p.t - 1u));
   let r0 = rows[tokens.x]; let r1 = rows[tokens.y]; let r2 = rows[tokens.z]; let r3 = rows[tokens.w];
   let seqs = vec4<u32>(r0.x, r1.x, r2.x, r3.x);
-  let ends = min(vec4<u32>(r0.y, r1.y, r2.y, r3.y) + 1u, vec4<u32>(p.cap));
-  var begins = vec4<u32>(0u);
-  if p.window > 0u { begins = select(vec4<u32>(0u), ends - p.window, ends > vec4<u32>(p.window)); }
+  // At most CAP keys are there: key j is in slot j mod CAP.
+  let ends = vec4<u32>(r0.y, r1.y, r2.y, r3.y) + 1u;
+  var held = p.cap;
+  if p.window > 0u { held = min(held, p.window); }
+  let begins = ends - min(ends, vec4<u32>(held));
   for (var c = lane; c < 4u * n4; c += 128u) {
     let token = tokens[c / n4];
     qs[c] = q[(token * p.nh + h) * n4 + c % n4] * p.scale;
@@ -53,7 +55,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     let lo = select(vec4<u32>(0xffffffffu), begins, mine);
     let hi = select(vec4<u32>(0u), ends, mine);
     let begin = min(min(lo.x, lo.y), min(lo.z, lo.w));
-    let end = max(max(hi.x, hi.y), max(hi.z, hi.w));
+    let end = min(max(max(hi.x, hi.y), max(hi.z, hi.w)), begin + p.cap);
+    let first = begin % p.cap;
     let base = seq * p.cap * stride + (h / (p.nh / p.nkv)) * n4;
     for (var j0 = begin; j0 < end; j0 += 128u) {
       let j = j0 + lane;
@@ -61,7 +64,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
       var s = vec4<f32>(LOWEST);
       if any(seen) {
         var d = vec4<f32>();
-        let at = base + j * stride;
+        var slot = first + (j - begin);
+        if slot >= p.cap { slot -= p.cap; }
+        let at = base + slot * stride;
         for (var c = 0u; c < n4; c += 1u) {
           let k = vec4<f32>(kc[at + c]);
           d += vec4<f32>(dot(qs[c], k), dot(qs[c + n4], k), dot(qs[c + 2u * n4], k), dot(qs[c + 3u * n4], k));
@@ -88,7 +93,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
       if part < parts {
         for (var c = part; c < count; c += parts) {
           let e = weight[c];
-          let v = vec4<f32>(vc[base + (j0 + c) * stride + dim]);
+          var slot = first + (j0 + c - begin);
+          if slot >= p.cap { slot -= p.cap; }
+          let v = vec4<f32>(vc[base + slot * stride + dim]);
           total += e;
           a0 += e.x * v; a1 += e.y * v; a2 += e.z * v; a3 += e.w * v;
         }

@@ -33,6 +33,12 @@ pub(super) fn cases() -> Vec<Case> {
         add("ragged 3 + 2", Params { t: 5, ..base }, ragged, false);
         let ragged = from(0, 7, 6).chain(from(1, 200, 7)).collect();
         add("ragged 6 + 7, window", Params { window: 5, ..p }, ragged, false);
+        let short = Params { window: 20, cap: 37, ..base };
+        add("slots used again", short, vec![[1, 200]], true);
+        add("window over the end of the slots", short, vec![[0, 80]], false);
+        add("prefill, slots used again", Params { t: 13, ..short }, from(1, 100, 13).collect(), true);
+        let ragged = from(0, 35, 6).chain(from(1, 71, 7)).collect();
+        add("ragged 6 + 7, slots used again", Params { t: 13, ..short }, ragged, false);
         add("prefill, soft cap", Params { softcap: 2.0, scale: 1.0, ..p }, from(0, 0, 13).collect(), false);
     }
     let p = Params { t: 1, nh: 16, nkv: 4, hd: 64, cap: 2048, window: 0, scale: 0.125, softcap: 0.0 };

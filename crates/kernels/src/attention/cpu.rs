@@ -42,9 +42,10 @@ fn head(
     let (nh, nkv, hd, cap) = (p.nh as usize, p.nkv as usize, p.hd as usize, p.cap as usize);
     let (t, h) = (i / nh, i % nh);
     let (seq, pos) = (rows[2 * t] as usize, rows[2 * t + 1] as usize);
-    let end = (pos + 1).min(cap);
-    let begin = if p.window > 0 { end.saturating_sub(p.window as usize) } else { 0 };
-    let cell = |j: usize| ((seq * cap + j) * nkv + h / (nh / nkv)) * hd;
+    let end = pos + 1;
+    let held = if p.window > 0 { cap.min(p.window as usize) } else { cap };
+    let begin = end.saturating_sub(held);
+    let cell = |j: usize| ((seq * cap + j % cap) * nkv + h / (nh / nkv)) * hd;
     let mut scores: Vec<f32> = (begin..end).map(|j| dot(cell(j)) * p.scale).collect();
     if p.softcap > 0.0 {
         scores.iter_mut().for_each(|s| *s = p.softcap * (*s / p.softcap).tanh());

@@ -3,6 +3,8 @@
 //! For token `t` of sequence `seq` at `pos` and head `h`, over the keys `j ≤ pos` with `window = 0` or `j > pos − window`:
 //! `s_j = scale · q·k_j`, soft-capped to `cap·tanh(s_j / cap)` if `softcap > 0`; `out = Σ softmax(s)_j · v_j`. Query head `h` uses
 //! key/value head `h / (NH / NKV)`. Tokens of one sequence stand next to each other in `rows`. Online softmax in f32.
+//! Key `j` is in slot `j mod CAP`: with a window the caches may be shorter than the sequence, `CAP ≥ window − 1` plus the tokens of
+//! a call; without one only the last `CAP` keys are there.
 //! Source: Vaswani et al. 2017, Ainslie et al. 2023 (GQA), Dao et al. 2022; `eager_attention_forward` in transformers.
 //!
 //! Variants: `row` (decode: one workgroup a token and head), `tile` (prefill: four tokens share what is read of K and V).

@@ -6,11 +6,12 @@ pub(super) fn run(p: &Params, values: &mut [Vec<f64>]) {
     let (nh, nkv, hd, cap) = (p.nh as usize, p.nkv as usize, p.hd as usize, p.cap as usize);
     for t in 0..p.t as usize {
         let (seq, pos) = (rows[2 * t] as usize, rows[2 * t + 1] as usize);
-        let end = (pos + 1).min(cap);
-        let begin = if p.window > 0 { end.saturating_sub(p.window as usize) } else { 0 };
+        let end = pos + 1;
+        let held = if p.window > 0 { cap.min(p.window as usize) } else { cap };
+        let begin = end.saturating_sub(held);
         for h in 0..nh {
             let at = (t * nh + h) * hd;
-            let cell = |j: usize| ((seq * cap + j) * nkv + h / (nh / nkv)) * hd;
+            let cell = |j: usize| ((seq * cap + j % cap) * nkv + h / (nh / nkv)) * hd;
             let mut scores: Vec<f64> = (begin..end)
                 .map(|j| {
                     let k = &kc[cell(j)..cell(j) + hd];

@@ -399,6 +399,11 @@ impl Device {
         Ok(bytemuck::pod_collect_to_vec(&self.read(array).await?))
     }
 
+    /// True for the same device: arrays of one can be used on the other.
+    pub fn is(&self, other: &Device) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Copies the first `bytes` of one array into another of this device.
     ///
     /// # Errors

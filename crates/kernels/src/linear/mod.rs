@@ -12,7 +12,7 @@ mod reference;
 
 use crate::dequant::{self, WEIGHT_DTYPES};
 use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
-use crate::{Array, Recorder, Result, Weight};
+use crate::{Array, Recorder, Result, Weight, low_rank_add};
 use firelight_tensor::DType;
 
 /// See the module's head.
@@ -100,11 +100,20 @@ impl Kernel for Linear {
     }
 }
 
-/// `x` f32 `[T, K]` times the transpose of `w` `[N, K]`: f32 `[T, N]`.
+/// `x` f32 `[T, K]` times the transpose of `w` `[N, K]`, and what the recorder's corrections add to it: f32 `[T, N]`.
 ///
 /// # Errors
 /// `InvalidInput` if `x`'s last dimension is not `K`, or as [`Recorder::call`].
 pub fn linear(rec: &mut Recorder, x: &Array, w: &Weight) -> Result<Array> {
+    let y = product(rec, x, w)?;
+    for low in rec.corrections(w)? {
+        let h = product(rec, x, &low.a)?;
+        low_rank_add::low_rank_add(rec, &y, &h, &low.b, low.scale)?;
+    }
+    Ok(y)
+}
+
+fn product(rec: &mut Recorder, x: &Array, w: &Weight) -> Result<Array> {
     let t = x.elements() / w.cols().max(1);
     let y = rec.temp(DType::F32, &[t, w.rows()])?;
     for shard in w.shards() {

@@ -12,6 +12,9 @@ pub(super) fn cases() -> Vec<Case> {
             cases.push(case(&format!("{kv} pairing {pairing}"), kv, base).self_test());
             let partial = Params { pairs: 3, ..base };
             cases.push(case(&format!("{kv} pairing {pairing} partial"), kv, partial));
+            // Positions up to 11 in three slots: each is written once at most.
+            let few = Params { t: 5, cap: 3, ..base };
+            cases.push(case(&format!("{kv} pairing {pairing} slots used again"), kv, few).self_test());
             let one = Params { t: 1, nh: 9, nkv: 3, hd: 64, pairs: 32, ..base };
             cases.push(case(&format!("{kv} pairing {pairing} one token"), kv, one));
         }
@@ -25,7 +28,8 @@ fn case(name: &str, kv: DType, p: Params) -> Case {
     let cache = vec![2, p.cap as usize, p.nkv as usize, hd];
     // Two sequences; positions count up in each.
     let rows = (0..p.t).flat_map(|i| [i % 2, 3 + i / 2]).collect();
-    let angles = (0..p.cap * p.pairs).flat_map(|i| {
+    let positions = p.cap.max(12);
+    let angles = (0..positions * p.pairs).flat_map(|i| {
         let angle = i as f32 * 0.37;
         [angle.cos(), angle.sin()]
     });
@@ -40,7 +44,7 @@ fn case(name: &str, kv: DType, p: Params) -> Case {
             (DType::F32, vec![t, k], Fill::Normal(1.0)),
             (DType::F32, vec![t, k], Fill::Normal(1.0)),
             (DType::U32, vec![t, 2], Fill::Words(rows)),
-            (DType::F32, vec![p.cap as usize, p.pairs as usize, 2], Fill::Values(angles.collect())),
+            (DType::F32, vec![positions as usize, p.pairs as usize, 2], Fill::Values(angles.collect())),
             (kv, cache.clone(), Fill::Values(vec![5.0])),
             (kv, cache, Fill::Values(vec![6.0])),
         ],

@@ -12,17 +12,18 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
     let [q, kc, vc] = &mut c.writes[..] else { return };
     let q: &mut [f32] = bytemuck::cast_slice_mut(q);
     let (hd, kv_len) = (p.hd as usize, (p.nkv * p.hd) as usize);
+    let positions = rope.len() / (2 * p.pairs as usize).max(1);
     let mut key = vec![0f32; kv_len];
     for (t, q) in q.chunks_mut((p.nh * p.hd) as usize).enumerate() {
         let (seq, pos) = (rows[2 * t] as usize, rows[2 * t + 1] as usize);
-        if pos >= p.cap as usize {
+        if pos >= positions {
             continue;
         }
         let angles = &rope[pos * p.pairs as usize * 2..][..p.pairs as usize * 2];
         q.chunks_mut(hd).for_each(|head| rotate(p.pairing, p.pairs as usize, head, angles));
         key.copy_from_slice(&k[t * kv_len..(t + 1) * kv_len]);
         key.chunks_mut(hd).for_each(|head| rotate(p.pairing, p.pairs as usize, head, angles));
-        let cell = (seq * p.cap as usize + pos) * kv_len;
+        let cell = (seq * p.cap as usize + pos % p.cap as usize) * kv_len;
         store(cache, kc, cell, &key);
         store(cache, vc, cell, &v[t * kv_len..(t + 1) * kv_len]);
     }

@@ -1,10 +1,10 @@
 //! Rotary position embedding of queries and keys, fused with writing keys and values into the cache.
 //!
 //! For token `t` at position `pos` of sequence `seq` (from `rows[t] = (seq, pos)`): `q[t]` is rotated in place, the rotated
-//! `k[t]` and `v[t]` go to `kc`, `vc[seq, pos]`. A pair `(a, b)` becomes `(a c − b s, a s + b c)` with `(c, s)` from the table
+//! `k[t]` and `v[t]` go to `kc`, `vc[seq, pos mod CAP]`. A pair `(a, b)` becomes `(a c − b s, a s + b c)` with `(c, s)` from the table
 //! `rope[pos, i]`, which the host makes in f64 with whatever scaling the model has; so every scaling is this one kernel.
 //! Pairs are `(i, i + R/2)` (`half`, Hugging Face) or `(2i, 2i + 1)` (`adjacent`, GGUF's llama); dimensions from
-//! `R = 2·rope.shape[1]` on are left as they are. Source: Su et al. 2021; `apply_rotary_pos_emb` in transformers.
+//! `R = 2·rope.shape[1]` on are left as they are. Positions beyond the table are left alone. Source: Su et al. 2021; `apply_rotary_pos_emb` in transformers.
 
 mod cases;
 pub(crate) mod cpu;
@@ -64,7 +64,7 @@ impl Kernel for RopeKv {
     }
 
     fn formula(&self) -> &'static str {
-        "q ← rot(q, pos); kc[seq, pos] ← rot(k, pos); vc[seq, pos] ← v"
+        "q ← rot(q, pos); kc[seq, pos mod CAP] ← rot(k, pos); vc[seq, pos mod CAP] ← v"
     }
 
     fn operands(&self) -> &'static [Operand] {

@@ -6,14 +6,14 @@ pub(super) fn run(p: &Params, values: &mut [Vec<f64>]) {
     let (hd, nh, nkv, cap) = (p.hd as usize, p.nh as usize, p.nkv as usize, p.cap as usize);
     for t in 0..p.t as usize {
         let (seq, pos) = (rows[2 * t] as usize, rows[2 * t + 1] as usize);
-        if pos >= cap {
+        if (pos + 1) * 2 * p.pairs as usize > rope.len() {
             continue;
         }
         let angles = &rope[pos * p.pairs as usize * 2..];
         for head in q[t * nh * hd..(t + 1) * nh * hd].chunks_mut(hd) {
             rotate(p, head, angles);
         }
-        let cell = (seq * cap + pos) * nkv * hd;
+        let cell = (seq * cap + pos % cap) * nkv * hd;
         let keys = &mut kc[cell..cell + nkv * hd];
         keys.copy_from_slice(&k[t * nkv * hd..(t + 1) * nkv * hd]);
         for head in keys.chunks_mut(hd) {

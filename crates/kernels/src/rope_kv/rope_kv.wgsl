@@ -1,4 +1,4 @@
-// Rotary embedding and cache write. q <- rot(q, pos); kc[seq, pos] <- rot(k, pos); vc[seq, pos] <- v.
+// Rotary embedding and cache write. q <- rot(q, pos); kc[seq, pos mod CAP] <- rot(k, pos), vc likewise.
 // Operands: q f32 [T, NH*HD] in place, k and v f32 [T, NKV*HD], rows u32 [T, 2], rope f32 [P, R/2, 2], caches KV.
 // One invocation moves one pair of elements of one head of q, k or v.
 // Source: Su et al. 2021.
@@ -23,7 +23,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let head = (i / half) % heads;
   let pair = i % half;
   let row = rows[t];
-  if row.y >= p.cap { return; }
+  if (row.y + 1u) * p.pairs > arrayLength(&rope) { return; }
   // The pair's two elements: rotated ones first, then the rest in neighbours.
   var a = 2u * pair;
   var b = a + 1u;
@@ -39,7 +39,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   } else if head < p.nh + p.nkv {
     let h = head - p.nh;
     let from_ = (t * p.nkv + h) * p.hd;
-    let to = ((row.x * p.cap + row.y) * p.nkv + h) * p.hd;
+    let to = ((row.x * p.cap + row.y % p.cap) * p.nkv + h) * p.hd;
     let x = k[from_ + a];
     let y = k[from_ + b];
     kc[to + a] = KV(x * turn.x - y * turn.y);
@@ -47,7 +47,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   } else {
     let h = head - p.nh - p.nkv;
     let from_ = (t * p.nkv + h) * p.hd;
-    let to = ((row.x * p.cap + row.y) * p.nkv + h) * p.hd;
+    let to = ((row.x * p.cap + row.y % p.cap) * p.nkv + h) * p.hd;
     vc[to + a] = KV(v[from_ + a]);
     vc[to + b] = KV(v[from_ + b]);
   }

@@ -404,6 +404,9 @@ pub(super) fn load(
     config.check()?;
     let mut report = |done, total| progress(done, total);
     let mut l = Loader::new(checkpoint, device, gguf_name, &mut report);
+    if config.pairing == Pairing::Adjacent {
+        l.adjacent_heads(config.head_dim);
+    }
     if l.is_gguf() && l.has("rope_freqs.weight") {
         config.rope.scaling =
             Scaling::Factors(l.host("rope_freqs.weight", &[config.rope.dims / 2])?);
@@ -418,14 +421,14 @@ pub(super) fn load(
         true => Some(l.table("lm_head", ("vocab_size", v), d)?),
         false => None,
     };
-    let layer = LayerCache::Attention {
-        kv_heads: config.num_key_value_heads,
-        head_dim: config.head_dim,
+    let layer = |window: &u32| {
+        let (heads, head_dim) = (config.num_key_value_heads, config.head_dim);
+        LayerCache::attention(heads, head_dim, *window as usize)
     };
     let spec = Spec {
         vocab: v,
         context: config.max_position_embeddings,
-        layers: vec![layer; config.num_hidden_layers],
+        layers: config.windows.iter().map(layer).collect(),
         ropes: vec![config.rope.clone()],
     };
     Ok(Box::new(Decoder {

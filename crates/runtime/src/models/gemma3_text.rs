@@ -333,14 +333,14 @@ pub(super) fn load(
         true => Some(l.table("lm_head", ("vocab_size", v), d)?),
         false => None,
     };
-    let layer = LayerCache::Attention {
-        kv_heads: config.num_key_value_heads,
-        head_dim: config.head_dim,
+    let layer = |sliding: &bool| {
+        let window = if *sliding { config.sliding_window } else { 0 };
+        LayerCache::attention(config.num_key_value_heads, config.head_dim, window)
     };
     let spec = Spec {
         vocab: v,
         context: config.max_position_embeddings,
-        layers: vec![layer; config.sliding.len()],
+        layers: config.sliding.iter().map(layer).collect(),
         ropes: config.ropes.to_vec(),
     };
     Ok(Box::new(Gemma3Text {

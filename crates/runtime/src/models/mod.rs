@@ -8,6 +8,7 @@ pub mod llama;
 pub mod phi3;
 pub mod qwen2;
 pub mod qwen3;
+pub mod qwen3_5;
 
 use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
@@ -25,6 +26,15 @@ pub enum LayerCache {
         kv_heads: usize,
         /// Elements of a head.
         head_dim: usize,
+    },
+    /// Keys and values of the last positions: a token sees `window` of them, itself included.
+    Sliding {
+        /// Key/value heads.
+        kv_heads: usize,
+        /// Elements of a head.
+        head_dim: usize,
+        /// Keys a token sees.
+        window: usize,
     },
     /// A state of fixed size: the last inputs of a causal convolution, and a matrix per head of a linear attention.
     Recurrent {
@@ -52,6 +62,20 @@ pub struct Spec {
     pub layers: Vec<LayerCache>,
     /// The rotary tables its layers use.
     pub ropes: Vec<Rope>,
+}
+
+impl LayerCache {
+    /// Keys and values of which a token sees `window`; 0: all.
+    pub fn attention(kv_heads: usize, head_dim: usize, window: usize) -> Self {
+        match window {
+            0 => LayerCache::Attention { kv_heads, head_dim },
+            _ => LayerCache::Sliding {
+                kv_heads,
+                head_dim,
+                window,
+            },
+        }
+    }
 }
 
 impl Spec {
@@ -112,6 +136,10 @@ const REGISTRY: &[(&str, Load)] = &[
     ("phi3", phi3::load),
     ("qwen2", qwen2::load),
     ("qwen3", qwen3::load),
+    ("qwen3_5", qwen3_5::load),
+    ("qwen3_5_text", qwen3_5::load),
+    // What llama.cpp calls it.
+    ("qwen35", qwen3_5::load),
 ];
 
 /// The families this version runs.

@@ -3,7 +3,9 @@
 //! A folder holds a checkpoint with `golden.json` (prompts, messages, tokenizer samples) and `golden.safetensors` (tensors
 //! named `CASE.NAME`). Every case is computed from its raw inputs; goldens are compared with, never fed in.
 
+use crate::checkpoint::Config;
 use crate::engine::{Engine, LoadedModel};
+use crate::models::LayerCache;
 use crate::source::CancelToken;
 use crate::state::State;
 use crate::{Error, Result, Rung};
@@ -30,6 +32,15 @@ pub struct Check {
     pub detail: Option<String>,
 }
 
+/// A case that was not run.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Skipped {
+    /// The case.
+    pub case: String,
+    /// Why not.
+    pub why: String,
+}
+
 /// What a verification found.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct VerifyReport {
@@ -43,13 +54,15 @@ pub struct VerifyReport {
     pub atol: f64,
     /// Every comparison, in order.
     pub checks: Vec<Check>,
+    /// Cases of the folder that this version cannot run; their goldens were not compared.
+    pub skipped: Vec<Skipped>,
     /// What was computed, under the goldens' names.
     #[serde(skip)]
     pub computed: Vec<(String, Tensor)>,
 }
 
 impl VerifyReport {
-    /// True if there was something to compare and all of it is within the tolerance.
+    /// True if there was something to compare and all of it is within the tolerance. Cases that were not run do not count.
     pub fn passed(&self) -> bool {
         !self.checks.is_empty() && self.checks.iter().all(|c| c.passed)
     }
@@ -108,6 +121,7 @@ pub async fn verify(
             rung: rung.name(),
             atol: tolerance(rung).atol,
             checks: Vec::new(),
+            skipped: Vec::new(),
             computed: Vec::new(),
         },
         golden,
@@ -119,21 +133,58 @@ pub async fn verify(
     for (name, case) in cases {
         if name == "tokenizer" {
             run.tokenizer(&model, case)?;
+        } else if let Some(why) = unreadable(case) {
+            run.report.skipped.push(Skipped {
+                case: name.clone(),
+                why,
+            });
         } else {
             run.language_case(&model, name, case).await?;
         }
     }
     let report = run.report;
-    let missed = run
-        .golden
-        .names()
-        .find(|n| !report.checks.iter().any(|c| c.name == *n));
+    let compared = |name: &str| report.checks.iter().any(|c| c.name == name);
+    let skipped = |name: &str| {
+        let case = name.split_once('.').map_or(name, |(case, _)| case);
+        report.skipped.iter().any(|s| s.case == case)
+    };
+    let missed = run.golden.names().find(|n| !compared(n) && !skipped(n));
     match missed {
         None => Ok(report),
         Some(name) => Err(Error::Unsupported(format!(
             "golden tensor `{name}`: this version does not compute it"
         ))),
     }
+}
+
+/// Why a case cannot be run, if it cannot: its messages hold something else than text.
+fn unreadable(case: &Value) -> Option<String> {
+    let messages = case.get("messages").and_then(Value::as_array)?;
+    let parts = messages
+        .iter()
+        .filter_map(|m| m.get("content").and_then(Value::as_array))
+        .flatten();
+    let kind = parts
+        .filter_map(|part| part.get("type").and_then(Value::as_str))
+        .find(|kind| *kind != "text")?;
+    Some(format!(
+        "a message holds an {kind}; this version runs the text of this family"
+    ))
+}
+
+/// What each token stands for: 0 text, 1 an image, 2 a video, as the reference's processors say.
+fn token_types(model: &LoadedModel, ids: &[u32]) -> Vec<u32> {
+    let id = |key: &str| match model.checkpoint.config() {
+        Ok(Config::Json(v)) => v.get(key).and_then(Value::as_u64),
+        _ => None,
+    };
+    let (image, video) = (id("image_token_id"), id("video_token_id"));
+    let kind = |token: &u32| match Some(u64::from(*token)) {
+        t if t == image => 1,
+        t if t == video => 2,
+        _ => 0,
+    };
+    ids.iter().map(kind).collect()
 }
 
 struct Verify<'a> {
@@ -246,6 +297,31 @@ impl Verify<'_> {
         Ok(())
     }
 
+    /// The recurrent states after the prompt, of the layers whose states are among the goldens.
+    async fn states(&mut self, state: &State, model: &LoadedModel, case: &str) -> Result<()> {
+        for (i, layer) in model.model.spec().layers.iter().enumerate() {
+            let &LayerCache::Recurrent {
+                taps,
+                channels,
+                heads,
+                key_dim,
+                value_dim,
+            } = layer
+            else {
+                continue;
+            };
+            let name = format!("{case}.layer{i}_recurrent_state");
+            if self.golden.info(&name).is_none() {
+                continue;
+            }
+            let (inputs, matrices) = state.recurrent_state(i).await?.unwrap_or_default();
+            let conv = format!("{case}.layer{i}_conv_state");
+            self.floats(conv, &[1, channels, taps], inputs)?;
+            self.floats(name, &[1, heads, key_dim, value_dim], matrices)?;
+        }
+        Ok(())
+    }
+
     async fn language_case(
         &mut self,
         model: &LoadedModel,
@@ -274,6 +350,11 @@ impl Verify<'_> {
             )));
         };
         self.ids(format!("{case}.input_ids"), &prompt)?;
+        let types = format!("{case}.mm_token_type_ids");
+        if self.golden.info(&types).is_some() {
+            let kinds = token_types(model, &prompt);
+            self.ids(types, &kinds)?;
+        }
 
         let vocab = model.model.spec().vocab;
         let mut state = State::new(&model.device, &model.model)?;
@@ -286,6 +367,7 @@ impl Verify<'_> {
             .await?;
         let mut step = all[all.len() - vocab..].to_vec();
         self.floats(format!("{case}.logits"), &[prompt.len(), vocab], all)?;
+        self.states(&state, model, case).await?;
 
         // Cached decoding, each step fed with our own choice.
         let steps = self

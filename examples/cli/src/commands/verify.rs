@@ -81,8 +81,20 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
                 format::count(report.checks.len(), "check")
             ),
         };
+        for skipped in &report.skipped {
+            let (case, why) = (&skipped.case, &skipped.why);
+            ui::to_stdout(&format!(
+                "not run: case `{}`: {}\n",
+                format::harmless(case),
+                format::harmless(why)
+            ))?;
+        }
+        let skipped = match report.skipped.len() {
+            0 => String::new(),
+            n => format!(", {} not run", format::count(n, "case")),
+        };
         ui::to_stdout(&format!(
-            "{verdict} · {} on {} (rung {}), tolerance {}\n",
+            "{verdict}{skipped} · {} on {} (rung {}), tolerance {}\n",
             report.family, report.device, report.rung, report.atol
         ))?;
     }

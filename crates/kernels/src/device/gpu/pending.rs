@@ -15,6 +15,8 @@ use std::task::{Context, Poll, Waker};
 pub(super) struct Staging {
     buffer: Arc<Buffer>,
     bytes: u64,
+    /// It was asked to be mapped and has not been unmapped.
+    mapping: bool,
     home: Option<Arc<Mutex<Vec<Arc<Buffer>>>>>,
 }
 
@@ -23,6 +25,7 @@ impl Staging {
         Ok(Staging {
             buffer: device.buffer(bytes, Holder::Staging)?,
             bytes,
+            mapping: false,
             home: None,
         })
     }
@@ -36,6 +39,12 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        // Of a submit that nobody waits for: a buffer that is or will be mapped cannot be used by the next one.
+        if self.mapping
+            && let Some(buffer) = self.buffer.gpu()
+        {
+            buffer.unmap();
+        }
         if let Some(home) = &self.home {
             let mut free = home.lock().unwrap_or_else(PoisonError::into_inner);
             free.push(Arc::clone(&self.buffer));
@@ -54,6 +63,7 @@ impl StagingRing {
             Some(buffer) => Staging {
                 buffer,
                 bytes,
+                mapping: false,
                 home: None,
             },
             None => Staging::new(device, bytes)?,
@@ -122,13 +132,14 @@ impl Pending {
     pub(super) fn start(
         gpu: &Gpu,
         device: &Device,
-        staging: Option<Staging>,
+        mut staging: Option<Staging>,
         index: wgpu::SubmissionIndex,
     ) -> Result<Self> {
         let done = Oneshot::new();
         let sender = done.clone();
-        match &staging {
+        match &mut staging {
             Some(staging) => {
+                staging.mapping = true;
                 let range = ..staging.bytes.next_multiple_of(4);
                 staging
                     .buffer()?
@@ -152,7 +163,7 @@ impl Pending {
     pub(crate) async fn wait(self) -> Result<Vec<u8>> {
         let Pending {
             device,
-            staging,
+            mut staging,
             index,
             done,
         } = self;
@@ -184,6 +195,7 @@ impl Pending {
         #[cfg(target_arch = "wasm32")]
         let _ = index;
         if let Err(message) = done.await {
+            staging.iter_mut().for_each(|s| s.mapping = false);
             gpu.check_lost()?;
             return Err(Error::device(
                 DeviceFault::Lost,
@@ -191,7 +203,7 @@ impl Pending {
             ));
         }
         gpu.check_lost()?;
-        let Some(staging) = staging else {
+        let Some(mut staging) = staging else {
             return Ok(Vec::new());
         };
         let buffer = staging.buffer()?;
@@ -202,6 +214,7 @@ impl Pending {
             view[..staging.bytes as usize].to_vec()
         };
         buffer.unmap();
+        staging.mapping = false;
         Ok(bytes)
     }
 }

@@ -1,8 +1,9 @@
 //! `firelight chat`: one answer, or a conversation.
 //!
-//! [`prompt`] is where the question comes from, [`answer`] where the answer goes, [`repl`] the conversation.
+//! [`prompt`] is where the question comes from, [`answer`] where the answer goes, [`repl`] the conversation, [`lora`] adapters.
 
 mod answer;
+mod lora;
 mod prompt;
 mod repl;
 
@@ -11,7 +12,7 @@ use crate::load::{self, Ready};
 use crate::ui::{Show, Ui};
 use crate::{INTERRUPTED, OK, Usage, interrupt};
 use anyhow::Result;
-use firelight_runtime::{Finish, GenerateOptions, Message, Session};
+use firelight_runtime::{Finish, GenerateOptions, Message, Rendering, Session};
 use prompt::Prompt;
 
 /// See the module's head.
@@ -41,6 +42,15 @@ pub(crate) struct ChatArgs {
     /// Go on where the model would end its answer
     #[arg(long)]
     ignore_eos: bool,
+    /// Let the model think before it answers, if it can
+    #[arg(long, conflicts_with = "raw")]
+    think: bool,
+    /// A LoRA adapter's folder (adapter_config.json, adapter_model.safetensors) and how much of it; may be given several times
+    #[arg(long, value_name = "DIR[=SCALE]")]
+    lora: Vec<String>,
+    /// Merge the adapters into the weights instead of computing them beside: a little faster. Quantised weights are rounded anew
+    #[arg(long, requires = "lora")]
+    merge_lora: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
@@ -63,6 +73,7 @@ Examples:
   firelight chat                                    a conversation; /help says what it knows
   firelight chat --model ./model.gguf --temperature 0 \"Name three rivers.\"
   firelight chat --model gemma-3-270m --raw -n 40 \"Once upon a time\"
+  firelight chat --model ./llama-1b --lora ./clinic --lora ./style=0.5 \"Sum up the findings.\"
   firelight chat --device gpu --json \"Hello\"";
 
 pub(crate) fn run(args: ChatArgs) -> Result<u8> {
@@ -105,12 +116,33 @@ fn options(args: &ChatArgs) -> GenerateOptions {
         stop_ids: Vec::new(),
         ignore_eos: args.ignore_eos,
         context: args.ctx.map(|n| n as usize),
-        resume: Vec::new(),
+        thinking: args.think,
+        ..GenerateOptions::default()
     }
 }
 
-fn start(args: &ChatArgs, ui: &mut Ui) -> Result<(Ready, Session)> {
-    let ready = load::ready(args.model.model.as_deref(), &args.engine, ui)?;
+/// What the template is told.
+fn rendering(options: &GenerateOptions) -> Rendering<'_> {
+    Rendering {
+        thinking: options.thinking,
+        ..Rendering::default()
+    }
+}
+
+/// The model, a session with it, and how answers are generated.
+fn start(args: &ChatArgs, ui: &mut Ui) -> Result<(Ready, Session, GenerateOptions)> {
+    let adapters = lora::open(&args.lora)?;
+    let merged = if args.merge_lora { &adapters[..] } else { &[] };
+    let ready = load::ready_with(args.model.model.as_deref(), &args.engine, merged, ui)?;
+    let mut options = options(args);
+    if args.merge_lora {
+        ui.note(&lora::merged(&ready.model.checkpoint.merged()));
+    } else {
+        for used in &adapters {
+            used.adapter.fit(&ready.model)?;
+        }
+        options.adapters = adapters;
+    }
     let no_template = ready.model.text.template.is_none() && !args.raw;
     anyhow::ensure!(
         !no_template,
@@ -119,7 +151,7 @@ fn start(args: &ChatArgs, ui: &mut Ui) -> Result<(Ready, Session)> {
         ready.local.name
     );
     let session = Session::new(&ready.engine, &ready.model)?;
-    Ok((ready, session))
+    Ok((ready, session, options))
 }
 
 fn one_shot(args: &ChatArgs, prompt: Prompt, ui: &mut Ui) -> Result<u8> {
@@ -129,15 +161,17 @@ fn one_shot(args: &ChatArgs, prompt: Prompt, ui: &mut Ui) -> Result<u8> {
     } else {
         Some(prompt.text(ui)?)
     };
-    let (ready, mut session) = start(args, ui)?;
+    let (ready, mut session, options) = start(args, ui)?;
     let text = text.map_or_else(|| prompt.text(ui), Ok)?;
-    let options = options(args);
     let ids = if args.raw {
         session.model().text.encode_text(&text)?
     } else {
         let system = args.system.iter().map(|s| Message::system(s.as_str()));
         let messages: Vec<Message> = system.chain([Message::user(text)]).collect();
-        let rendered = session.model().text.render(&messages, true)?;
+        let rendered = session
+            .model()
+            .text
+            .render_with(&messages, true, rendering(&options))?;
         session.model().text.encode_rendered(&rendered)?
     };
     let answer = answer::stream(&mut session, &ids, &options, ui)?;

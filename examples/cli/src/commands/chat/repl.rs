@@ -1,6 +1,6 @@
 //! The conversation: questions from the keyboard, the model's cache kept between them.
 
-use super::{ChatArgs, answer, options, start};
+use super::{ChatArgs, answer, rendering, start};
 use crate::args::random_seed;
 use crate::load::Ready;
 use crate::ui::{self, Ui};
@@ -75,13 +75,13 @@ pub(super) fn run(args: &ChatArgs, ui: &mut Ui) -> Result<u8> {
     let mut editor = DefaultEditor::new()
         .context("cannot use this terminal; give a prompt: firelight chat \"…\"")?;
     interrupt::install()?;
-    let (ready, session) = start(args, ui)?;
+    let (ready, session, options) = start(args, ui)?;
     ui.note("/help says what can be done besides asking; Ctrl-D leaves");
     let mut talk = Talk {
         args,
         ready,
         session,
-        options: options(args),
+        options,
         messages: Vec::new(),
         text: String::new(),
         system: args.system.clone(),
@@ -193,7 +193,7 @@ impl Talk<'_> {
         } else {
             let system = self.system.iter().map(|s| Message::system(s.as_str()));
             let messages: Vec<Message> = system.chain(self.messages.iter().cloned()).collect();
-            side.encode_rendered(&side.render(&messages, true)?)?
+            side.encode_rendered(&side.render_with(&messages, true, rendering(&self.options))?)?
         };
         let answer = answer::stream(&mut self.session, &ids, &self.options, ui)?;
         let report = self.ready.engine.report();
