@@ -102,7 +102,8 @@ pub struct Member {
     /// Bytes of the member once unpacked; needed for parts, else the file's size.
     #[serde(default)]
     pub size: Option<u64>,
-    /// Bytes of the package as downloaded, for progress and the disk check.
+    /// Bytes of the package as downloaded, for progress and the disk check; 0 where an earlier file of the same model already
+    /// brings the package.
     pub download_size: u64,
 }
 
@@ -305,6 +306,7 @@ mod tests {
         let c = Catalogue::builtin().unwrap();
         assert_eq!(c.default_for("chat").unwrap().name, "smollm2-135m-instruct");
         assert_eq!(c.get("SmolLM2").unwrap().name, "smollm2-135m-instruct");
+        assert_eq!(c.default_for("embed").unwrap().name, "all-minilm-l6-v2");
         assert_eq!(c.get("gemma-3-270m").unwrap().size(), 253_113_024);
         for e in &c.models {
             assert!(e.files.iter().all(|f| !f.sources.is_empty()), "{}", e.name);

@@ -11,19 +11,21 @@ use crate::checkpoint::{Checkpoint, Config};
 use crate::fill::{Fill, check_finite};
 use crate::{Error, Result};
 use firelight_kernels::harness::random_weight;
-use firelight_kernels::{
-    Array, DType, Device, Holder, Recorder, Site, Weight, add_bias, linear, rms_norm,
-};
+use firelight_kernels::{Array, DType, Device, Holder, Site, Weight};
 use firelight_tensor::TensorInfo;
 use std::ops::Range;
 
+pub use crate::layers::{Linear, RmsNorm};
+
 /// Prefixes a text model's tensors may have.
-pub(crate) const PREFIXES: [&str; 5] = [
+pub(crate) const PREFIXES: [&str; 7] = [
     "model.",
     "",
     "transformer.",
     "model.language_model.",
     "language_model.model.",
+    "bert.",
+    "distilbert.",
 ];
 
 /// Called with bytes loaded and bytes in all.
@@ -546,66 +548,10 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// A linear layer, with or without a bias.
-pub struct Linear {
-    weight: Weight,
-    bias: Option<Array>,
-}
-
-impl Linear {
-    /// `x` `[T, K]` to `[T, N]`: the product, plus the bias if there is one.
-    ///
-    /// # Errors
-    /// As [`linear::linear`].
-    pub fn forward(&self, rec: &mut Recorder, x: &Array) -> Result<Array> {
-        let y = linear::linear(rec, x, &self.weight)?;
-        if let Some(bias) = &self.bias {
-            add_bias::add_bias(rec, &y, bias)?;
-        }
-        Ok(y)
-    }
-}
-
-/// An RMSNorm's weight and constants.
-pub struct RmsNorm {
-    /// `[D]`.
-    pub weight: Array,
-    /// Added to the mean square.
-    pub eps: f32,
-    /// Added to the weight.
-    pub offset: f32,
-}
-
-impl RmsNorm {
-    /// Normalises the rows of `x`.
-    ///
-    /// # Errors
-    /// As [`rms_norm::rms_norm`].
-    pub fn forward(&self, rec: &mut Recorder, x: &Array) -> Result<Array> {
-        Ok(rms_norm::rms_norm(
-            rec,
-            x,
-            &self.weight,
-            self.eps,
-            self.offset,
-        )?)
-    }
-
-    /// `h += x`, then the norm of `h`.
-    ///
-    /// # Errors
-    /// As [`firelight_kernels::add_rms_norm::add_rms_norm`].
-    pub fn add_forward(&self, rec: &mut Recorder, h: &Array, x: &Array) -> Result<Array> {
-        let (w, eps, offset) = (&self.weight, self.eps, self.offset);
-        Ok(firelight_kernels::add_rms_norm::add_rms_norm(
-            rec, h, x, w, eps, offset,
-        )?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use firelight_kernels::Recorder;
 
     #[test]
     fn a_linear_layer_adds_its_bias_and_does_without_one() {

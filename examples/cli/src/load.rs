@@ -8,7 +8,8 @@ use crate::ui::Ui;
 use anyhow::{Context, Result};
 use firelight_runtime::checkpoint::Checkpoint;
 use firelight_runtime::source::{Error as SourceError, LocalModel, Options, Resolver};
-use firelight_runtime::{AdapterUse, DeviceChoice, Engine, LoadedModel, Report};
+use firelight_runtime::{AdapterUse, DeviceChoice, Engine, LoadedEncoder, LoadedModel, Report};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,15 +89,69 @@ pub(crate) fn ready_with(
         Some(name) => name.to_owned(),
         None => default_model(&resolver)?,
     };
-    resolver.parse(&name)?;
+    let (engine, local, model, load_time) =
+        open(&resolver, &name, args, ui, |engine, root, progress| {
+            let checkpoint = Checkpoint::open(root)?.with_adapters(merged.to_vec());
+            pollster::block_on(engine.load_checkpoint(Arc::new(checkpoint), progress))
+        })?;
+    Ok(Ready {
+        engine,
+        model,
+        local,
+        load_time,
+    })
+}
+
+/// An encoder on its device.
+pub(crate) struct ReadyEncoder {
+    pub(crate) engine: Engine,
+    pub(crate) model: LoadedEncoder,
+    /// The model's name for people.
+    pub(crate) name: String,
+}
+
+/// [`ready`] for an encoder; without a name the first model of the catalogue for `task`.
+pub(crate) fn encoder(
+    model: Option<&str>,
+    task: &str,
+    args: &EngineArgs,
+    ui: &mut Ui,
+) -> Result<ReadyEncoder> {
+    let resolver = resolver()?;
+    let name = match model {
+        Some(name) => name.to_owned(),
+        None => resolver
+            .catalogue()
+            .default_for(task)
+            .with_context(|| {
+                format!("the catalogue has no model to {task}; name one with --model")
+            })?
+            .name
+            .clone(),
+    };
+    let (engine, local, model, _) = open(&resolver, &name, args, ui, |engine, root, progress| {
+        pollster::block_on(engine.load_encoder(root, progress))
+    })?;
+    Ok(ReadyEncoder {
+        engine,
+        model,
+        name: local.name,
+    })
+}
+
+/// The name is checked before a device is opened, a device opened before gigabytes are fetched.
+fn open<M>(
+    resolver: &Resolver,
+    name: &str,
+    args: &EngineArgs,
+    ui: &mut Ui,
+    load: impl FnOnce(&Engine, &Path, &mut dyn FnMut(u64, u64)) -> Result<M, firelight_runtime::Error>,
+) -> Result<(Engine, LocalModel, M, Duration)> {
+    resolver.parse(name)?;
     let engine = engine(args)?;
-    let local = files(&resolver, &name, ui)?;
+    let local = files(resolver, name, ui)?;
     let start = Instant::now();
-    let checkpoint = Checkpoint::open(&local.root)
-        .with_context(|| format!("cannot load {}", local.root.display()))?
-        .with_adapters(merged.to_vec());
-    let checkpoint = Arc::new(checkpoint);
-    let loaded = pollster::block_on(engine.load_checkpoint(checkpoint, &mut |done, total| {
+    let loaded = load(&engine, &local.root, &mut |done, total| {
         let phase = "loading";
         let (file, total) = (local.name.as_str(), Some(total));
         ui.progress(&Progress {
@@ -107,7 +162,7 @@ pub(crate) fn ready_with(
             speed_bps: None,
             eta_s: None,
         });
-    }));
+    });
     progress::leave_line();
     let model = loaded.with_context(|| format!("cannot load {}", local.root.display()))?;
     let load_time = start.elapsed();
@@ -119,19 +174,14 @@ pub(crate) fn ready_with(
         why(&report, args)
     ));
     ui.event(&Event::Load {
-        model: &name,
+        model: name,
         path: local.root.display().to_string(),
         device: &report.device,
         rung: report.rung.name(),
         load_ms: load_time.as_secs_f64() * 1e3,
         attempts: json::attempts(&report),
     })?;
-    Ok(Ready {
-        engine,
-        model,
-        local,
-        load_time,
-    })
+    Ok((engine, local, model, load_time))
 }
 
 /// Why nothing better runs, for people; empty where there is nothing to say.

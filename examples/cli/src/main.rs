@@ -9,6 +9,7 @@
 //! | [`ui`], [`progress`], [`json`] | what is shown: text, progress line, JSON lines |
 //! | [`interrupt`] | Ctrl-C |
 //! | [`mod@format`] | bytes, times and tables for people |
+//! | [`npy`] | vectors for NumPy |
 //!
 //! Exit codes: 0 done, 1 failed, 2 used wrongly, 130 interrupted.
 #![deny(unsafe_code)]
@@ -19,6 +20,7 @@ mod format;
 mod interrupt;
 mod json;
 mod load;
+mod npy;
 mod progress;
 mod ui;
 
@@ -45,6 +47,7 @@ const EXAMPLES: &str = "\
 Examples:
   firelight chat \"Why is the sky blue?\"     one answer; the model is fetched on first use
   firelight chat                            a conversation
+  firelight embed \"A cat sleeps.\"           texts as vectors; also: similar, classify, rerank, ner
   firelight models list                     what there is, and what is here
   firelight doctor                          which device runs, and why
   firelight bench                           how fast it is here

@@ -70,6 +70,20 @@ impl Ui {
         });
     }
 
+    /// Progress of something that is counted: `embedding 128 of 4000 texts`.
+    pub(crate) fn counting(&mut self, phase: &str, done: usize, total: usize, what: &str) {
+        let file = format!("{done} of {}", crate::format::count(total, what));
+        // Not bytes: the numbers are in the name.
+        self.progress(&Progress {
+            phase,
+            file: &file,
+            done: 0,
+            total: None,
+            speed_bps: None,
+            eta_s: None,
+        });
+    }
+
     /// Progress of anything.
     pub(crate) fn progress(&mut self, p: &Progress<'_>) {
         match self.show {

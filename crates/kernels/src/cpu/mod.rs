@@ -1,5 +1,6 @@
 //! The CPU device: threads, SIMD level, and running a recorded call on host memory.
 
+pub(crate) mod attend;
 pub mod matmul;
 mod pool;
 pub mod vecmath;

@@ -55,6 +55,11 @@ pub fn exp(isa: Isa, x: &mut [f32]) {
     map::<Exp>(isa, x);
 }
 
+/// Each `x` becomes e^(scale · (x − top)).
+pub fn exp_scaled(isa: Isa, scale: f32, top: f32, x: &mut [f32]) {
+    dispatch(isa, ExpScaled { scale, top, x });
+}
+
 /// Each `x` becomes x · σ(x).
 pub fn silu(isa: Isa, x: &mut [f32]) {
     map::<Silu>(isa, x);
@@ -265,6 +270,23 @@ impl Kernel for AddScalar<'_> {
     fn run<S: Simd>(self, _: S) {
         for x in self.x {
             *x += self.a;
+        }
+    }
+}
+
+struct ExpScaled<'a> {
+    scale: f32,
+    top: f32,
+    x: &'a mut [f32],
+}
+
+impl Kernel for ExpScaled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for x in self.x {
+            *x = Exp::of::<S>(self.scale * (*x - self.top));
         }
     }
 }

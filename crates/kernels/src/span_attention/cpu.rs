@@ -1,46 +1,117 @@
-//! One task per token and head: scores of the span's keys, softmax, then the weighted values.
+//! Rows of the output split over the threads. Neighbouring tokens with the same span share its keys and values, packed once per
+//! head; single ones (windows) go through theirs where they lie.
 use super::Params;
+use crate::cpu::attend::{Packed, QUERIES};
 use crate::cpu::{Isa, vecmath};
 use crate::kernel::CpuCall;
+use std::cell::Cell;
+
+/// Rows of a task: what packing costs is then a few hundredths of what is computed.
+const ROWS: usize = 64;
+
+thread_local! {
+    static PACKED: Cell<Packed> = Cell::default();
+}
 
 pub(super) fn run(c: &mut CpuCall<'_, '_>) {
     let p: Params = c.call.params();
     let isa = c.cpu.isa;
-    let (q, k, v, spans) = (c.read::<f32>(0), c.read::<f32>(1), c.read::<f32>(2), c.read::<u32>(3));
+    let job = Job { p: &p, isa, q: c.read(0), k: c.read(1), v: c.read(2), spans: c.read(3) };
     let out: &mut [f32] = bytemuck::cast_slice_mut(c.writes[0]);
-    let row = (p.nh * p.hd) as usize;
-    c.cpu.pool.for_chunks(out, row, |t, out| {
-        let mut scores = Vec::new();
-        for (h, out) in out.chunks_mut(p.hd as usize).enumerate() {
-            head(&p, isa, [q, k, v], (spans[2 * t], spans[2 * t + 1]), t, h, &mut scores, out);
-        }
+    let (row, t) = ((p.nh * p.hd) as usize, p.t as usize);
+    let threads = c.cpu.pool.threads();
+    let rows = if threads == 1 { t } else { (t / (4 * threads)).clamp(1, ROWS) };
+    c.cpu.pool.for_chunks(out, rows * row, |i, out| {
+        let mut packed = PACKED.take();
+        job.rows(i * rows, out, &mut packed);
+        PACKED.set(packed);
     });
 }
 
-#[allow(clippy::too_many_arguments)]
-fn head(
-    p: &Params,
+struct Job<'a> {
+    p: &'a Params,
     isa: Isa,
-    [q, k, v]: [&[f32]; 3],
-    span: (u32, u32),
-    t: usize,
-    h: usize,
-    scores: &mut Vec<f32>,
-    out: &mut [f32],
-) {
-    let hd = p.hd as usize;
-    let kv_head = h / (p.nh / p.nkv) as usize;
-    let cell = |i: usize, row: usize, head: usize| row * p.stride[i] as usize + p.first[i] as usize + head * hd;
-    let q = &q[cell(0, t, h)..][..hd];
-    let keys = span.0 as usize..span.1.min(p.s) as usize;
-    scores.clear();
-    scores.extend(keys.clone().map(|j| vecmath::dot_f32(isa, q, &k[cell(1, j, kv_head)..][..hd]) * p.scale));
-    let top = vecmath::max_f32(isa, scores);
-    vecmath::add_scalar(isa, -top, scores);
-    vecmath::exp(isa, scores);
-    let total = vecmath::sum_f32(isa, scores);
-    out.fill(0.0);
-    for (j, s) in keys.zip(scores.iter()) {
-        vecmath::axpy_f32(isa, s / total, &v[cell(2, j, kv_head)..][..hd], out);
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    spans: &'a [u32],
+}
+
+impl<'a> Job<'a> {
+    /// The output's rows from token `first` on.
+    fn rows(&self, first: usize, out: &mut [f32], packed: &mut Packed) {
+        let row = (self.p.nh * self.p.hd) as usize;
+        let span = |t: usize| (self.spans[2 * t], self.spans[2 * t + 1]);
+        let mut t = first;
+        let mut rest = out;
+        while !rest.is_empty() {
+            let left = rest.len() / row;
+            let run = (1..left).take_while(|i| span(t + i) == span(t)).count() + 1;
+            let (now, later) = rest.split_at_mut(run * row);
+            let (begin, end) = (span(t).0 as usize, span(t).1.min(self.p.s) as usize);
+            for h in 0..self.p.nh as usize {
+                if begin >= end {
+                    now.fill(0.0);
+                } else if run < QUERIES {
+                    for i in 0..run {
+                        self.one(t + i, h, begin..end, self.cell(now, i, h));
+                    }
+                } else {
+                    self.block(t, run, h, begin..end, now, packed);
+                }
+            }
+            t += run;
+            rest = later;
+        }
+    }
+
+    /// Head `h` of row `i` of some rows of the output.
+    fn cell<'o>(&self, rows: &'o mut [f32], i: usize, h: usize) -> &'o mut [f32] {
+        let (nh, hd) = (self.p.nh as usize, self.p.hd as usize);
+        &mut rows[(i * nh + h) * hd..][..hd]
+    }
+
+    /// Head `head` of row `row` of operand `i` (queries, keys, values).
+    fn at(&self, i: usize, row: usize, head: usize) -> &'a [f32] {
+        let (stride, first) = (self.p.stride[i] as usize, self.p.first[i] as usize);
+        let hd = self.p.hd as usize;
+        &[self.q, self.k, self.v][i][row * stride + first + head * hd..][..hd]
+    }
+
+    fn kv_head(&self, h: usize) -> usize {
+        h / (self.p.nh / self.p.nkv) as usize
+    }
+
+    /// `run` tokens from `t` on that see the same keys.
+    fn block(&self, t: usize, run: usize, h: usize, keys: std::ops::Range<usize>, out: &mut [f32], packed: &mut Packed) {
+        let kv = self.kv_head(h);
+        packed.fill(keys.len(), self.p.hd as usize, |j| {
+            (self.at(1, keys.start + j, kv), self.at(2, keys.start + j, kv))
+        });
+        let row = (self.p.nh * self.p.hd) as usize;
+        for (i, rows) in out.chunks_mut(QUERIES * row).enumerate() {
+            let first = t + i * QUERIES;
+            let n = QUERIES.min(t + run - first);
+            let queries: [&[f32]; QUERIES] = std::array::from_fn(|i| self.at(0, first + i.min(n - 1), h));
+            packed.attend(self.isa, self.p.scale, &queries[..n], |i, sums, by| {
+                for (out, sum) in self.cell(rows, i, h).iter_mut().zip(sums) {
+                    *out = sum * by;
+                }
+            });
+        }
+    }
+
+    /// One token whose neighbours see other keys.
+    fn one(&self, t: usize, h: usize, keys: std::ops::Range<usize>, out: &mut [f32]) {
+        let (q, kv) = (self.at(0, t, h), self.kv_head(h));
+        let mut scores: Vec<f32> =
+            keys.clone().map(|j| vecmath::dot_f32(self.isa, q, self.at(1, j, kv))).collect();
+        let top = vecmath::max_f32(self.isa, &scores);
+        vecmath::exp_scaled(self.isa, self.p.scale, top, &mut scores);
+        let total = vecmath::sum_f32(self.isa, &scores);
+        out.fill(0.0);
+        for (j, s) in keys.zip(&scores) {
+            vecmath::axpy_f32(self.isa, s / total, self.at(2, j, kv), out);
+        }
     }
 }

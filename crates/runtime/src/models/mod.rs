@@ -2,9 +2,12 @@
 //!
 //! A model records kernel calls; see [`CausalLm`]. The registry below is the one line a new family adds.
 
+pub mod bert;
 mod decoder;
+pub mod distilbert;
 pub mod gemma3_text;
 pub mod llama;
+pub mod nomic_bert;
 pub mod phi3;
 pub mod qwen2;
 pub mod qwen3;
@@ -12,6 +15,7 @@ pub mod qwen3_5;
 
 use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
+use crate::encoder::Encoder;
 use crate::loader::LoadProgress;
 use crate::rope::Rope;
 use crate::{Error, Result};
@@ -142,7 +146,44 @@ const REGISTRY: &[(&str, Load)] = &[
     ("qwen35", qwen3_5::load),
 ];
 
-/// The families this version runs.
+type LoadEncoder = fn(&Checkpoint, &Device, &mut LoadProgress<'_>) -> Result<Box<dyn Encoder>>;
+
+/// The same for encoders; see [`crate::encoder`].
+const ENCODERS: &[(&str, LoadEncoder)] = &[
+    ("bert", bert::load),
+    ("distilbert", distilbert::load),
+    ("nomic_bert", nomic_bert::load),
+];
+
+/// The encoder families this version runs.
+pub fn encoder_families() -> impl Iterator<Item = &'static str> {
+    ENCODERS.iter().map(|(name, _)| *name)
+}
+
+/// Loads a checkpoint's encoder onto a device.
+///
+/// # Errors
+/// `Unsupported` naming a family that is no encoder and those that are, or what loading finds wrong.
+pub fn load_encoder(
+    checkpoint: &Checkpoint,
+    device: &Device,
+    progress: &mut LoadProgress<'_>,
+) -> Result<Box<dyn Encoder>> {
+    let family = checkpoint.model_type()?;
+    let (_, load) = ENCODERS
+        .iter()
+        .find(|(name, _)| *name == family)
+        .ok_or_else(|| {
+            let known: Vec<_> = encoder_families().collect();
+            Error::Unsupported(format!(
+                "`{family}` as an encoder; this version embeds and classifies with {}",
+                known.join(", ")
+            ))
+        })?;
+    load(checkpoint, device, progress)
+}
+
+/// The families of language models this version runs.
 pub fn families() -> impl Iterator<Item = &'static str> {
     REGISTRY.iter().map(|(name, _)| *name)
 }
@@ -161,6 +202,11 @@ pub fn load(
         .iter()
         .find(|(name, _)| *name == family)
         .ok_or_else(|| {
+            if encoder_families().any(|name| name == family) {
+                return Error::Unsupported(format!(
+                    "`{family}` is an encoder and writes no text; it is for embed, similar, classify, rerank and ner"
+                ));
+            }
             let known: Vec<_> = families().collect();
             Error::Unsupported(format!(
                 "model family `{family}`; this version runs {}",

@@ -155,6 +155,39 @@ impl Tokenizer {
         }
     }
 
+    /// How many tokens [`encode`](Self::encode) puts before and after a text.
+    pub fn around(&self) -> (usize, usize) {
+        match &self.shared.encoder {
+            Encoder::Hf(encoder) => {
+                let (before, after) = encoder.around();
+                (before.len(), after.len())
+            }
+            Encoder::Gguf(encoder) => {
+                let added = encoder.encode(self.vocab(), &self.roles, "", true, false);
+                let ids = added.unwrap_or_default();
+                let before = ids.iter().take_while(|&&id| Some(id) == self.bos()).count();
+                (before.min(1), ids.len() - before.min(1))
+            }
+        }
+    }
+
+    /// Two texts, encoded without special tokens, as the one sequence that the tokenizer's template for pairs makes of them,
+    /// and the segment (token type) of each id.
+    ///
+    /// # Errors
+    /// `Unsupported` if the file has no such template.
+    pub fn join(&self, first: &[u32], second: &[u32]) -> Result<(Vec<u32>, Vec<u32>)> {
+        let joined = match &self.shared.encoder {
+            Encoder::Hf(encoder) => encoder.join(first, second),
+            Encoder::Gguf(_) => None,
+        };
+        joined.ok_or_else(|| {
+            Error::unsupported(
+                "this tokenizer has no template for pairs of texts (`pair` of its post_processor)",
+            )
+        })
+    }
+
     /// Ids → text. Bytes that are no UTF-8 come out as U+FFFD; ids outside the vocabulary add nothing.
     /// `skip_special` leaves control tokens out.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {

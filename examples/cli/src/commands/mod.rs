@@ -2,9 +2,15 @@
 
 mod bench;
 mod chat;
+mod classify;
 mod doctor;
+mod embed;
 mod models;
+mod ner;
 mod perplexity;
+mod rerank;
+mod similar;
+mod texts;
 mod verify;
 mod web;
 
@@ -15,6 +21,16 @@ use anyhow::Result;
 pub(crate) enum Command {
     /// Ask a model: one answer with a prompt, a conversation without
     Chat(chat::ChatArgs),
+    /// Turn texts into vectors
+    Embed(embed::EmbedArgs),
+    /// Find the texts closest to a query
+    Similar(similar::SimilarArgs),
+    /// Say what a text is: labels of a fine-tuned model, or of your own
+    Classify(classify::ClassifyArgs),
+    /// Order passages by how well they answer a question
+    Rerank(rerank::RerankArgs),
+    /// Find names in a text
+    Ner(ner::NerArgs),
     /// List, fetch, check and remove models
     Models(models::ModelsArgs),
     /// Say which devices there are, which one runs and why, and prove that it computes right
@@ -34,6 +50,11 @@ impl Command {
     pub(crate) fn json(&self) -> bool {
         match self {
             Command::Chat(a) => a.json,
+            Command::Embed(a) => a.json,
+            Command::Similar(a) => a.json,
+            Command::Classify(a) => a.json,
+            Command::Rerank(a) => a.json,
+            Command::Ner(a) => a.json,
             Command::Models(a) => a.json(),
             Command::Doctor(a) => a.json,
             Command::Bench(a) => a.json,
@@ -47,6 +68,11 @@ impl Command {
     pub(crate) fn run(self) -> Result<u8> {
         match self {
             Command::Chat(a) => chat::run(a),
+            Command::Embed(a) => embed::run(&a),
+            Command::Similar(a) => similar::run(&a),
+            Command::Classify(a) => classify::run(&a),
+            Command::Rerank(a) => rerank::run(&a),
+            Command::Ner(a) => ner::run(&a),
             Command::Models(a) => models::run(a),
             Command::Doctor(a) => doctor::run(&a),
             Command::Bench(a) => bench::run(&a),

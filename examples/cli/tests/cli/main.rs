@@ -2,6 +2,7 @@
 
 mod chat;
 mod common;
+mod encoders;
 mod gpu;
 mod program;
 mod verify;

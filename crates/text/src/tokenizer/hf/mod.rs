@@ -27,7 +27,7 @@ mod words;
 use json::{FORMAT, bad, flag, text};
 use model::Bpe;
 use normalize::Normalizer;
-use post::Around;
+use post::{Around, Piece};
 use pre::Cut;
 use serde_json::Value;
 use unigram::Unigram;
@@ -118,6 +118,28 @@ impl HfEncoder {
             ids.extend(&self.around.after);
         }
         Ok(ids)
+    }
+}
+
+impl HfEncoder {
+    /// The tokens before and after a text.
+    pub(super) fn around(&self) -> (&[u32], &[u32]) {
+        (&self.around.before, &self.around.after)
+    }
+
+    /// Two encoded texts as one sequence of ids and segments; `None` if the file has no template for pairs.
+    pub(super) fn join(&self, first: &[u32], second: &[u32]) -> Option<(Vec<u32>, Vec<u32>)> {
+        let (mut ids, mut kinds) = (Vec::new(), Vec::new());
+        for piece in self.around.pair.as_ref()? {
+            let (part, kind) = match piece {
+                Piece::Token(id, kind) => (std::slice::from_ref(id), *kind),
+                Piece::First(kind) => (first, *kind),
+                Piece::Second(kind) => (second, *kind),
+            };
+            ids.extend_from_slice(part);
+            kinds.resize(ids.len(), kind);
+        }
+        Some((ids, kinds))
     }
 }
 
