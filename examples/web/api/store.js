@@ -424,7 +424,8 @@ export class Store {
     const fits = (n) => {
       try {
         access.truncate(n);
-        return true;
+        // Some browsers count a length only when something is written there.
+        return n === 0 || access.write(new Uint8Array(1), { at: n - 1 }) === 1;
       } catch {
         return false;
       }

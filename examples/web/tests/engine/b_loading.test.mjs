@@ -125,6 +125,7 @@ test('loading: too little room is told before a byte is fetched', async ({ skip 
     return { error: await failure(() => f.load('wide')), before: await f.preflight('wide') };
   });
   equal(seen.error.code, 'quota');
+  ok(seen.error.details, `figures: ${JSON.stringify(seen)}`);
   ok(seen.error.details.needed > PADDING && seen.error.details.available <= 8 << 20, 'figures');
   ok(seen.error.remedy, 'a remedy');
   equal(site.served(), 0, 'bytes served');

@@ -34,7 +34,7 @@ for (const [what, words] of [['device', /lost|destroyed/i], ['worker', /worker/]
       return { events, devices, report, after: after.at(-1), memory: await f.memory() };
     }, [what, messages]);
     const moved = seen.events.filter((e) => e.type === 'moved');
-    equal(moved.length, 1, 'moves');
+    equal(moved.length, 1, `moves: ${moved.map((m) => m.why).join('; ')}`);
     ok(words.test(moved[0].why), `why: ${moved[0].why}`);
     ok(seen.devices[0].startsWith('gpu') && seen.devices.at(-1).startsWith('cpu'), `devices: ${seen.devices}`);
     equal(seen.events.at(-1).ids, expected, 'greedy ids');
