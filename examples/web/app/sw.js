@@ -48,17 +48,17 @@ function hardened(response) {
 
 const fromShell = async (address) => (await caches.open(SHELL)).match(address);
 
+/** Milliseconds that a page waits for a network that is there and does not answer. */
+const PATIENCE = 4000;
+
 async function page(request, address) {
-  try {
-    const response = await fetch(request);
-    // A server that is there and in trouble is as good as none.
-    if (response.ok || response.redirected) return hardened(response);
-    return (await fromShell(address).then((r) => r && hardened(r))) ?? response;
-  } catch (e) {
-    const copy = await fromShell(address);
-    if (copy) return hardened(copy);
-    throw e;
-  }
+  const network = fetch(request);
+  const late = new Promise((resolve) => { setTimeout(resolve, PATIENCE, null); });
+  // A server that is silent or in trouble is as good as none.
+  const response = await Promise.race([network, late]).catch(() => null);
+  if (response?.ok || response?.redirected) return hardened(response);
+  const copy = await fromShell(address);
+  return copy ? hardened(copy) : network;
 }
 
 self.addEventListener('fetch', (event) => {

@@ -14,17 +14,20 @@ const size = (spec) => spec.files.reduce((n, f) => n + f.size, 0);
 /** Why there is no list; null when there is one. */
 export let listProblem = null;
 
-/** Reads the list; what was read last serves where the network is gone. */
+/** Reads the list; what was read last serves where the network is gone, or does not answer. */
 export async function loadList() {
+  let saved = [];
+  try { saved = JSON.parse(localStorage.getItem(KEY) ?? '[]'); } catch { /* none, then */ }
   try {
-    const response = await fetch('models/index.json', { cache: 'no-cache' });
+    // Without a list to fall back on there is nothing to do but wait: a server may be computing the hashes of large files.
+    const response = await fetch('models/index.json', { cache: 'no-cache', signal: saved.length ? AbortSignal.timeout(5000) : undefined });
     if (!response.ok) throw new Error(`the server says ${response.status}`);
     list = (await response.json()).models.filter((m) => typeof m?.name === 'string' && Array.isArray(m.files));
     listProblem = null;
     try { localStorage.setItem(KEY, JSON.stringify(list)); } catch { /* offline use will start from the engine's own storage */ }
   } catch (e) {
     listProblem = navigator.onLine ? `The list of models could not be read: ${e.message}.` : 'You are offline.';
-    try { list = JSON.parse(localStorage.getItem(KEY) ?? '[]'); } catch { list = []; }
+    list = saved;
   }
   return list;
 }

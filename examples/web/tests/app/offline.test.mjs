@@ -38,6 +38,18 @@ test('offline: with the network off the app opens, and answers', async (t) => {
   await context.close();
 });
 
+test('offline: a network that never answers is as good as none', async (t) => {
+  const site = await serve(await mockSite());
+  const { page, ready, context } = await open(t, { site });
+  await ready();
+  await controlled(page);
+  site.silent = true;
+  await page.reload({ timeout: 20_000 });
+  await page.waitForSelector('.welcome, .suggestions, [role=progressbar]', { timeout: 20_000 });
+  site.silent = false;
+  await context.close();
+});
+
 test('offline: everything the page needs is in the list, and nothing in it is missing', async (t) => {
   const dir = await mockSite();
   const site = await serve(dir);

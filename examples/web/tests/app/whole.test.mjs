@@ -34,15 +34,15 @@ for (const [name, webgpu, device] of [['the processor', false, 'auto'], ['WebGPU
     const { page, context, ready, ask, answer, errors } = await open(t, { site: s, webgpu });
     await choose(page, { device });
     await page.reload();
-    await page.waitForSelector('.welcome .card .badge.good', { timeout: 60_000 });
+    await page.waitForSelector('.welcome .card .badge.good', { timeout: 120_000 });
     ok(!s.requests.some((r) => r.endsWith('.safetensors')), 'nothing is downloaded unasked');
-    await ready();
+    await ready(120_000);
     equal(await page.innerText('#device-name'), webgpu ? 'GPU' : 'CPU');
     await page.evaluate(() => {
       globalThis.long = [];
       new PerformanceObserver((list) => globalThis.long.push(...list.getEntries().map((e) => Math.round(e.duration)))).observe({ type: 'longtask' });
     });
-    await ask('What is in this picture?');
+    await ask('What is in this picture?', 90_000);
     const first = await answer();
     ok(first.length > 0, 'an answer with words');
     ok(/tokens\/s · \d+ tokens/.test(await page.innerText('.message .stats')), await page.innerText('.message .stats'));
@@ -50,7 +50,7 @@ for (const [name, webgpu, device] of [['the processor', false, 'auto'], ['WebGPU
     console.log(`the page's thread was busy at most ${Math.max(0, ...long)} ms at a time`);
     ok(/^Context: \d+ of \d+ tokens$/.test(await page.getAttribute('#context-button', 'aria-label')));
     await page.click('.again');
-    await page.waitForFunction(() => document.querySelectorAll('.message').length === 2 && document.querySelector('.message .stats'));
+    await page.waitForFunction(() => document.querySelectorAll('.message').length === 2 && document.querySelector('.message .stats'), null, { timeout: 90_000 });
     equal(await answer(), first, 'the likeliest words are the same again');
     await page.click('#device-button');
     await page.waitForFunction(() => document.getElementById('device-body').textContent.includes('Page memory'));
@@ -62,16 +62,16 @@ for (const [name, webgpu, device] of [['the processor', false, 'auto'], ['WebGPU
     s.down = true;
     await context.setOffline(true);
     await page.reload();
-    await page.waitForSelector('.suggestions', { timeout: 60_000 });
-    await ask('What is in this picture?');
+    await page.waitForSelector('.suggestions', { timeout: 120_000 });
+    await ask('What is in this picture?', 90_000);
     equal(await answer(), first, 'and offline, too');
     await context.setOffline(false);
     s.down = false;
     await page.goto(`${s.url}device.html`);
-    await page.waitForFunction(() => document.getElementById('status').textContent === 'Done.', null, { timeout: 60_000 });
+    await page.waitForFunction(() => document.getElementById('status').textContent === 'Done.', null, { timeout: 120_000 });
     ok((await page.innerText('#parts')).includes('Measured here'));
     const unexpected = errors.filter((e) => !/Failed to load resource|net::ERR/.test(e));
     equal(unexpected, []);
     await context.close();
-  }, { seconds: 240 });
+  }, { seconds: 400 });
 }

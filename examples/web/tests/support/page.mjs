@@ -27,13 +27,13 @@ export async function open(t, { mock = {}, site, context = {}, path = '', stored
     /** What the stand-in was asked. */
     calls: (name) => page.evaluate((n) => globalThis.mockCalls.filter((x) => x[0] === n).map((x) => x[1]), name),
     /** Downloads the suggested model. */
-    ready: async () => { await page.click('.welcome .card .primary'); await page.waitForSelector('.suggestions'); },
+    ready: async (timeout = 30_000) => { await page.click('.welcome .card .primary'); await page.waitForSelector('.suggestions', { timeout }); },
     /** Asks and waits for the whole answer. */
-    ask: async (text) => {
+    ask: async (text, timeout = 15_000) => {
       const before = await page.locator('.message .stats').count();
       await page.fill('#prompt', text);
       await page.keyboard.press('Enter');
-      await page.waitForFunction((n) => document.querySelectorAll('.message .stats').length > n, before, { timeout: 15_000 });
+      await page.waitForFunction((n) => document.querySelectorAll('.message .stats').length > n, before, { timeout });
     },
     /** Text of the last answer. */
     answer: () => page.locator('.message.answer .md').last().innerText(),

@@ -49,14 +49,15 @@ export async function folderModel(name, folder, more = {}) {
 
 /**
  * Serves a folder. `{ url, requests, models, files, headers, close() }`; `requests` are paths in order, `models` may be replaced,
- * `files` are more files by their path.
+ * `files` are more files by their path; `down`: it hangs up, `silent`: it never answers.
  */
 export async function serve(dir, { headers = {} } = {}) {
-  const self = { requests: [], models: MODELS, files: {}, headers, down: false };
+  const self = { requests: [], models: MODELS, files: {}, headers, down: false, silent: false };
   const server = createServer(async (req, res) => {
     const path = decodeURIComponent(new URL(req.url, 'http://x').pathname);
     self.requests.push(path);
     if (self.down) { req.socket.destroy(); return; }
+    if (self.silent) return;
     const name = path.endsWith('/') ? `${path}index.html` : path;
     const all = { 'Cache-Control': 'no-cache', ...self.headers };
     if (name === '/models/index.json') { res.writeHead(200, { ...all, 'Content-Type': 'application/json' }).end(JSON.stringify({ format: 1, models: self.models })); return; }
