@@ -110,7 +110,7 @@ export async function engineSite(models) {
         let bytes = Buffer.alloc(step);
         await handle.read(bytes, 0, step, at);
         if (site.tamper) bytes = site.tamper(bytes, path, at) ?? bytes;
-        if (!res.write(bytes)) {
+        if (!res.write(bytes) && !res.closed) {
           const gone = new AbortController();
           await Promise.race([once(res, 'drain', { signal: gone.signal }), once(res, 'close', { signal: gone.signal })]).finally(() => gone.abort()).catch(() => {});
         }

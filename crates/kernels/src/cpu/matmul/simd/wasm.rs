@@ -28,25 +28,25 @@ fn halves_to_float(bits: v128) -> v128 {
     v128_or(v128_or(scaled, special), sign)
 }
 
-/// Dot products of 16 unsigned and 16 signed bytes in four lanes; unless `WIDE` the unsigned ones are at most 127.
+/// Adds dot products of 16 unsigned and 16 signed bytes to four lanes; unless `WIDE` the unsigned ones are at most 127.
 #[inline(always)]
 #[cfg(not(target_feature = "relaxed-simd"))]
-fn dots<const WIDE: bool>(q: v128, x: v128) -> v128 {
+fn dots<const WIDE: bool>(sum: v128, q: v128, x: v128) -> v128 {
     let low = i32x4_dot_i16x8(u16x8_extend_low_u8x16(q), i16x8_extend_low_i8x16(x));
     let high = i32x4_dot_i16x8(u16x8_extend_high_u8x16(q), i16x8_extend_high_i8x16(x));
-    i32x4_add(low, high)
+    i32x4_add(sum, i32x4_add(low, high))
 }
 
 /// As above.
 #[inline(always)]
 #[cfg(target_feature = "relaxed-simd")]
-fn dots<const WIDE: bool>(q: v128, x: v128) -> v128 {
+fn dots<const WIDE: bool>(sum: v128, q: v128, x: v128) -> v128 {
     if !WIDE {
-        return i32x4_relaxed_dot_i8x16_i7x16_add(x, q, i32x4_splat(0));
+        return i32x4_relaxed_dot_i8x16_i7x16_add(x, q, sum);
     }
     let top = i32x4_relaxed_dot_i8x16_i7x16_add(x, u8x16_shr(q, 7), i32x4_splat(0));
     let rest = v128_and(q, u8x16_splat(0x7f));
-    i32x4_relaxed_dot_i8x16_i7x16_add(x, rest, i32x4_shl(top, 7))
+    i32x4_relaxed_dot_i8x16_i7x16_add(x, rest, i32x4_add(sum, i32x4_shl(top, 7)))
 }
 
 // SAFETY (all blocks): the pointer operations pass on their caller's promise; vectors may be unaligned.
@@ -269,21 +269,27 @@ impl Simd for Simd128 {
         x: *const i8,
         scale: *const f32,
     ) -> Self::H {
+        let zero = i32x4_splat(0);
         // SAFETY: see the impl.
-        let (x, second_scale) = unsafe {
+        let (x0, x1) = unsafe {
             let x: *const v128 = x.cast();
-            (
-                (v128_load(x), v128_load(x.add(1))),
-                *scale.add(if GROUP == 16 { 1 } else { 0 }),
-            )
+            (v128_load(x), v128_load(x.add(1)))
         };
         // SAFETY: see the impl.
-        let scales = unsafe { (f32x4_splat(*scale), f32x4_splat(second_scale)) };
-        let dots = (
-            f32x4_convert_i32x4(dots::<WIDE>(q.0, x.0)),
-            f32x4_convert_i32x4(dots::<WIDE>(q.1, x.1)),
-        );
-        self.eight_mul_add(dots, scales, sum)
+        let first = unsafe { v128_load32_splat(scale.cast()) };
+        let low = dots::<WIDE>(zero, q.0, x0);
+        if GROUP == 32 {
+            // One scale: the integers are added up first.
+            let all = f32x4_convert_i32x4(dots::<WIDE>(low, q.1, x1));
+            return (self.mul_add(all, first, sum.0), sum.1);
+        }
+        // SAFETY: see the impl.
+        let second = unsafe { v128_load32_splat(scale.add(1).cast()) };
+        let high = dots::<WIDE>(zero, q.1, x1);
+        (
+            self.mul_add(f32x4_convert_i32x4(low), first, sum.0),
+            self.mul_add(f32x4_convert_i32x4(high), second, sum.1),
+        )
     }
     #[inline(always)]
     fn tiles(self, tiles: &Tiles<'_>) {
