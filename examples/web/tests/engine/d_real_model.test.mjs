@@ -26,7 +26,9 @@ for (const [where, create, webgpu] of [['the processor', { device: 'cpu' }, fals
     const path = smollm();
     if (!path) skip('SmolLM2 is not here (`firelight models fetch smollm2-135m-instruct` fetches it)');
     const { models } = JSON.parse(await readFile(join(repository, 'crates', 'runtime', 'tests', 'data', 'real_models.json')));
-    const [{ messages, prompt_ids: prompt, ids, margins }] = models['smollm2-135m-instruct-q4_1'].cases;
+    const [{ messages, prompt_ids: prompt, ids: all, margins }] = models['smollm2-135m-instruct-q4_1'].cases;
+    // A GPU that software imitates takes its time.
+    const ids = all.slice(0, webgpu ? 24 : 64);
     const spec = await modelOf('smollm2', { 'model.gguf': path });
     const site = await engineSite([spec]);
     const { page } = await visit(site, { skip, webgpu });
@@ -60,10 +62,10 @@ for (const [where, create, webgpu] of [['the processor', { device: 'cpu' }, fals
     }, [create, messages, { greedy: true, maxTokens: ids.length, ignoreEos: true }]);
     equal(seen.done.stats.promptTokens, prompt.length, 'prompt tokens');
     // Up to the first near tie, whose side is not decided by the mathematics.
-    const tie = margins.findIndex((m) => m < 0.03);
+    const tie = margins.slice(0, ids.length).findIndex((m) => m < 0.03);
     const sure = tie < 0 ? ids.length : tie;
     equal(seen.done.ids.slice(0, sure), ids.slice(0, sure), 'greedy ids');
-    ok(sure > 30 && seen.tokens > 20, 'a streamed answer');
+    ok(sure > 20 && seen.tokens > 15, 'a streamed answer');
     equal(seen.blocked.filter((ms) => ms > 50), [], 'long tasks of the page while answering');
     const events = seen.progress.filter((p) => p.phase === 'weights');
     ok(events.length >= 3, 'progress while loading');
