@@ -3,8 +3,8 @@
 #   OUT      the site's folder (default target/web); the engine alone is in target/web-engine
 #   --quick  without whole-program optimisation: for trying things out and for the browser tests
 # One binary per SIMD level, of which the browser takes the best it can run: relaxed (relaxed integer dot products) and simd (simd128).
-# wasm-bindgen's program is installed into target/tools in the version Cargo.lock names; wasm-opt is used where it is found (npm's
-# binaryen, installed there too). Ends with the sizes, which are checked: at most 1.5 MB gzip.
+# wasm-bindgen's program is installed into target/tools in the version Cargo.lock names; wasm-opt is used where it is found. Ends with
+# the sizes, which are checked: at most 1.5 MB gzip.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 quick=0
@@ -25,17 +25,13 @@ if [ "$("$bindgen" --version 2>/dev/null)" != "wasm-bindgen $version" ]; then
   cargo install --quiet wasm-bindgen-cli --version "$version" --root "$tools" --debug --force
   bindgen=$tools/bin/wasm-bindgen
 fi
-if [ $quick -eq 0 ] && [ -z "${WASM_OPT:-}" ] && command -v npm >/dev/null && [ ! -x "$tools/node_modules/.bin/wasm-opt" ]; then
-  npm install --silent --no-audit --no-fund --no-save --prefix "$tools" binaryen@132 >/dev/null 2>&1 ||
-    echo "WARNING npm could not install binaryen: the engine is built without wasm-opt"
-fi
-wasm_opt=${WASM_OPT:-$tools/node_modules/.bin/wasm-opt}
-[ -x "$wasm_opt" ] || wasm_opt=$(command -v wasm-opt || true)
+# npm's wasm-opt takes minutes; a native one, seconds.
+wasm_opt=${WASM_OPT:-$(command -v wasm-opt || true)}
 
 profile=(--profile web)
 folder=web
 if [ $quick -eq 1 ]; then
-  profile=(--profile web --config 'profile.web.lto="off"' --config profile.web.codegen-units=16 --config profile.web.opt-level=2)
+  profile=(--profile web --config 'profile.web.lto="off"' --config profile.web.codegen-units=16)
 fi
 failed=0
 rm -rf "$engine"
@@ -43,11 +39,11 @@ for level in "${levels[@]}"; do
   target_dir=${CARGO_TARGET_DIR:-target}/web-$level$([ $quick -eq 0 ] || echo -quick)
   RUSTFLAGS="-C target-feature=${features[$level]}" cargo build --quiet -p firelight-web-engine --target $triple --target-dir "$target_dir" "${profile[@]}"
   mkdir -p "$engine/$level"
-  "$bindgen" --target web --no-typescript --out-name firelight --out-dir "$engine/$level" \
+  "$bindgen" --target web --no-typescript --remove-name-section --remove-producers-section --out-name firelight --out-dir "$engine/$level" \
     "$target_dir/$triple/$folder/firelight_web_engine.wasm"
   wasm=$engine/$level/firelight_bg.wasm
   if [ $quick -eq 0 ] && [ -n "$wasm_opt" ]; then
-    "$wasm_opt" -O3 --enable-simd --enable-relaxed-simd --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext \
+    "$wasm_opt" -O2 --enable-simd --enable-relaxed-simd --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext \
       --enable-mutable-globals --enable-reference-types --enable-multivalue "$wasm" -o "$wasm.opt"
     mv "$wasm.opt" "$wasm"
   fi
