@@ -55,6 +55,7 @@ kernels! {
     layer_norm::LayerNorm,
     linear::Linear,
     low_rank_add::LowRankAdd,
+    mask_logits::MaskLogits,
     rms_norm::RmsNorm,
     rope::Rope,
     rope_kv::RopeKv,

@@ -37,6 +37,16 @@ pub enum Error {
         /// The token position.
         position: usize,
     },
+    /// An answer ended before its grammar was fulfilled.
+    #[error("the answer does not fulfil its grammar: {why}, after {tokens} tokens")]
+    Unfinished {
+        /// What ended it, and what helps.
+        why: String,
+        /// Tokens generated.
+        tokens: usize,
+        /// The text so far.
+        text: String,
+    },
     /// The caller cancelled.
     #[error("cancelled")]
     Cancelled,

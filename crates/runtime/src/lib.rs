@@ -30,7 +30,7 @@ pub use engine::{Attempt, DeviceChoice, Engine, EngineOptions, LoadedModel, Repo
 pub use error::{Error, Result};
 pub use firelight_kernels::sample::SampleSettings;
 pub use firelight_kernels::{Device, Rung};
-pub use firelight_text::Message;
+pub use firelight_text::{Grammar, Message, ToolCall};
 pub use session::{Answer, Event, Finish, GenerateOptions, Session};
 pub use source::{CancelToken, Pause};
 pub use state::{CHUNK, State};

@@ -8,7 +8,7 @@ use crate::state::State;
 use crate::text_side::Rendering;
 use crate::{Error, Result};
 use firelight_kernels::sample::SampleSettings;
-use firelight_text::{Message, StopMatcher, StreamDecoder};
+use firelight_text::{Grammar, Matcher, Message, StopMatcher, StreamDecoder, ToolCall, tool_calls};
 use std::time::Duration;
 
 /// How an answer is generated.
@@ -33,6 +33,12 @@ pub struct GenerateOptions {
     pub adapters: Vec<AdapterUse>,
     /// Lets the model think before it answers, if its template can ([`Session::chat`] only).
     pub thinking: bool,
+    /// The law of the answer: a JSON Schema, a regular expression, a list of choices. The answer fulfils it or is
+    /// [`Error::Unfinished`]; when three quarters of the tokens are used up, what closes the answer is preferred.
+    pub grammar: Option<Grammar>,
+    /// The tools the model may call, as [`Rendering`] takes them; [`Session::chat`] gives them to the
+    /// template and reads the calls out of the answer.
+    pub tools: Option<serde_json::Value>,
 }
 
 impl Default for GenerateOptions {
@@ -47,6 +53,8 @@ impl Default for GenerateOptions {
             resume: Vec::new(),
             adapters: Vec::new(),
             thinking: false,
+            grammar: None,
+            tools: None,
         }
     }
 }
@@ -54,7 +62,7 @@ impl Default for GenerateOptions {
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// The model said so.
+    /// The model said so, or the grammar allows nothing more.
     Eos,
     /// A stop text or id.
     Stop,
@@ -112,6 +120,10 @@ pub struct Answer {
     pub ttft: Duration,
     /// From the first token to the last.
     pub decode: Duration,
+    /// Of these, spent on the grammar's masks (on a GPU the model runs meanwhile); zero without a grammar.
+    pub masking: Duration,
+    /// Tools the model wants called, if [`GenerateOptions::tools`] were given; `text` has what is written around them, too.
+    pub calls: Vec<ToolCall>,
 }
 
 impl Answer {
@@ -172,12 +184,23 @@ impl Session {
         on_event: &mut dyn FnMut(Event),
     ) -> Result<Answer> {
         let with = Rendering {
+            tools: options.tools.as_ref(),
             thinking: options.thinking,
-            ..Rendering::default()
         };
         let rendered = self.model.text.render_with(messages, true, with)?;
         let ids = self.model.text.encode_rendered(&rendered)?;
-        self.generate(&ids, options, cancel, on_event).await
+        let mut answer = self.generate(&ids, options, cancel, on_event).await?;
+        self.read_calls(&mut answer, options);
+        Ok(answer)
+    }
+
+    /// Reads the calls of tools out of an answer of [`Session::generate`], if `options` has tools.
+    pub fn read_calls(&self, answer: &mut Answer, options: &GenerateOptions) {
+        if options.tools.is_some() {
+            // The marks of a call are special tokens in some vocabularies.
+            let whole = self.model.text.tokenizer.decode(&answer.ids, false);
+            answer.calls = tool_calls(&whole, options.tools.as_ref()).1;
+        }
     }
 
     /// Continues `prompt`. A cancel ends the answer with what there is of it; the session goes on.
@@ -191,6 +214,18 @@ impl Session {
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<Answer> {
+        let law = match &options.grammar {
+            Some(_) if !options.stop.is_empty() => {
+                return Err(Error::invalid(
+                    "stop texts together with a grammar: the grammar says where the answer ends",
+                ));
+            }
+            Some(grammar) => {
+                let vocabulary = self.model.text.vocabulary(self.model.model.spec().vocab)?;
+                Some(vocabulary.matcher(grammar)?)
+            }
+            None => None,
+        };
         let mut run = Run {
             answer: Answer {
                 prompt_ids: prompt.to_vec(),
@@ -200,7 +235,10 @@ impl Session {
                 prefilled: 0,
                 ttft: Duration::ZERO,
                 decode: Duration::ZERO,
+                masking: Duration::ZERO,
+                calls: Vec::new(),
             },
+            law,
             decoder: self.model.text.tokenizer.stream(true),
             stops: StopMatcher::new(options.stop.iter().cloned()),
             start: clock::now(),
@@ -208,6 +246,7 @@ impl Session {
         for &id in &options.resume {
             run.answer.ids.push(id);
             run.push(id, &mut |_| ());
+            run.accept(id)?;
         }
         loop {
             let outcome = self.run(&mut run, prompt, options, cancel, on_event).await;
@@ -216,7 +255,7 @@ impl Session {
                 Ok(finish) => {
                     run.answer.finish = finish;
                     run.flush(on_event);
-                    return Ok(run.answer);
+                    return run.fulfilled(options);
                 }
                 Err(e) if e.is_device_fault() => {
                     self.engine.step_down(&e).await?;
@@ -250,6 +289,11 @@ impl Session {
         ids.extend_from_slice(&run.answer.ids);
         let left = options.max_tokens.saturating_sub(run.answer.ids.len());
         self.state.set_adapters(&options.adapters);
+        if run.law.as_ref().is_some_and(Matcher::is_complete) {
+            return Ok(Finish::Eos);
+        }
+        let room = context.saturating_sub(prompt.len()).min(options.max_tokens);
+        run.mask(&mut self.state, room)?;
         let begun = self
             .state
             .begin(&ids, options.sampling, left, context, cancel)
@@ -280,7 +324,8 @@ impl Session {
                 run.answer.ttft = elapsed;
             }
             run.answer.decode = elapsed.saturating_sub(run.answer.ttft);
-            if !options.ignore_eos && self.model.text.eos_ids.contains(&id) {
+            let eos = self.model.text.eos_ids.contains(&id);
+            if eos && (!options.ignore_eos || run.law.is_some()) {
                 return Ok(Finish::Eos);
             }
             if options.stop_ids.contains(&id) {
@@ -291,9 +336,13 @@ impl Session {
             if run.push(id, on_event) {
                 return Ok(Finish::Stop);
             }
+            if run.accept(id)? {
+                return Ok(Finish::Eos);
+            }
             if run.answer.ids.len() >= options.max_tokens {
                 return Ok(Finish::MaxTokens);
             }
+            run.mask(&mut self.state, room)?;
         }
     }
 }
@@ -303,10 +352,54 @@ struct Run {
     answer: Answer,
     decoder: StreamDecoder,
     stops: StopMatcher,
+    law: Option<Matcher>,
     start: clock::Moment,
 }
 
 impl Run {
+    /// Gives the state the mask for the next token, one of at most `room` of the answer.
+    fn mask(&mut self, state: &mut State, room: usize) -> Result<()> {
+        let Some(law) = &mut self.law else {
+            return state.set_mask(None);
+        };
+        let start = clock::now();
+        let left = room.saturating_sub(self.answer.ids.len());
+        state.set_mask(Some(law.mask(left <= (room / 4).clamp(16, 256))?))?;
+        self.answer.masking += start.elapsed();
+        Ok(())
+    }
+
+    /// Takes a token into the grammar; true if nothing can follow.
+    fn accept(&mut self, id: u32) -> Result<bool> {
+        let Some(law) = &mut self.law else {
+            return Ok(false);
+        };
+        let start = clock::now();
+        law.accept(id)?;
+        self.answer.masking += start.elapsed();
+        Ok(law.is_complete())
+    }
+
+    /// The answer, if it keeps its law. One the caller cancelled need not.
+    fn fulfilled(mut self, options: &GenerateOptions) -> Result<Answer> {
+        let fulfilled = self.law.as_mut().is_none_or(Matcher::is_accepting);
+        let why = match self.answer.finish {
+            _ if fulfilled => return Ok(self.answer),
+            Finish::Cancelled | Finish::Eos => return Ok(self.answer),
+            Finish::MaxTokens => format!(
+                "max_tokens {} was reached in the middle; allow more, or bound the grammar (maxLength, maxItems)",
+                options.max_tokens
+            ),
+            Finish::Context => "the context is full".to_owned(),
+            Finish::Stop => "a stop token came in the middle".to_owned(),
+        };
+        Err(Error::Unfinished {
+            why,
+            tokens: self.answer.ids.len(),
+            text: self.answer.text,
+        })
+    }
+
     /// Adds a token's text; true if a stop text was met.
     fn push(&mut self, id: u32, on_event: &mut dyn FnMut(Event)) -> bool {
         let Some(piece) = self.decoder.push(id) else {

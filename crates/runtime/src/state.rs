@@ -4,15 +4,19 @@
 //! the device, where the next step reads it, and four bytes come back. On a GPU step `n + 1` is submitted before the token of
 //! step `n` is read.
 
+mod masked;
+
 use crate::adapter::{AdapterUse, Uses};
 use crate::cache::Cache;
 use crate::models::{CausalLm, Inputs, LayerCache, Logits};
 use crate::source::CancelToken;
 use crate::{Error, Result};
+use firelight_kernels::mask_logits::{mask_logits, mask_words};
 use firelight_kernels::sample::{self, BAD_LOGITS, SampleSettings};
 use firelight_kernels::{
     Array, Cost, DType, Device, Dynamic, Holder, Recorder, Recording, Submission,
 };
+use masked::Masked;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -33,8 +37,12 @@ struct Step {
     /// `None`: ids come from the token sampled last.
     ids: Option<Dynamic>,
     rows: Dynamic,
-    /// With the row whose logits are sampled; `None`: the step only fills the cache.
+    /// With the row whose logits are sampled; `None`: the step only fills the cache, or leaves its logits.
     sampling: Option<Dynamic>,
+    /// Bits of the tokens that may be sampled; `None`: all.
+    mask: Option<Dynamic>,
+    /// What [`Kind::Forward`] leaves, f32 `[1, V]`.
+    logits: Option<Array>,
 }
 
 /// Which step to record.
@@ -46,6 +54,8 @@ enum Kind {
     Last,
     /// The token sampled before, the next one sampled.
     Decode,
+    /// The token sampled before, nothing sampled: the logits wait for a mask.
+    Forward,
 }
 
 /// See the module's head.
@@ -63,6 +73,7 @@ pub struct State {
     counted: bool,
     decode: Option<Step>,
     fill: Option<Step>,
+    masked: Masked,
     pending: VecDeque<Submission>,
     settings: SampleSettings,
     adapters: Vec<AdapterUse>,
@@ -89,6 +100,7 @@ impl State {
             counted: false,
             decode: None,
             fill: None,
+            masked: Masked::default(),
             pending: VecDeque::new(),
             settings: SampleSettings::default(),
             adapters: Vec::new(),
@@ -116,6 +128,7 @@ impl State {
     /// Forgets the sequence; the memory stays for the next one.
     pub fn clear(&mut self) {
         self.pending.clear();
+        self.masked.forget_logits();
         self.ids.clear();
         self.filled = 0;
         self.cache.forget(0);
@@ -135,6 +148,7 @@ impl State {
         if self.adapters != adapters {
             self.clear();
             (self.decode, self.fill) = (None, None);
+            self.masked.forget_steps();
             self.adapters = adapters.to_vec();
         }
     }
@@ -191,6 +205,7 @@ impl State {
         if self.cache.span(self.model.spec(), prompt.len())? {
             self.filled = 0;
         }
+        self.masked.forget_logits();
         // The last token is always processed: its logits are needed.
         let held = self.filled.min(self.ids.len()).min(prompt.len() - 1);
         let same = self.ids[..held]
@@ -273,6 +288,10 @@ impl State {
     /// # Errors
     /// `BadLogits` if the model computed NaN, `Device` if the device failed.
     pub async fn next(&mut self) -> Result<Option<u32>> {
+        if self.masked.is_on() {
+            self.submit_masked().await?;
+            return self.arrived().await;
+        }
         // The CPU has nothing to gain from running ahead.
         let ahead = if self.device.is_gpu() { 2 } else { 1 };
         while self.pending.len() < ahead && self.filled < self.limit {
@@ -288,6 +307,11 @@ impl State {
             let submission = self.decode_step()?;
             self.pending.push_back(submission);
         }
+        self.arrived().await
+    }
+
+    /// Waits for the oldest token under way.
+    async fn arrived(&mut self) -> Result<Option<u32>> {
         let Some(submission) = self.pending.pop_front() else {
             return Ok(None);
         };
@@ -312,6 +336,7 @@ impl State {
     /// Ends the answer: steps under way are dropped.
     pub fn stop(&mut self) {
         self.pending.clear();
+        self.masked.forget_logits();
         // What ran ahead of the known tokens is written over.
         self.filled = self.filled.min(self.ids.len());
     }
@@ -469,16 +494,18 @@ impl State {
 
     fn record(&self, kind: Kind, tokens: usize) -> Result<Step> {
         let mut rec = self.recorder();
-        let ids = if kind == Kind::Decode {
-            None
-        } else {
-            Some(rec.dynamic(tokens)?)
+        let ids = match kind {
+            Kind::Decode | Kind::Forward => None,
+            Kind::Fill | Kind::Last => Some(rec.dynamic(tokens)?),
         };
         let rows = rec.dynamic(2 * tokens)?;
-        let sampling = if kind == Kind::Fill {
-            None
-        } else {
-            Some(rec.dynamic(8)?)
+        let sampling = match kind {
+            Kind::Fill | Kind::Forward => None,
+            Kind::Last | Kind::Decode => Some(rec.dynamic(8)?),
+        };
+        let mask = match (&sampling, self.masked.is_on()) {
+            (Some(_), true) => Some(rec.dynamic(mask_words(self.model.spec().vocab))?),
+            _ => None,
         };
         let last = rec.dynamic(1)?;
         let inputs = Inputs {
@@ -487,11 +514,14 @@ impl State {
             logits: match kind {
                 Kind::Fill => Logits::None,
                 Kind::Last => Logits::Rows(last.array()),
-                Kind::Decode => Logits::All,
+                Kind::Decode | Kind::Forward => Logits::All,
             },
         };
         let logits = self.model.forward(&mut rec, inputs, &self.cache)?;
         if let (Some(logits), Some(sampling)) = (&logits, &sampling) {
+            if let Some(mask) = &mask {
+                mask_logits(&mut rec, logits, mask.array())?;
+            }
             sample::sample(
                 &mut rec,
                 logits,
@@ -501,7 +531,7 @@ impl State {
             )?;
             rec.read_back(&self.token);
         }
-        drop(logits);
+        let logits = logits.filter(|_| kind == Kind::Forward);
         let mut recording = rec.finish()?;
         recording.set(&last, &[tokens as u32 - 1])?;
         Ok(Step {
@@ -511,6 +541,8 @@ impl State {
             ids,
             rows,
             sampling,
+            mask,
+            logits,
         })
     }
 
@@ -523,6 +555,9 @@ impl State {
             // The draw's number is the position of the token drawn.
             step.recording
                 .set(words, &self.settings.words((at + step.tokens) as u32))?;
+        }
+        if let Some(words) = &step.mask {
+            step.recording.set(words, self.masked.words())?;
         }
         Ok(step.recording.submit()?)
     }

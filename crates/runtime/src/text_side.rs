@@ -3,7 +3,10 @@
 use crate::checkpoint::Checkpoint;
 use crate::{Error, Result};
 use firelight_tensor::gguf::Metadata;
-use firelight_text::{ChatInput, ChatTemplate, GgufVocab, Message, Tokenizer, TokenizerConfig};
+use firelight_text::{
+    ChatInput, ChatTemplate, GgufVocab, Message, Tokenizer, TokenizerConfig, Vocabulary,
+};
+use std::sync::OnceLock;
 
 /// See the module's head.
 pub struct TextSide {
@@ -15,6 +18,7 @@ pub struct TextSide {
     pub eos_ids: Vec<u32>,
     bos_token: String,
     eos_token: String,
+    vocabulary: OnceLock<Vocabulary>,
 }
 
 /// What a template is told beside the messages.
@@ -41,9 +45,10 @@ impl TextSide {
                 eos_ids: Vec::new(),
                 bos_token: String::new(),
                 eos_token: String::new(),
+                vocabulary: OnceLock::new(),
             });
         }
-        let eos_ids = checkpoint.eos_ids()?;
+        let mut eos_ids = checkpoint.eos_ids()?;
         let (tokenizer, template, config) = match checkpoint.weights().gguf_metadata() {
             Some(metadata) => {
                 let template = metadata
@@ -76,6 +81,12 @@ impl TextSide {
                 (tokenizer, template, config)
             }
         };
+        if checkpoint.weights().gguf_metadata().is_some() {
+            // The metadata has room for one or two; models end their turns with others, too.
+            eos_ids.extend(tokenizer.end_ids());
+            eos_ids.sort_unstable();
+            eos_ids.dedup();
+        }
         let piece = |id: Option<u32>| {
             id.and_then(|id| tokenizer.id_to_piece(id))
                 .unwrap_or_default()
@@ -97,7 +108,20 @@ impl TextSide {
             eos_ids,
             bos_token,
             eos_token,
+            vocabulary: OnceLock::new(),
         })
+    }
+
+    /// The tokens as bytes, for grammars over a model of `vocab` logits. Made at the first call.
+    ///
+    /// # Errors
+    /// `Text` if the model names no token that ends an answer.
+    pub fn vocabulary(&self, vocab: usize) -> Result<Vocabulary> {
+        if let Some(made) = self.vocabulary.get() {
+            return Ok(made.clone());
+        }
+        let made = Vocabulary::new(&self.tokenizer, vocab, &self.eos_ids)?;
+        Ok(self.vocabulary.get_or_init(|| made).clone())
     }
 
     /// Messages as the model's template writes them, without thinking.

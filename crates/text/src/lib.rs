@@ -6,10 +6,17 @@ mod chat;
 mod config;
 mod decode;
 mod error;
+#[cfg(feature = "grammar")]
+mod grammar;
 mod tokenizer;
 
-pub use chat::{ChatInput, ChatTemplate, Content, DateTime, Message, Part, PartKind, RenderLimits};
+pub use chat::{
+    ChatInput, ChatTemplate, Content, DateTime, Message, Part, PartKind, RenderLimits, ToolCall,
+    tool_calls,
+};
 pub use config::TokenizerConfig;
 pub use decode::{StopMatcher, StreamDecoder};
 pub use error::{Error, Result};
+#[cfg(feature = "grammar")]
+pub use grammar::{Grammar, Matcher, Vocabulary};
 pub use tokenizer::{GgufVocab, Tokenizer};

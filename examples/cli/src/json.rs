@@ -53,6 +53,13 @@ pub(crate) enum Event<'a> {
         /// Where it goes on.
         device: &'a str,
     },
+    /// The model wants a tool called.
+    Call {
+        /// Its name.
+        name: &'a str,
+        /// Its arguments by name.
+        arguments: &'a serde_json::Map<String, serde_json::Value>,
+    },
     /// The answer is complete. The last line.
     Done {
         /// Ids of the prompt.

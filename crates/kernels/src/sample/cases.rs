@@ -37,6 +37,28 @@ pub(super) fn cases() -> Vec<Case> {
             SampleSettings { top_k: 50, top_p: 0.9, min_p: 0.02, repetition_penalty: 1.2, temperature: 1.3, ..warm },
         );
     }
+    // Under a grammar's mask most logits are −∞, fewer are left than top-k wants.
+    let masked = || {
+        let mut logits = vec![f32::NEG_INFINITY; 97];
+        (logits[3], logits[40], logits[96]) = (0.5, -1.0, 1.5);
+        Fill::Values(logits)
+    };
+    for (name, s) in [
+        ("masked, warm", warm),
+        (
+            "masked, all",
+            SampleSettings {
+                top_k: 50,
+                top_p: 0.9,
+                min_p: 0.02,
+                repetition_penalty: 1.2,
+                temperature: 1.3,
+                ..warm
+            },
+        ),
+    ] {
+        cases.push(case(name, 2, 1500, s, masked()).self_test());
+    }
     let ties = Fill::Values(vec![2.0, 2.0, 1.0, 0.0]);
     cases.push(case("ties at the border", 2, 400, SampleSettings { top_k: 3, ..warm }, ties));
     cases

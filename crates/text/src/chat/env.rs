@@ -19,6 +19,16 @@ pub(super) const RAISED: &str = "raise_exception: ";
 /// JSON nested deeper than this is refused.
 const MAX_DEPTH: usize = 96;
 
+/// How tags are written and what white space goes.
+pub(super) fn syntax() -> SyntaxConfig {
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build();
+    // The delimiters are the defaults, which cannot fail to build.
+    syntax.unwrap_or_default()
+}
+
 /// The environment a template is compiled in.
 pub(super) fn environment() -> Environment<'static> {
     let mut env = Environment::new();
@@ -26,14 +36,7 @@ pub(super) fn environment() -> Environment<'static> {
     env.set_undefined_behavior(UndefinedBehavior::Lenient);
     env.set_debug(false);
     env.set_recursion_limit(200);
-    // The delimiters are the defaults, which cannot fail to build.
-    if let Ok(syntax) = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build()
-    {
-        env.set_syntax(syntax);
-    }
+    env.set_syntax(syntax());
     // Prints everything there is, whatever the size.
     env.remove_global("debug");
     env.remove_filter("pprint");

@@ -13,7 +13,9 @@
 //!
 //! Reference: `apply_chat_template` of transformers 5 (Jinja2, sandboxed, `trim_blocks` and `lstrip_blocks`).
 
+mod calls;
 mod env;
+mod guard;
 mod message;
 mod meter;
 mod methods;
@@ -23,6 +25,7 @@ mod python;
 mod template;
 mod time;
 
+pub use calls::{ToolCall, tool_calls};
 pub use message::{Content, Message, Part, PartKind};
 pub use template::{ChatInput, ChatTemplate, RenderLimits};
 pub use time::DateTime;

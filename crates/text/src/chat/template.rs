@@ -8,6 +8,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind};
 use serde_json::Map;
 
 use super::env::{self, RAISED};
+use super::guard;
 use super::message::Message;
 use super::meter::{self, Meter};
 use super::prepare::rewrite_generation;
@@ -83,7 +84,8 @@ impl ChatTemplate {
     /// Compiles a template.
     ///
     /// # Errors
-    /// `Malformed` with the byte offset for a syntax error, `Limit` for a source above 1 MiB.
+    /// `Malformed` with the byte offset for a syntax error, `Limit` for a source above 1 MiB, for expressions nested too
+    /// deep and for constants too large.
     pub fn new(source: &str) -> Result<Self> {
         Self::with_limits(source, RenderLimits::default())
     }
@@ -100,9 +102,11 @@ impl ChatTemplate {
                 got: source.len() as u64,
             });
         }
+        let rewritten = rewrite_generation(source).into_owned();
+        guard::check(&rewritten, &env::syntax())?;
         let mut env = env::environment();
         env.set_fuel(Some(limits.steps));
-        env.add_template_owned(NAME, rewrite_generation(source).into_owned())
+        env.add_template_owned(NAME, rewritten)
             .map_err(|e| Error::Malformed {
                 format: "chat template",
                 offset: e.range().map_or(0, |range| range.start as u64),

@@ -276,7 +276,12 @@ impl Tokenizer {
             "<｜end▁of▁sentence｜>",
             "<|END_OF_TURN_TOKEN|>",
         ];
-        let named = NAMES.iter().filter_map(|name| self.token_to_id(name));
+        // OpenAI's format ends every message of an answer with `<|end|>`, the answer itself with `<|return|>`.
+        let harmony = self.token_to_id("<|return|>").is_some();
+        let named = NAMES
+            .iter()
+            .filter(|name| !(harmony && **name == "<|end|>"));
+        let named = named.filter_map(|name| self.token_to_id(name));
         let named = named.filter(|&id| self.is_special(id));
         let mut ids: Vec<u32> = self
             .eos()

@@ -47,11 +47,14 @@ pub(super) fn stream(
             cancel.cancel();
         }
     };
-    let answer = pollster::block_on(session.generate(ids, options, &cancel, &mut on_event));
+    let mut answer = pollster::block_on(session.generate(ids, options, &cancel, &mut on_event));
     if !ends_line {
         ui::to_stdout("\n")?;
     }
     shown?;
+    if let Ok(answer) = &mut answer {
+        session.read_calls(answer, options);
+    }
     Ok(answer?)
 }
 
@@ -62,6 +65,17 @@ pub(super) fn close(
     report: &Report,
     ui: &Ui,
 ) -> Result<()> {
+    for call in &answer.calls {
+        ui.note(&format!(
+            "— calls {}({})",
+            call.name,
+            serde_json::Value::Object(call.arguments.clone())
+        ));
+        ui.event(&Event::Call {
+            name: &call.name,
+            arguments: &call.arguments,
+        })?;
+    }
     ui.note(&summary(answer, options, report));
     ui.event(&Event::Done {
         prompt_ids: &answer.prompt_ids,

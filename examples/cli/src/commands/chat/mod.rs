@@ -3,6 +3,7 @@
 //! [`prompt`] is where the question comes from, [`answer`] where the answer goes, [`repl`] the conversation, [`lora`] adapters.
 
 mod answer;
+mod law;
 mod lora;
 mod prompt;
 mod repl;
@@ -13,6 +14,7 @@ use crate::ui::{Show, Ui};
 use crate::{INTERRUPTED, OK, Usage, interrupt};
 use anyhow::Result;
 use firelight_runtime::{Finish, GenerateOptions, Message, Rendering, Session};
+use law::LawArgs;
 use prompt::Prompt;
 
 /// See the module's head.
@@ -52,6 +54,8 @@ pub(crate) struct ChatArgs {
     #[arg(long, requires = "lora")]
     merge_lora: bool,
     #[command(flatten)]
+    law: LawArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
     engine: EngineArgs,
@@ -74,6 +78,8 @@ Examples:
   firelight chat --model ./model.gguf --temperature 0 \"Name three rivers.\"
   firelight chat --model gemma-3-270m --raw -n 40 \"Once upon a time\"
   firelight chat --model ./llama-1b --lora ./clinic --lora ./style=0.5 \"Sum up the findings.\"
+  firelight chat --choices positive,negative \"The mood of: What a day!\"
+  firelight chat --schema person.json \"Who wrote Faust?\" | jq .name
   firelight chat --device gpu --json \"Hello\"";
 
 pub(crate) fn run(args: ChatArgs) -> Result<u8> {
@@ -98,6 +104,8 @@ pub(crate) fn run(args: ChatArgs) -> Result<u8> {
 
 /// What can be known to be wrong before anything is loaded.
 fn check(args: &ChatArgs) -> Result<()> {
+    args.law.grammar()?;
+    args.law.tools()?;
     if args.stop.iter().any(String::is_empty) {
         return Err(Usage("an empty --stop would end every answer at once".to_owned()).into());
     }
@@ -108,24 +116,26 @@ fn check(args: &ChatArgs) -> Result<()> {
 }
 
 /// How answers are generated.
-fn options(args: &ChatArgs) -> GenerateOptions {
-    GenerateOptions {
+fn options(args: &ChatArgs) -> Result<GenerateOptions> {
+    Ok(GenerateOptions {
         sampling: args.sampling.settings(),
         max_tokens: args.max_tokens,
         stop: args.stop.clone(),
         stop_ids: Vec::new(),
         ignore_eos: args.ignore_eos,
         context: args.ctx.map(|n| n as usize),
+        grammar: args.law.grammar()?,
+        tools: args.law.tools()?,
         thinking: args.think,
         ..GenerateOptions::default()
-    }
+    })
 }
 
 /// What the template is told.
 fn rendering(options: &GenerateOptions) -> Rendering<'_> {
     Rendering {
+        tools: options.tools.as_ref(),
         thinking: options.thinking,
-        ..Rendering::default()
     }
 }
 
@@ -134,7 +144,7 @@ fn start(args: &ChatArgs, ui: &mut Ui) -> Result<(Ready, Session, GenerateOption
     let adapters = lora::open(&args.lora)?;
     let merged = if args.merge_lora { &adapters[..] } else { &[] };
     let ready = load::ready_with(args.model.model.as_deref(), &args.engine, merged, ui)?;
-    let mut options = options(args);
+    let mut options = options(args)?;
     if args.merge_lora {
         ui.note(&lora::merged(&ready.model.checkpoint.merged()));
     } else {
