@@ -148,11 +148,14 @@ impl Random {
                 0 => json!({"const": self.values()[0]}),
                 n => {
                     let name = &defs[self.below(n)];
-                    let path = name
-                        .replace('~', "~0")
-                        .replace('/', "~1")
-                        .replace('%', "%25")
-                        .replace(' ', "%20");
+                    let name = name.replace('~', "~0").replace('/', "~1");
+                    let path: String = name
+                        .bytes()
+                        .map(|b| match b {
+                            b'a'..=b'z' | b'0'..=b'9' | b'~' => char::from(b).to_string(),
+                            b => format!("%{b:02X}"),
+                        })
+                        .collect();
                     json!({"$ref": format!("#/$defs/{path}")})
                 }
             },
