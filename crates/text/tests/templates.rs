@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use firelight_text::{ChatInput, ChatTemplate, DateTime, Error, Message};
+use firelight_text::{ChatInput, ChatTemplate, DateTime, Error, Message, tool_calls};
 use serde_json::{Map, Value};
 
 fn now(golden: &Value) -> DateTime {
@@ -134,4 +134,67 @@ fn published_templates() {
         templates.len()
     );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What a template writes for a call of a tool is read back as that call.
+#[test]
+fn calls_of_published_templates() {
+    let what = "a golden file of make_template_goldens.py with other templates";
+    let Some(file) = common::folder("FIRELIGHT_TEMPLATE_GOLDENS", what) else {
+        return;
+    };
+    let golden: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let tools = serde_json::json!([{"type": "function", "function": {"name": "get_weather", "description": "The weather.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}, "required": ["city"]}}}]);
+    let arguments = serde_json::json!({"city": "São \"Paulo\", 7", "days": 3});
+    let call = serde_json::json!({"role": "assistant", "content": "", "tool_calls": [
+        {"id": "abc123def", "type": "function", "function": {"name": "get_weather", "arguments": arguments}}]});
+    let user = Message::user("What is the weather?");
+    let both = [user.clone(), serde_json::from_value(call).unwrap()];
+    let mut read = Vec::new();
+    let mut not = Vec::new();
+    for (name, entry) in golden["templates"].as_object().unwrap() {
+        let template = ChatTemplate::new(entry["source"].as_str().unwrap()).unwrap();
+        let render = |messages: &[Message]| {
+            template.render(&ChatInput {
+                messages,
+                tools: Some(tools.clone()),
+                bos_token: Some("<s>".into()),
+                eos_token: Some("</s>".into()),
+                ..ChatInput::default()
+            })
+        };
+        let (Ok(before), Ok(after)) = (render(&both[..1]), render(&both)) else {
+            continue;
+        };
+        let same = before
+            .char_indices()
+            .zip(after.chars())
+            .take_while(|((_, a), b)| a == b)
+            .map(|((at, a), _)| at + a.len_utf8())
+            .last();
+        // Without what ends the turn, as a model's answer comes.
+        let mut said = after
+            .get(same.unwrap_or(0)..)
+            .unwrap_or_default()
+            .to_owned();
+        for end in ["<|eot_id|>", "<|eom_id|>", "</s>", "<|im_end|>"] {
+            said = said.replace(end, "");
+        }
+        let (_, calls) = tool_calls(&said, Some(&tools));
+        let right = calls.len() == 1
+            && calls[0].name == "get_weather"
+            && Value::Object(calls[0].arguments.clone()) == arguments;
+        if right {
+            read.push(name.as_str());
+        } else {
+            not.push(format!(
+                "{name}: {:?}",
+                said.chars().take(150).collect::<String>()
+            ));
+        }
+    }
+    eprintln!("calls read back: {}: {}", read.len(), read.join(", "));
+    eprintln!("not: {}\n{}", not.len(), not.join("\n"));
+    assert!(read.len() >= 20);
 }

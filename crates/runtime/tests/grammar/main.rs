@@ -85,7 +85,7 @@ fn ids(state: &mut State, settings: SampleSettings, mask: Option<&[u32]>, n: usi
 }
 
 fn masks(engine: &Engine) {
-    for family in ["llama", "gemma3_text"] {
+    for family in ["llama", "gemma3_text", "phi3_longrope"] {
         let model = load(engine, family);
         let vocab = model.model.spec().vocab;
         let mut state = State::new(&model.device, &model.model).expect("a state");
