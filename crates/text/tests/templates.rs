@@ -155,16 +155,17 @@ fn calls_of_published_templates() {
     let mut not = Vec::new();
     for (name, entry) in golden["templates"].as_object().unwrap() {
         let template = ChatTemplate::new(entry["source"].as_str().unwrap()).unwrap();
-        let render = |messages: &[Message]| {
+        let render = |messages: &[Message], add_generation_prompt: bool| {
             template.render(&ChatInput {
                 messages,
+                add_generation_prompt,
                 tools: Some(tools.clone()),
                 bos_token: Some("<s>".into()),
                 eos_token: Some("</s>".into()),
                 ..ChatInput::default()
             })
         };
-        let (Ok(before), Ok(after)) = (render(&both[..1]), render(&both)) else {
+        let (Ok(before), Ok(after)) = (render(&both[..1], true), render(&both, false)) else {
             continue;
         };
         let same = before
