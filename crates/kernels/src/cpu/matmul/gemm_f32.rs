@@ -27,6 +27,9 @@ pub(super) trait Source {
         scratch: &mut Chunk,
         weights: &mut [f32; CHUNK],
     );
+
+    /// The rows are f32 as they lie: they are turned without a copy.
+    const PLAIN: bool = false;
 }
 
 /// Weights of a block format.
@@ -63,6 +66,7 @@ macro_rules! float_source {
                     *w = value;
                 }
             }
+            const PLAIN: bool = $bytes == 4 && cfg!(target_endian = "little");
         }
     )*};
 }
@@ -124,7 +128,31 @@ impl<W: Source> Panels<'_, W> {
     ) {
         let mut scratch = Chunk::zeroed();
         let mut weights = [[0f32; CHUNK]; MAX_LANES];
-        for r in (0..PANEL).step_by(S::LANES) {
+        let mut first = 0;
+        if W::PLAIN {
+            // Whole vectors of whole rows; what is left goes the longer way.
+            let bytes = self.args.row_bytes();
+            let wide = depth / S::LANES * S::LANES;
+            while first + S::LANES <= rows.len() && wide == depth {
+                let from =
+                    self.args.weight[(rows.start + first) * bytes..][..S::LANES * bytes].as_ptr();
+                for k in (0..wide).step_by(S::LANES) {
+                    assert!(
+                        (start + k + S::LANES) * 4 <= bytes
+                            && (k + S::LANES) * PANEL <= packed.len()
+                    );
+                    // SAFETY: LANES rows of `bytes` bytes, in each LANES words from `start + k` on, are inside the slice; so
+                    // are LANES rows of PANEL numbers from row k on.
+                    unsafe {
+                        let from = from.cast::<u32>().add(start + k);
+                        let to = packed.as_mut_ptr().add(k * PANEL + first);
+                        simd.transpose(from, bytes / 4, to.cast());
+                    }
+                }
+                first += S::LANES;
+            }
+        }
+        for r in (first..PANEL).step_by(S::LANES) {
             for (i, packed) in packed[..depth * PANEL]
                 .chunks_mut(CHUNK * PANEL)
                 .enumerate()
@@ -199,8 +227,11 @@ impl Tiles<'_> {
 
     #[inline(always)]
     fn tile<S: Simd, const VECS: usize, const TILE: usize>(&self, simd: S, token: usize) {
-        let x: [&[f32]; TILE] =
-            std::array::from_fn(|t| &self.args.token(token + t)[self.start..][..self.depth]);
+        // A loop, no closure: that would be a call.
+        let mut x: [&[f32]; TILE] = [&[]; TILE];
+        for (t, x) in x.iter_mut().enumerate() {
+            *x = &self.args.token(token + t)[self.start..][..self.depth];
+        }
         let packed = &self.packed[..self.depth * PANEL];
         for strip in (0..self.rows.len()).step_by(VECS * S::LANES) {
             let mut acc = [[simd.splat(0.0); VECS]; TILE];
@@ -225,6 +256,21 @@ impl Tiles<'_> {
             let row = self.rows.start + strip;
             let valid = (self.rows.end - row).min(VECS * S::LANES);
             for (t, acc) in acc.iter().enumerate() {
+                if valid == VECS * S::LANES {
+                    // SAFETY: `rows`'s caller gave these rows to this call alone; VECS vectors are what the slice holds.
+                    unsafe {
+                        let y = self.out.range(token + t, row, valid).as_mut_ptr();
+                        for (v, acc) in acc.iter().enumerate() {
+                            let y = y.add(v * S::LANES);
+                            let mut sum = *acc;
+                            if self.start > 0 {
+                                sum = simd.add(sum, simd.load(y));
+                            }
+                            simd.store(y, sum);
+                        }
+                    }
+                    continue;
+                }
                 let mut sums = [0f32; PANEL];
                 for (v, acc) in acc.iter().enumerate() {
                     // SAFETY: VECS · LANES <= PANEL.
