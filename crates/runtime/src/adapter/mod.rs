@@ -6,6 +6,26 @@
 //! with another. Merged ([`Checkpoint::with_adapters`]) it costs nothing while generating, and cannot be taken off again: floats are merged
 //! in f32, quantised matrices are dequantised, added to and quantised again, which [`Checkpoint::merged`] tells.
 //!
+//! ```no_run
+//! use firelight_runtime::{Adapter, AdapterUse, CancelToken, Engine, EngineOptions, GenerateOptions, Message, Session};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # pollster::block_on(async {
+//! let engine = Engine::new(EngineOptions::default()).await?;
+//! let model = engine.load("llama-3.2-1b", &mut |_, _| ()).await?;
+//! let clinic = Adapter::open("adapters/clinic")?;
+//! clinic.fit(&model)?; // says now what a request would say later
+//! let mut session = Session::new(&engine, &model)?;
+//! for adapters in [vec![AdapterUse { adapter: clinic, scale: 1.0 }], Vec::new()] {
+//!     let options = GenerateOptions { adapters, ..GenerateOptions::default() };
+//!     let question = [Message::user("Sum up the findings.")];
+//!     let answer = session.chat(&question, &options, &CancelToken::new(), &mut |_| ()).await?;
+//!     println!("{}", answer.text);
+//! }
+//! # Ok(()) })
+//! # }
+//! ```
+//!
 //! Which layer is meant is known by its upstream name, in every family, also in a GGUF file. What this does not compute
 //! (DoRA, trained biases, `modules_to_save`, …) is refused with the field's name. Source: Hu et al. 2021; PEFT 0.21.
 //!
