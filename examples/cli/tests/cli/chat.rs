@@ -306,3 +306,38 @@ fn a_reader_who_leaves_is_no_error() {
         );
     }
 }
+
+#[test]
+fn an_answer_keeps_its_law_or_the_error_says_why_not() {
+    let model = fixture("llama");
+    let base = [PROMPT, "--temperature", "1", "--seed", "3", "--quiet"];
+    let with = |more: &[&str]| run(&args(arg(&model), &[&base[..], more].concat()));
+    let chosen = with(&["--choices", "ja,nein,vielleicht"]).ended(0);
+    assert!(
+        ["ja", "nein", "vielleicht"].contains(&chosen.out.trim()),
+        "{:?}",
+        chosen.out
+    );
+    let matched = with(&["--regex", "[0-9]{3}-[a-f]{2}"]).ended(0);
+    assert_eq!(matched.out.trim().len(), 6, "{:?}", matched.out);
+
+    let dir = tempfile::tempdir().unwrap();
+    let schema = dir.path().join("s.json");
+    std::fs::write(
+        &schema,
+        r#"{"type":"object","properties":{"n":{"type":"integer","minimum":5,"maximum":7}},"required":["n"],"additionalProperties":false}"#,
+    )
+    .unwrap();
+    let json = with(&["--schema", arg(&schema), "-n", "60"]).ended(0);
+    let value: Value =
+        serde_json::from_str(&json.out).unwrap_or_else(|e| panic!("{e}: {}", json.out));
+    assert!((5..=7).contains(&value["n"].as_i64().unwrap()), "{value}");
+
+    let short = with(&["--schema", arg(&schema), "-n", "2"]).ended(1);
+    assert!(short.err.contains("max_tokens 2"), "{}", short.err);
+    std::fs::write(&schema, "{").unwrap();
+    let broken = with(&["--schema", arg(&schema)]).ended(2);
+    assert!(broken.err.contains("no JSON"), "{}", broken.err);
+    let both = with(&["--choices", "a", "--regex", "b"]).ended(2);
+    assert!(both.err.contains("--choices"), "{}", both.err);
+}
