@@ -4,7 +4,7 @@
 
 use crate::adapter::{AdapterUse, Merge, Merged};
 use crate::fill::Fill;
-use crate::{Error, Result};
+use crate::{Dtypes, Error, Result};
 use firelight_tensor::gguf::Metadata;
 use firelight_tensor::{ByteSource, DType, MemSource, Weights};
 use serde_json::Value;
@@ -34,6 +34,7 @@ pub struct Checkpoint {
     plan: Option<Mutex<Vec<Fill>>>,
     /// Adapters that loading merges in.
     merge: Arc<Merge>,
+    dtypes: Dtypes,
 }
 
 impl Checkpoint {
@@ -65,6 +66,7 @@ impl Checkpoint {
             given: Arc::default(),
             plan: None,
             merge: Arc::default(),
+            dtypes: Dtypes::default(),
         };
         checkpoint.config()?;
         Ok(checkpoint)
@@ -96,6 +98,7 @@ impl Checkpoint {
             given: Arc::new(files),
             plan: None,
             merge: Arc::default(),
+            dtypes: Dtypes::default(),
         };
         checkpoint.config()?;
         Ok(checkpoint)
@@ -112,6 +115,7 @@ impl Checkpoint {
             given: Arc::clone(&self.given),
             plan: Some(Mutex::default()),
             merge: Arc::clone(&self.merge),
+            dtypes: self.dtypes,
         }
     }
 
@@ -151,6 +155,7 @@ impl Checkpoint {
             given: Arc::default(),
             plan: None,
             merge: Arc::default(),
+            dtypes: Dtypes::default(),
         })
     }
 
@@ -174,6 +179,20 @@ impl Checkpoint {
 
     pub(crate) fn merge(&self) -> &Merge {
         &self.merge
+    }
+
+    /// This checkpoint with its matrices in other types, converted as they are loaded. Beside block-quantised layers a head that
+    /// `dtypes` does not name becomes q6_k, as in files that llama.cpp's quantiser writes.
+    pub fn with_dtypes(mut self, dtypes: Dtypes) -> Self {
+        let head = |name: &str| name == "output.weight" || name.ends_with("lm_head.weight");
+        let tied = !self.weights.names().any(head);
+        self.dtypes = dtypes.with_better_head(tied);
+        self
+    }
+
+    /// The types its matrices are loaded as.
+    pub fn dtypes(&self) -> Dtypes {
+        self.dtypes
     }
 
     /// Where the files are.

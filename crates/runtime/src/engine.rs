@@ -5,7 +5,7 @@ use crate::models::CausalLm;
 use crate::source::CancelToken;
 use crate::stream::{self, Arrivals, Here};
 use crate::text_side::TextSide;
-use crate::{Error, Result};
+use crate::{Dtypes, Error, Result};
 use firelight_kernels::harness::{SelfTest, self_test};
 use firelight_kernels::{AdapterReport, CpuOptions, Device, GpuOptions, Isa, Rung, adapters};
 #[cfg(not(target_arch = "wasm32"))]
@@ -41,6 +41,8 @@ pub struct EngineOptions {
     pub exact: bool,
     /// Round activations to 8 bits on the CPU: faster, less exact.
     pub fast: bool,
+    /// Other types for a model's matrices than those of its file, converted while it is loaded.
+    pub dtypes: Dtypes,
     /// Prove the device on every kernel's self-test before it is used. Off only where start-up time is being measured.
     pub self_test: bool,
 }
@@ -55,6 +57,7 @@ impl Default for EngineOptions {
             isa: None,
             exact: false,
             fast: false,
+            dtypes: Dtypes::default(),
             self_test: true,
         }
     }
@@ -146,8 +149,8 @@ impl Engine {
         path: impl AsRef<Path>,
         progress: &mut (dyn FnMut(u64, u64) + '_),
     ) -> Result<LoadedModel> {
-        self.load_checkpoint(Arc::new(Checkpoint::open(path)?), progress)
-            .await
+        let checkpoint = Checkpoint::open(path)?.with_dtypes(self.options().dtypes);
+        self.load_checkpoint(Arc::new(checkpoint), progress).await
     }
 
     /// Loads an opened checkpoint.

@@ -1,6 +1,7 @@
 //! What a load fills: bytes of a tensor and the array they belong in.
 
 use crate::checkpoint::Checkpoint;
+use crate::dtypes;
 use crate::{Error, Result};
 use firelight_kernels::{Array, DType, Device};
 use firelight_tensor::TensorInfo;
@@ -17,6 +18,8 @@ pub(crate) struct Fill {
     pub(crate) at: u64,
     /// Elements become f32, whatever they are stored in: then it is the whole tensor.
     pub(crate) to_f32: bool,
+    /// Elements of a row. Where the array has another type than the tensor its rows are converted.
+    pub(crate) cols: usize,
 }
 
 impl Fill {
@@ -32,10 +35,19 @@ impl Fill {
     /// How many bytes to fill at once: a multiple of what blocks and device want, about 8 MiB.
     pub(crate) fn piece(&self) -> u64 {
         let block = self.info.dtype.block_bytes() as u64;
-        match self.to_f32 {
-            true => u64::MAX,
-            false => (2 << 20) / block * block * 4,
+        match self.row_bytes() {
+            _ if self.to_f32 => u64::MAX,
+            Some((row, _)) => ((8 << 20) / row).max(1) * row,
+            None => (2 << 20) / block * block * 4,
         }
+    }
+
+    /// Bytes of a row in the tensor and in the array, where rows are converted.
+    fn row_bytes(&self) -> Option<(u64, u64)> {
+        let (from, to) = (self.info.dtype, self.array.dtype());
+        let bytes = |dtype: DType| dtype.bytes_for(self.cols).ok().map(|n| n as u64);
+        (from != to && !self.to_f32).then_some(())?;
+        Some((bytes(from)?, bytes(to)?))
     }
 
     /// Fills `len` bytes, from byte `start` of these on; all when they are converted.
@@ -61,6 +73,17 @@ impl Fill {
                 format!("part {part} is missing"),
             )
         })?;
+        if let Some((from, to)) = self.row_bytes() {
+            let (first, count) = (start / from, len / from);
+            let at = self.at + first * to;
+            return device.fill_part::<Error>(&self.array, at, count * to, |out| {
+                let (cols, to) = (self.cols, self.array.dtype());
+                dtypes::convert(&self.info, cols, to, out, |row, bytes| {
+                    source.read_at(range.start + (first + row as u64) * from, bytes)?;
+                    check_finite(name, dtype, bytes)
+                })
+            });
+        }
         device.fill_part::<Error>(&self.array, self.at + start, len, |bytes| {
             source.read_at(range.start + start, bytes)?;
             check_finite(name, dtype, bytes)

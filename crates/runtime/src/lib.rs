@@ -7,6 +7,7 @@ pub mod cache;
 pub mod catalogue;
 pub mod checkpoint;
 pub mod clock;
+mod dtypes;
 pub mod encoder;
 mod engine;
 mod error;
@@ -25,6 +26,7 @@ pub mod stream;
 mod text_side;
 
 pub use adapter::{Adapter, AdapterUse};
+pub use dtypes::Dtypes;
 pub use encoder::LoadedEncoder;
 pub use engine::{Attempt, DeviceChoice, Engine, EngineOptions, LoadedModel, Report};
 pub use error::{Error, Result};

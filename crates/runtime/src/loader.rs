@@ -8,6 +8,7 @@
 
 use crate::adapter::{Merged, merge_rows};
 use crate::checkpoint::{Checkpoint, Config};
+use crate::dtypes;
 use crate::fill::{Fill, check_finite};
 use crate::{Error, Result};
 use firelight_kernels::harness::random_weight;
@@ -277,10 +278,11 @@ impl<'a> Loader<'a> {
         let merging = site
             .as_ref()
             .filter(|s| self.checkpoint.merge().touches(&s.name));
+        let to = self.checkpoint.dtypes().of(&info.name, dtype, cols);
         let weight = match merging {
             Some(site) => self.merged(info, site, (rows, cols), pieces)?,
             None => {
-                let weight = Weight::empty(self.device, dtype, rows, cols)?;
+                let weight = Weight::empty(self.device, to, rows, cols)?;
                 self.fill_weight(info, &weight, pieces)?;
                 weight
             }
@@ -301,7 +303,10 @@ impl<'a> Loader<'a> {
         pieces: &[Range<usize>],
     ) -> Result<Weight> {
         let (merge, dtype) = (self.checkpoint.merge(), info.dtype);
-        let held = if dtype.is_float() { DType::F32 } else { dtype };
+        let held = match self.checkpoint.dtypes().of(&info.name, dtype, cols) {
+            same if same == dtype && dtype.is_float() => DType::F32,
+            other => other,
+        };
         let (row_bytes, held_row) = (dtype.bytes_for(cols)?, held.bytes_for(cols)?);
         let block = ((1 << 20) / cols.max(1)).max(1);
         let in_file: Vec<usize> = pieces.iter().cloned().flatten().collect();
@@ -329,6 +334,25 @@ impl<'a> Loader<'a> {
         });
         self.advance(rows * row_bytes);
         Ok(weight)
+    }
+
+    /// The matrix `[rows, cols]` in type `to` that `read(first row, bytes)` gives the rows of in `info`'s type.
+    fn converted(
+        &self,
+        info: &TensorInfo,
+        to: DType,
+        rows: usize,
+        cols: usize,
+        read: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
+    ) -> Result<Weight> {
+        let row_bytes = to.bytes_for(cols)?;
+        Weight::load(self.device, to, rows, cols, |first, bytes| {
+            let first = first as usize / row_bytes;
+            if to == info.dtype {
+                return read(first, bytes);
+            }
+            dtypes::convert(info, cols, to, bytes, |row, bytes| read(first + row, bytes))
+        })
     }
 
     /// The matrix `[rows, cols]` of which the checkpoint has the transpose `name.weight` `[cols, rows]` (GPT-2's `Conv1D`;
@@ -359,15 +383,14 @@ impl<'a> Loader<'a> {
         let size = dtype.block_bytes();
         let stored = tensor.bytes();
         check_finite(&info.name, dtype, stored)?;
-        let weight =
-            Weight::load::<Error>(self.device, dtype, rows.len(), cols, |first, bytes| {
-                for (i, out) in bytes.chunks_exact_mut(size).enumerate() {
-                    let at = first as usize / size + i;
-                    let (row, col) = (rows.start + at / cols, at % cols);
-                    out.copy_from_slice(&stored[(col * all + row) * size..][..size]);
-                }
-                Ok(())
-            })?;
+        let to = self.checkpoint.dtypes().of(&info.name, dtype, cols);
+        let weight = self.converted(info, to, rows.len(), cols, |first, bytes| {
+            for (i, out) in bytes.chunks_exact_mut(size).enumerate() {
+                let (row, col) = (rows.start + first + i / cols, i % cols);
+                out.copy_from_slice(&stored[(col * all + row) * size..][..size]);
+            }
+            Ok(())
+        })?;
         self.advance(info.nbytes * rows.len() / all.max(1));
         Ok(match self.site(&name, &[rows], all) {
             Some(site) => weight.at_site(site),
@@ -375,14 +398,14 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// Fills a weight with rows of a tensor that has the same type and row length: the `pieces` one after the other.
+    /// Fills a weight with rows of a tensor that has the same row length: the `pieces` one after the other.
     fn fill_weight(
         &mut self,
         info: &TensorInfo,
         weight: &Weight,
         pieces: &[Range<usize>],
     ) -> Result<()> {
-        let row_bytes = weight.row_bytes() as u64;
+        let row_bytes = info.dtype.bytes_for(weight.cols())? as u64;
         for shard in weight.shards() {
             let rows = shard.array.shape().first().copied().unwrap_or(0);
             let wanted = shard.row0..shard.row0 + rows;
@@ -397,8 +420,9 @@ impl<'a> Loader<'a> {
                         info: info.clone(),
                         bytes: from..from + (end - start) as u64 * row_bytes,
                         array: shard.array.clone(),
-                        at: (start - wanted.start) as u64 * row_bytes,
+                        at: ((start - wanted.start) * weight.row_bytes()) as u64,
                         to_f32: false,
+                        cols: weight.cols(),
                     })?;
                 }
                 first += piece.len();
@@ -516,6 +540,7 @@ impl<'a> Loader<'a> {
             array: array.clone(),
             at: 0,
             to_f32: true,
+            cols: n,
         })?;
         Ok(array)
     }

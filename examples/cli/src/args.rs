@@ -4,7 +4,7 @@ use crate::Usage;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use firelight_kernels::Isa;
-use firelight_runtime::{DeviceChoice, EngineOptions, Rung, SampleSettings};
+use firelight_runtime::{DeviceChoice, Dtypes, EngineOptions, Rung, SampleSettings};
 
 /// Which model.
 #[derive(Args, Clone)]
@@ -52,6 +52,10 @@ pub(crate) struct EngineArgs {
     /// On the CPU, round activations to 8 bits for quantised weights: faster, near ties may fall differently
     #[arg(long, conflicts_with = "exact")]
     pub(crate) fast: bool,
+    /// Convert matrices while loading: q4, q8, f16, f32, q4_k …, also by component: embed=f16,head=f32,default=q4
+    /// [default: as in the file]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) dtype: Option<Dtypes>,
 }
 
 fn rungs() -> impl TypedValueParser<Value = Rung> {
@@ -97,6 +101,7 @@ impl EngineArgs {
             isa: self.isa,
             exact: self.exact,
             fast: self.fast,
+            dtypes: self.dtype.unwrap_or_default(),
             ..EngineOptions::default()
         }
     }

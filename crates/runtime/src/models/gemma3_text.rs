@@ -399,7 +399,7 @@ impl CausalLm for Gemma3Text {
 }
 
 /// Upstream names to GGUF's: as Llama's, but for the norms.
-fn gguf_name(name: &str) -> Option<String> {
+pub(super) fn gguf_name(name: &str) -> Option<String> {
     let norm = name
         .strip_prefix("layers.")
         .and_then(|r| r.split_once('.'))

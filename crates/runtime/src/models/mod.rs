@@ -188,6 +188,15 @@ pub fn families() -> impl Iterator<Item = &'static str> {
     REGISTRY.iter().map(|(name, _)| *name)
 }
 
+/// GGUF's name of the tensor that `family`'s checkpoints call `name`.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn gguf_names(family: &str, name: &str) -> Option<String> {
+    match family {
+        "gemma3_text" => gemma3_text::gguf_name(name),
+        _ => decoder::gguf_name(name),
+    }
+}
+
 /// Loads a checkpoint's model onto a device.
 ///
 /// # Errors

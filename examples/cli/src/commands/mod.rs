@@ -8,6 +8,7 @@ mod embed;
 mod models;
 mod ner;
 mod perplexity;
+mod quantize;
 mod rerank;
 mod similar;
 mod texts;
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     /// Measure a model's mean next-token loss over a text
     Perplexity(perplexity::PerplexityArgs),
+    /// Write a model as a GGUF file in other types
+    Quantize(quantize::QuantizeArgs),
     /// Compare a checkpoint with what its reference implementation computed
     Verify(verify::VerifyArgs),
     /// Serve the browser app with local models, or write it out as static files
@@ -59,6 +62,7 @@ impl Command {
             Command::Doctor(a) => a.json,
             Command::Bench(a) => a.json,
             Command::Perplexity(a) => a.json,
+            Command::Quantize(a) => a.json,
             Command::Verify(a) => a.json,
             Command::Web(a) => a.json,
         }
@@ -77,6 +81,7 @@ impl Command {
             Command::Doctor(a) => doctor::run(&a),
             Command::Bench(a) => bench::run(&a),
             Command::Perplexity(a) => perplexity::run(&a),
+            Command::Quantize(a) => quantize::run(&a),
             Command::Verify(a) => verify::run(&a),
             Command::Web(a) => web::run(a),
         }
