@@ -349,6 +349,14 @@ impl Fields<'_> {
         }
     }
 
+    /// How many of something there are: an integer, 0 if it is missing or null.
+    pub(crate) fn count(&self, key: &str) -> Result<usize> {
+        match self.0.get(key) {
+            Some(Value::Number(n)) if n.as_u64() == Some(0) => Ok(0),
+            _ => Ok(self.maybe_size(key)?.unwrap_or(0)),
+        }
+    }
+
     /// An optional number; null counts as missing.
     pub(crate) fn number(&self, key: &str) -> Result<Option<f64>> {
         match self.0.get(key) {

@@ -3,6 +3,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod adapter;
+mod batch;
 pub mod cache;
 pub mod catalogue;
 pub mod checkpoint;
@@ -26,6 +27,7 @@ pub mod stream;
 mod text_side;
 
 pub use adapter::{Adapter, AdapterUse};
+pub use batch::{BatchAnswer, MAX_SEQUENCES, generate_batch};
 pub use dtypes::Dtypes;
 pub use encoder::LoadedEncoder;
 pub use engine::{Attempt, DeviceChoice, Engine, EngineOptions, LoadedModel, Report};

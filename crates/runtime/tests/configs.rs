@@ -66,6 +66,18 @@ fn the_wrong_field_is_named() {
             |c| c["hidden_activation"] = json!("silu"),
             "`hidden_activation`",
         ),
+        (
+            "gpt2",
+            old,
+            |c| c["activation_function"] = json!("mish"),
+            "`activation_function`",
+        ),
+        (
+            "gemma4",
+            old,
+            |c| c["hidden_activation"] = json!("silu"),
+            "`hidden_activation`",
+        ),
         // Heads that do not divide.
         (
             "qwen2",
@@ -97,6 +109,19 @@ fn the_wrong_field_is_named() {
             old,
             |c| c["head_dim"] = json!(1024),
             "`head_dim` 1024",
+        ),
+        ("gpt2", old, |c| c["n_head"] = json!(5), "`n_head` 5"),
+        (
+            "gemma4",
+            old,
+            |c| c["global_head_dim"] = json!(30),
+            "`head_dim` 30",
+        ),
+        (
+            "gemma4_large",
+            old,
+            |c| c["num_global_key_value_heads"] = json!(3),
+            "`num_key_value_heads` 3",
         ),
         // Rotary embeddings that are not said in full.
         (
@@ -172,7 +197,61 @@ fn the_wrong_field_is_named() {
             |c| c["num_hidden_layers"] = json!(1025),
             "num_hidden_layers",
         ),
+        (
+            "gemma4",
+            old,
+            |c| c["layer_types"] = json!(["full_attention"]),
+            "`layer_types`",
+        ),
+        (
+            "gemma4",
+            old,
+            |c| c["num_kv_shared_layers"] = json!(6),
+            "`num_kv_shared_layers`",
+        ),
+        (
+            "gemma4",
+            old,
+            |c| c["use_bidirectional_attention"] = json!("all"),
+            "`use_bidirectional_attention`",
+        ),
+        (
+            "gemma4_large",
+            old,
+            |c| remove(c, "num_experts"),
+            "`num_experts`",
+        ),
+        (
+            "gemma4_large",
+            old,
+            |c| c["top_k_experts"] = json!(7),
+            "`top_k_experts`",
+        ),
+        (
+            "gemma4_large",
+            new,
+            |c| c["per_layer_config"]["2"]["rope_theta"] = json!(1.0),
+            "`per_layer_config`",
+        ),
+        (
+            "gemma4",
+            old,
+            |c| remove(&mut c["rope_parameters"]["full_attention"], "rope_type"),
+            "`rope_type`",
+        ),
         // Another vocabulary than the weights'.
+        (
+            "gpt2",
+            old,
+            |c| c["n_positions"] = json!(300),
+            "`n_positions` is 300",
+        ),
+        (
+            "gemma4",
+            old,
+            |c| c["vocab_size_per_layer_input"] = json!(7),
+            "`vocab_size_per_layer_input` is 7",
+        ),
         (
             "qwen2",
             old,

@@ -1,7 +1,9 @@
 //! The reference checkpoints as GGUF, under the names and keys of llama.cpp's converter: the same logits.
 
 use firelight_runtime::checkpoint::Checkpoint;
-use firelight_runtime::{Adapter, AdapterUse, DeviceChoice, Engine, EngineOptions, State};
+use firelight_runtime::{
+    Adapter, AdapterUse, DeviceChoice, Engine, EngineOptions, LoadedModel, State,
+};
 use firelight_tensor::gguf::{Value, Writer};
 use firelight_tensor::{DType, Tensor, Weights};
 use pollster::block_on;
@@ -131,6 +133,55 @@ const ARCHS: &[Arch] = &[
         tensor: hybrid,
         more: |_| Vec::new(),
     },
+    Arch {
+        family: "gpt2",
+        name: "gpt2",
+        rows: usize::MAX,
+        keys: |keys, c| {
+            keys.push((
+                "attention.layer_norm_epsilon",
+                number(c, "layer_norm_epsilon"),
+            ));
+        },
+        tensor: turned,
+        more: |_| Vec::new(),
+    },
+    Arch {
+        family: "gemma4",
+        name: "gemma4",
+        rows: usize::MAX,
+        keys: |keys, c| {
+            gemma4_keys(keys, c);
+            let (layers, shared) = (6, 2);
+            let widths = (0..layers).map(|i| if i < layers - shared { 96 } else { 192 });
+            keys.push((
+                "feed_forward_length",
+                Value::from(widths.collect::<Vec<u32>>()),
+            ));
+            keys.push(("attention.shared_kv_layers", Value::U32(shared)));
+        },
+        tensor: gemma4_name,
+        more: |_| vec![("rope_freqs.weight", gemma4_freqs())],
+    },
+    Arch {
+        family: "gemma4_large",
+        name: "gemma4",
+        rows: usize::MAX,
+        keys: |keys, c| {
+            gemma4_keys(keys, c);
+            keys.push(("feed_forward_length", size(c, "intermediate_size")));
+            keys.push(("attention.head_count_kv", Value::from(vec![2u32, 2, 1])));
+            keys.push(("attention.shared_kv_layers", Value::U32(0)));
+            keys.push(("expert_count", size(c, "num_experts")));
+            keys.push(("expert_used_count", size(c, "top_k_experts")));
+            keys.push((
+                "expert_feed_forward_length",
+                size(c, "moe_intermediate_size"),
+            ));
+        },
+        tensor: gemma4_name,
+        more: |_| vec![("rope_freqs.weight", gemma4_freqs())],
+    },
 ];
 
 /// Qwen3.5: norms with their 1 added, `−exp(A_log)`, and value heads in the order `v mod NK`.
@@ -194,6 +245,123 @@ fn hybrid(name: &str, t: Tensor, c: &Json) -> (Option<String>, Tensor) {
     };
     let tensor = Tensor::from_f32(&values, &shape).expect("a tensor");
     (Some(format!("blk.{layer}.{own}")), tensor)
+}
+
+fn number(config: &Json, key: &str) -> Value {
+    Value::F32(config[key].as_f64().unwrap_or_else(|| panic!("{key}")) as f32)
+}
+
+/// GPT-2's names, and its `Conv1D` weights turned.
+fn turned(name: &str, t: Tensor, _: &Json) -> (Option<String>, Tensor) {
+    let name = name.strip_prefix("transformer.").unwrap_or(name);
+    let fixed = match name {
+        "wte.weight" => Some("token_embd.weight"),
+        "wpe.weight" => Some("position_embd.weight"),
+        "ln_f.weight" => Some("output_norm.weight"),
+        "ln_f.bias" => Some("output_norm.bias"),
+        _ => None,
+    };
+    if let Some(fixed) = fixed {
+        return (Some(fixed.into()), t);
+    }
+    let rest = name.strip_prefix("h.").expect("a layer");
+    let (layer, rest) = rest.split_once('.').expect("a part");
+    let (part, kind) = rest.rsplit_once('.').expect("a kind");
+    let part = match part {
+        "ln_1" => "attn_norm",
+        "ln_2" => "ffn_norm",
+        "attn.c_attn" => "attn_qkv",
+        "attn.c_proj" => "attn_output",
+        "mlp.c_fc" => "ffn_up",
+        "mlp.c_proj" => "ffn_down",
+        other => panic!("{other}"),
+    };
+    let name = format!("blk.{layer}.{part}.{kind}");
+    let &[inputs, outputs] = t.shape() else {
+        return (Some(name), t);
+    };
+    let size = t.dtype().block_bytes();
+    let mut bytes = Vec::new();
+    for o in 0..outputs {
+        for i in 0..inputs {
+            bytes.extend_from_slice(&t.bytes()[(i * outputs + o) * size..][..size]);
+        }
+    }
+    let turned = Tensor::new(t.dtype(), &[outputs, inputs], bytes);
+    (Some(name), turned.expect("a tensor"))
+}
+
+fn gemma4_keys(keys: &mut Vec<(&'static str, Value)>, c: &Json) {
+    // What is a list here.
+    keys.retain(|(key, _)| *key != "feed_forward_length");
+    if c["num_global_key_value_heads"].is_number() {
+        keys.retain(|(key, _)| *key != "attention.head_count_kv");
+    }
+    let types = c["layer_types"].as_array().expect("a list");
+    let sliding: Vec<bool> = types.iter().map(|t| t == "sliding_attention").collect();
+    let theta = |kind: &str| number(&c["rope_parameters"][kind], "rope_theta");
+    keys.extend([
+        ("attention.sliding_window", size(c, "sliding_window")),
+        ("attention.sliding_window_pattern", Value::from(sliding)),
+        ("attention.key_length", size(c, "global_head_dim")),
+        ("attention.value_length", size(c, "global_head_dim")),
+        ("attention.key_length_swa", size(c, "head_dim")),
+        ("attention.value_length_swa", size(c, "head_dim")),
+        (
+            "embedding_length_per_layer_input",
+            size(c, "hidden_size_per_layer_input"),
+        ),
+        (
+            "final_logit_softcapping",
+            number(c, "final_logit_softcapping"),
+        ),
+        ("rope.freq_base", theta("full_attention")),
+        ("rope.freq_base_swa", theta("sliding_attention")),
+    ]);
+}
+
+/// Divisors of the full layers' frequencies: a quarter of 16 pairs turns.
+fn gemma4_freqs() -> Tensor {
+    let values: Vec<f32> = (0..16).map(|i| if i < 4 { 1.0 } else { 1e30 }).collect();
+    Tensor::from_f32(&values, &[16]).expect("a tensor")
+}
+
+fn gemma4_name(name: &str, t: Tensor, _: &Json) -> (Option<String>, Tensor) {
+    let name = name.strip_prefix("model.").unwrap_or(name);
+    let own = match name {
+        "embed_tokens_per_layer.weight" => Some("per_layer_token_embd.weight"),
+        "per_layer_model_projection.weight" => Some("per_layer_model_proj.weight"),
+        "per_layer_projection_norm.weight" => Some("per_layer_proj_norm.weight"),
+        _ => None,
+    };
+    if let Some(own) = own {
+        return (Some(own.into()), t);
+    }
+    let layer = name
+        .strip_prefix("layers.")
+        .and_then(|rest| rest.split_once('.'));
+    let Some((layer, rest)) = layer else {
+        return (None, t);
+    };
+    let own = match rest {
+        "post_attention_layernorm.weight" => "post_attention_norm.weight",
+        "pre_feedforward_layernorm.weight" => "ffn_norm.weight",
+        "post_feedforward_layernorm.weight" => "post_ffw_norm.weight",
+        "pre_feedforward_layernorm_2.weight" => "pre_ffw_norm_2.weight",
+        "post_feedforward_layernorm_1.weight" => "post_ffw_norm_1.weight",
+        "post_feedforward_layernorm_2.weight" => "post_ffw_norm_2.weight",
+        "per_layer_input_gate.weight" => "inp_gate.weight",
+        "per_layer_projection.weight" => "proj.weight",
+        "post_per_layer_input_norm.weight" => "post_norm.weight",
+        "layer_scalar" => "layer_output_scale.weight",
+        "router.scale" => "ffn_gate_inp.scale",
+        "router.proj.weight" => "ffn_gate_inp.weight",
+        "router.per_expert_scale" => "ffn_down_exps.scale",
+        "experts.gate_up_proj" => "ffn_gate_up_exps.weight",
+        "experts.down_proj" => "ffn_down_exps.weight",
+        _ => return (None, t),
+    };
+    (Some(format!("blk.{layer}.{own}")), t)
 }
 
 fn size(config: &Json, key: &str) -> Value {
@@ -282,22 +450,38 @@ fn convert(arch: &Arch, to: &Path) {
     let dir = data(arch.family);
     let c = json(dir.join("config.json"));
     let weights = Weights::open_path(&dir).expect("a checkpoint");
-    let theta = c["rope_theta"].as_f64();
-    let theta = theta.or_else(|| c["rope_parameters"]["rope_theta"].as_f64());
-    let theta = theta.expect("a number");
-    let mut keys = vec![
-        ("context_length", size(&c, "max_position_embeddings")),
-        ("embedding_length", size(&c, "hidden_size")),
-        ("feed_forward_length", size(&c, "intermediate_size")),
-        ("block_count", size(&c, "num_hidden_layers")),
-        ("attention.head_count", size(&c, "num_attention_heads")),
-        ("attention.head_count_kv", size(&c, "num_key_value_heads")),
-        ("rope.freq_base", Value::F32(theta as f32)),
+    // The spelling of most families, and GPT-2's.
+    let spellings: [(&'static str, &[&str]); 6] = [
         (
-            "attention.layer_norm_rms_epsilon",
-            Value::F32(c["rms_norm_eps"].as_f64().expect("a number") as f32),
+            "context_length",
+            &["max_position_embeddings", "n_positions"],
         ),
+        ("embedding_length", &["hidden_size", "n_embd"]),
+        ("feed_forward_length", &["intermediate_size", "n_inner"]),
+        ("block_count", &["num_hidden_layers", "n_layer"]),
+        ("attention.head_count", &["num_attention_heads", "n_head"]),
+        ("attention.head_count_kv", &["num_key_value_heads"]),
     ];
+    let mut keys: Vec<(&'static str, Value)> = Vec::new();
+    for (key, names) in spellings {
+        let name = names.iter().find(|name| c[**name].is_number());
+        keys.extend(name.map(|name| (key, size(&c, name))));
+    }
+    for (key, name) in [
+        ("rope.freq_base", "rope_theta"),
+        ("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
+    ] {
+        if c[name].is_number() {
+            keys.push((key, number(&c, name)));
+        }
+    }
+    let theta = &c["rope_parameters"]["rope_theta"];
+    if theta.is_number() && !c["rope_theta"].is_number() {
+        keys.push((
+            "rope.freq_base",
+            number(&c["rope_parameters"], "rope_theta"),
+        ));
+    }
     (arch.keys)(&mut keys, &c);
     let mut w = Writer::new();
     w.metadata("general.architecture", arch.name)
@@ -420,13 +604,7 @@ fn gguf_gives_the_same_logits() {
             .expect("logits")
             .to_f32_vec()
             .expect("floats");
-        let mut state = State::new(&model.device, &model.model).expect("a state");
-        let mut logits = Vec::new();
-        block_on(state.logits(&ids, |_, chunk| {
-            logits.extend_from_slice(chunk);
-            Ok(())
-        }))
-        .expect("logits");
+        let logits = logits(&model, &ids);
         let rows = ids.len().min(arch.rows) * model.model.spec().vocab;
         let pairs = logits.iter().zip(&expected).take(rows);
         let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -436,4 +614,15 @@ fn gguf_gives_the_same_logits() {
             arch.family
         );
     }
+}
+
+fn logits(model: &LoadedModel, ids: &[u32]) -> Vec<f32> {
+    let mut state = State::new(&model.device, &model.model).expect("a state");
+    let mut logits = Vec::new();
+    block_on(state.logits(ids, |_, chunk| {
+        logits.extend_from_slice(chunk);
+        Ok(())
+    }))
+    .expect("logits");
+    logits
 }

@@ -67,6 +67,8 @@ fn laws(engine: &Engine) {
         "qwen3",
         "phi3_longrope",
         "qwen3_5",
+        "gpt2",
+        "gemma4",
     ] {
         let model = load(engine, family);
         let vocab = model.model.spec().vocab;

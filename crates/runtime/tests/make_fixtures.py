@@ -34,9 +34,9 @@ import transformers
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
-from transformers import (Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM,
-                          PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
-                          Qwen3_5ForCausalLM, Qwen3_5TextConfig)
+from transformers import (Gemma3ForCausalLM, Gemma3TextConfig, Gemma4ForCausalLM, Gemma4TextConfig, GPT2Config, GPT2LMHeadModel,
+                          LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast, Qwen2Config,
+                          Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3_5ForCausalLM, Qwen3_5TextConfig)
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -71,15 +71,15 @@ def with_specials(tok, specials, bos):
 
 
 def byte_level_bpe(specials, bos, digits=3):
-    """Byte-level BPE with Llama 3's splitting rule (with `digits` 1 Qwen's, which has no BOS); the special tokens come last."""
+    """Byte-level BPE with Llama 3's splitting rule (with `digits` 1 Qwen's, with 0 GPT-2's; both have no BOS); the special tokens come last."""
     rule = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
             r"|\s*[\r\n]+|\s+(?!\S)|\s+")
     rule = rule if digits == 3 else rule.replace("{1,3}", "")
     tok = Tokenizer(models.BPE(ignore_merges=digits == 3))
     if digits == 1:
         tok.normalizer = normalizers.NFC()
-    tok.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(rule), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=digits == 0)
+    tok.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(rule), "isolated"), bytes_only]) if digits else bytes_only
     tok.decoder = decoders.ByteLevel()
     tok.train_from_iterator(CORPUS, trainers.BpeTrainer(
         vocab_size=384, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
@@ -133,6 +133,9 @@ THINKING_CHATML = CHATML.replace("assistant\n' }}", "assistant\n' }}{% if enable
 PHI3_SPECIALS = ["<unk>", "<s>", "<|endoftext|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
 PHI3_CHAT = ("{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '<|end|>\n' }}{% endfor %}"
              "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}")
+GEMMA4_SPECIALS = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<|turn>", "<turn|>"]
+GEMMA4_CHAT = ("{{ bos_token }}{% for m in messages %}{{ '<|turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' + m['content'] | trim + '<turn|>\n' }}"
+               "{% endfor %}{% if add_generation_prompt %}{{ '<|turn>model\n' }}{% endif %}")
 SIZES = dict(hidden_size=64, intermediate_size=128, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
              num_hidden_layers=3, max_position_embeddings=512)
 
@@ -242,7 +245,50 @@ def phi3_longrope():
     return tok, Phi3ForCausalLM, cfg, MESSAGES, {}
 
 
-FAMILIES = {f.__name__: f for f in (llama, llama2, gemma3_text, qwen2, qwen3, phi3, phi3_longrope, qwen3_5)}
+def gpt2():
+    """GPT-2: Conv1D weights stored [in, out], layer norms, learned positions, an MLP without a gate."""
+    tok = PreTrainedTokenizerFast(tokenizer_object=byte_level_bpe(["<|endoftext|>"], None, digits=0), bos_token="<|endoftext|>",
+                                  eos_token="<|endoftext|>", model_max_length=1024, clean_up_tokenization_spaces=False)
+    cfg = GPT2Config(vocab_size=len(tok), n_positions=384, n_embd=64, n_layer=3, n_head=4, n_inner=96, layer_norm_epsilon=1e-4,
+                     bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id)
+    # Positions and small biases make the answer vary: nothing else tells the tokens of a repetition apart.
+    return tok, GPT2LMHeadModel, cfg, None, dict(positions=1.5, bias=0.1)
+
+
+def gemma4_config(tok, layers, **kw):
+    types = [{"s": "sliding_attention", "f": "full_attention"}[c] for c in layers]
+    rope = dict(sliding_attention=dict(rope_type="default", rope_theta=10000.0),
+                full_attention=dict(rope_type="proportional", rope_theta=1000000.0, partial_rotary_factor=0.25))
+    return Gemma4TextConfig(
+        vocab_size=len(tok), vocab_size_per_layer_input=len(tok), hidden_size=64, intermediate_size=96, num_hidden_layers=len(types),
+        layer_types=types, num_attention_heads=4, head_dim=16, global_head_dim=32, sliding_window=8, max_position_embeddings=512,
+        final_logit_softcapping=10.0, rope_parameters=rope, tie_word_embeddings=True, bos_token_id=2, eos_token_id=1, pad_token_id=0, **kw)
+
+
+def gemma4_tokenizer():
+    tok = PreTrainedTokenizerFast(tokenizer_object=sentencepiece_bpe(GEMMA4_SPECIALS, "<bos>", gemma=True), bos_token="<bos>",
+                                  eos_token="<eos>", pad_token="<pad>", unk_token="<unk>", model_max_length=4096,
+                                  clean_up_tokenization_spaces=False)
+    tok.chat_template = GEMMA4_CHAT
+    return tok
+
+
+def gemma4():
+    """Gemma 4 E2B, text: per-layer embeddings, two head sizes, the last layers without keys and values, double-wide MLPs there."""
+    tok = gemma4_tokenizer()
+    cfg = gemma4_config(tok, "sfsfsf", num_kv_shared_layers=2, num_key_value_heads=1, hidden_size_per_layer_input=16, use_double_wide_mlp=True)
+    return tok, Gemma4ForCausalLM, cfg, None, dict(embedding=0.14, post_norm=2.0)
+
+
+def gemma4_large():
+    """Gemma 4 26B-A4B, text: a mixture of experts beside each MLP, values that are keys in full layers."""
+    tok = gemma4_tokenizer()
+    cfg = gemma4_config(tok, "ssf", num_kv_shared_layers=0, num_key_value_heads=2, num_global_key_value_heads=1, attention_k_eq_v=True,
+                        hidden_size_per_layer_input=0, enable_moe_block=True, num_experts=6, top_k_experts=2, moe_intermediate_size=24)
+    return tok, Gemma4ForCausalLM, cfg, None, dict(embedding=0.14, post_norm=2.0)
+
+
+FAMILIES = {f.__name__: f for f in (llama, llama2, gemma3_text, qwen2, qwen3, phi3, phi3_longrope, gpt2, gemma4, gemma4_large, qwen3_5)}
 
 
 # ---------------------------------------------------------------- weights
@@ -255,7 +301,7 @@ def bf16(t):
 
 
 @torch.no_grad()
-def randomize(model, seed, special_ids, embedding=0.5, post_norm=None):
+def randomize(model, seed, special_ids, embedding=0.5, post_norm=None, positions=None, bias=0.3):
     """Draws every parameter from (seed, its own name). Special tokens get short rows: they should not win the argmax."""
     seen = set()
     for path, module in model.named_modules():
@@ -267,17 +313,26 @@ def randomize(model, seed, special_ids, embedding=0.5, post_norm=None):
             x = torch.randn(p.shape, generator=generator(seed, full))
             if post_norm and re.search(r"post_(attention|feedforward)_layernorm", full):
                 x = x * 0.25 + post_norm
+            elif "Norm" in type(module).__name__ and name == "bias":
+                x = x * 0.1
             elif "Norm" in type(module).__name__:
                 x = x * 0.25 + (0.0 if type(module).__name__ in ("Gemma3RMSNorm", "Qwen3_5RMSNorm") else 1.0)  # w of (1 + w)
             elif isinstance(module, nn.Embedding):
-                x = x * embedding
-                x[special_ids] *= 0.35
+                x = x * (positions if positions and path.endswith("wpe") else embedding)
+                if p.shape[0] > max(special_ids):  # positions have none
+                    x[special_ids] *= 0.35
+            elif name.endswith("scale"):
+                x = x * 0.2 + 1.0
             elif p.dim() == 1:
-                x = x * 0.3  # a bias
+                x = x * bias
             else:
-                gain = 1.7 if path.endswith("_proj") else 1.0  # else the embedding alone would decide
-                x = x * (gain / math.sqrt(p[0].numel()))
+                gain = 1.7 if path.endswith(("_proj", ".experts")) else 1.0  # else the embedding alone would decide
+                inputs = p.shape[0] if type(module).__name__ == "Conv1D" else p.shape[-1]
+                x = x * (gain / math.sqrt(inputs))
             p.copy_(bf16(x))
+        for name, b in module.named_buffers(recurse=False):
+            if name == "layer_scalar":  # stored like a parameter
+                b.copy_(bf16(torch.rand(b.shape, generator=generator(seed, f"{path}.{name}")) * 0.8 + 0.5))
     model.tie_weights()
     head = model.lm_head.weight
     if head.data_ptr() != model.get_input_embeddings().weight.data_ptr():
@@ -335,8 +390,16 @@ def hub_style(config):
     """The spelling of checkpoints published before transformers 5: rope keys at the top level, torch_dtype."""
     if config["model_type"].startswith("qwen3_5"):
         return config  # younger than that
-    rope = config.pop("rope_parameters")
-    if "full_attention" in rope:
+    rope = config.pop("rope_parameters", None)
+    if config["model_type"] == "gemma4_text":  # published by transformers 5, but for the head sizes
+        full = next(iter((config.pop("per_layer_config", None) or {}).values()), {})
+        config["global_head_dim"] = full.get("head_dim", config["head_dim"])
+        config["num_global_key_value_heads"] = full.get("num_key_value_heads")
+        config["rope_parameters"] = rope
+        return config
+    if rope is None:
+        pass
+    elif "full_attention" in rope:
         config["rope_theta"], config["rope_local_base_freq"] = rope["full_attention"]["rope_theta"], rope["sliding_attention"]["rope_theta"]
         config["rope_scaling"] = None
     else:

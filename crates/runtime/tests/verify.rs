@@ -5,7 +5,7 @@ use firelight_runtime::{DeviceChoice, Engine, EngineOptions, Rung};
 use firelight_testing::{gpu_or_skip, skip};
 use std::path::{Path, PathBuf};
 
-const FAMILIES: [&str; 8] = [
+const FAMILIES: [&str; 11] = [
     "llama",
     "llama2",
     "gemma3_text",
@@ -14,6 +14,9 @@ const FAMILIES: [&str; 8] = [
     "phi3",
     "phi3_longrope",
     "qwen3_5",
+    "gpt2",
+    "gemma4",
+    "gemma4_large",
 ];
 
 fn data(family: &str) -> PathBuf {

@@ -6,6 +6,8 @@ pub mod bert;
 mod decoder;
 pub mod distilbert;
 pub mod gemma3_text;
+pub mod gemma4;
+pub mod gpt2;
 pub mod llama;
 pub mod nomic_bert;
 pub mod phi3;
@@ -136,6 +138,9 @@ type Load = fn(&Checkpoint, &Device, &mut LoadProgress<'_>) -> Result<Box<dyn Ca
 const REGISTRY: &[(&str, Load)] = &[
     ("gemma3", gemma3_text::load),
     ("gemma3_text", gemma3_text::load),
+    ("gemma4", gemma4::load),
+    ("gemma4_text", gemma4::load),
+    ("gpt2", gpt2::load),
     ("llama", llama::load),
     ("phi3", phi3::load),
     ("qwen2", qwen2::load),
