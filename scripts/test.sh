@@ -18,7 +18,7 @@ Without arguments every step runs. `quick` is the inner loop: fmt files clippy t
   test         unit, integration, GPU (the machine's own adapters) and documentation tests
   lavapipe     the GPU tests again on Mesa's software adapter   (in `all` only where a real GPU ran them before)
   swiftshader  the GPU tests again on Chromium's software adapter, which has no f16
-  web          the browser's engine, built as it is shipped, and the browser tests: Chromium, with and without WebGPU
+  web          the browser's engine, built as it is shipped, and the browser tests: Chromium, with and without WebGPU (not in `all` yet)
   doc          the documentation, warnings are errors
   package      what each published crate would upload, compiled from that alone
   fuzz         the fuzz targets compile
@@ -32,7 +32,9 @@ The last line is `N passed, N failed, N skipped` over all tests and steps; what 
 T
 }
 
-all=(setup fmt files deps clippy wasm test lavapipe swiftshader web doc package fuzz)
+all=(setup fmt files deps clippy wasm test lavapipe swiftshader doc package fuzz)
+# Not in `all` as long as the engine is over its size gate and its whole run has not been seen green.
+more=(web)
 quick=(fmt files clippy test)
 libraries=(tensor kernels vision audio text runtime)
 gpu_packages=(firelight-kernels firelight-runtime)
@@ -118,11 +120,11 @@ fail_fast=0 steps=()
 for arg in "$@"; do
   case $arg in
     -h | --help) usage; exit 0 ;;
-    --list) printf '%s\n' "${all[@]}"; exit 0 ;;
+    --list) printf '%s\n' "${all[@]}" "${more[@]}"; exit 0 ;;
     --fail-fast) fail_fast=1 ;;
     all) steps+=("${all[@]}") ;;
     quick) steps+=("${quick[@]}") ;;
-    *) [[ " ${all[*]} " == *" $arg "* ]] || { echo "scripts/test.sh: no step is called '$arg' (see --help)" >&2; exit 2; }
+    *) [[ " ${all[*]} ${more[*]} " == *" $arg "* ]] || { echo "scripts/test.sh: no step is called '$arg' (see --help)" >&2; exit 2; }
        steps+=("$arg") ;;
   esac
 done
