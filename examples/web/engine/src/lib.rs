@@ -3,7 +3,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `engine` | [`WebEngine`](engine::WebEngine): device, model, conversation |
+//! | `engine` | `WebEngine`: device, model, conversation |
 //! | `files` | files whose bytes JavaScript has, or will have |
 //! | `pause` | giving the worker's messages a turn |
 //! | `probe` | how fast this device is, without a model |
