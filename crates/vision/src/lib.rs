@@ -7,6 +7,7 @@ mod error;
 mod image;
 mod normalize;
 mod patchify;
+mod pixels;
 mod processor;
 mod resize;
 
@@ -15,5 +16,5 @@ pub use error::{Error, Result};
 pub use image::Image;
 pub use normalize::Normalize;
 pub use patchify::{PatchLayout, PatchOrder, Patches, patchify};
-pub use processor::{ImageProcessor, Size};
+pub use processor::{Layout, Overrides, Plan, Processed, Processor, Size};
 pub use resize::{Filter, Reference, resize};

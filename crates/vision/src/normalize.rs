@@ -7,7 +7,7 @@
 //! ```
 //! A sample has 256 values, so each channel is a table of 256 results: exact in either rounding, and one load per sample.
 
-use crate::{Error, Image, Reference, Result};
+use crate::{Error, Image, Reference, Result, pixels};
 use firelight_tensor::Tensor;
 
 /// A map of 8-bit RGB samples to f32, per channel.
@@ -74,12 +74,9 @@ impl Normalize {
     /// # Errors
     /// `Tensor` if the memory is not to be had.
     pub fn apply(&self, image: &Image) -> Result<Tensor> {
-        let mut values = Vec::with_capacity(image.rgb().len());
-        self.push(image, &mut values);
-        Ok(Tensor::from_f32(
-            &values,
-            &[3, image.height(), image.width()],
-        )?)
+        self.batch(std::slice::from_ref(image))?
+            .reshape(&[3, image.height(), image.width()])
+            .map_err(Error::from)
     }
 
     /// Pictures of one size as `[B, 3, H, W]` f32.
@@ -99,24 +96,31 @@ impl Normalize {
                 "the pictures of a batch have one size, got {first:?} and {other:?}; process them one by one"
             )));
         }
-        let mut values = Vec::with_capacity(images.len() * first.rgb().len());
-        images.iter().for_each(|i| self.push(i, &mut values));
-        Ok(Tensor::from_f32(
-            &values,
-            &[images.len(), 3, height, width],
-        )?)
+        pixels::buffer(&[images.len(), 3, height, width], |i, planes| {
+            for (c, plane) in planes.chunks_exact_mut(width * height).enumerate() {
+                self.channel(c, images[i].rgb(), plane);
+            }
+        })
     }
 
-    fn push(&self, image: &Image, values: &mut Vec<f32>) {
-        for (c, table) in self.table.iter().enumerate() {
-            values.extend(
-                image
-                    .rgb()
-                    .as_chunks::<3>()
-                    .0
-                    .iter()
-                    .map(|p| table[usize::from(p[c])]),
-            );
+    /// Channel `c` of interleaved samples.
+    pub(crate) fn channel(&self, c: usize, rgb: &[u8], out: &mut [f32]) {
+        let table = &self.table[c];
+        for (out, p) in out.iter_mut().zip(rgb.as_chunks::<3>().0) {
+            *out = table[usize::from(p[c])];
+        }
+    }
+
+    /// Interleaved samples as they lie.
+    pub(crate) fn interleaved(&self, rgb: &[u8], out: &mut [f32]) {
+        let tables = &self.table;
+        for (out, p) in out
+            .as_chunks_mut::<3>()
+            .0
+            .iter_mut()
+            .zip(rgb.as_chunks::<3>().0)
+        {
+            *out = [0, 1, 2].map(|c| tables[c][usize::from(p[c])]);
         }
     }
 }

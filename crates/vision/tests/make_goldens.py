@@ -208,14 +208,14 @@ def decode_cases():
 def spots(a):
     """Every so many values of a flat array, for whoever debugs a wrong CRC."""
     flat = a.ravel()
-    at = np.linspace(0, flat.size - 1, 9).astype(int)
-    return [[int(i), float(flat[i])] for i in at]
+    at = np.linspace(0, flat.size - 1, 4).astype(int)
+    return [[int(i), flat[i].item()] for i in at]
 
 
 def golden(values):
     a = values.numpy() if torch.is_tensor(values) else np.asarray(values)
-    assert a.dtype == np.float32, a.dtype
-    return {"shape": list(a.shape), "crc": crc(a), "spots": spots(a)}
+    assert a.dtype in (np.float32, np.int64), a.dtype
+    return {"dtype": {"float32": "f32", "int64": "i64"}[str(a.dtype)], "shape": list(a.shape), "crc": crc(a), "spots": spots(a)}
 
 
 def processors_cases():
@@ -226,8 +226,14 @@ def processors_cases():
     from transformers.models.rt_detr.image_processing_pil_rt_detr import RTDetrImageProcessorPil
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+    from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+    from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+    from transformers.models.yolos.image_processing_pil_yolos import YolosImageProcessorPil
     pil = {"Bit": BitImageProcessorPil, "CLIP": CLIPImageProcessorPil, "EfficientNet": EfficientNetImageProcessorPil, "RTDetr": RTDetrImageProcessorPil,
-           "Siglip": SiglipImageProcessorPil, "ViT": ViTImageProcessorPil}
+           "Siglip": SiglipImageProcessorPil, "ViT": ViTImageProcessorPil, "Gemma4": Gemma4ImageProcessorPil, "Idefics3": Idefics3ImageProcessorPil,
+           "Qwen2VL": Qwen2VLImageProcessorPil, "SmolVLM": SmolVLMImageProcessorPil, "Yolos": YolosImageProcessorPil}
     sizes = [[120, 90], [70, 100], [48, 48], [31, 640], [1, 1], [37, 5]]
     hw = lambda h, w=None: {"height": h, "width": w or h}
     cases = [
@@ -244,19 +250,40 @@ def processors_cases():
         ("RTDetr", {"size": hw(96)}, sizes), ("RTDetr", {"size": {"shortest_edge": 32, "longest_edge": 60}, "do_normalize": True}, [[120, 90]]),
         ("RTDetr", {"size": {"shortest_edge": 32, "longest_edge": 60}}, [[100, 330]]), ("RTDetr", {"size": {"shortest_edge": 32, "longest_edge": 61}}, [[333, 100]]),
         ("RTDetr", {"size": {"shortest_edge": 32, "longest_edge": 60}}, [[45, 32]]), ("RTDetr", {"size": {"shortest_edge": 13, "longest_edge": 21}}, [[26, 83], [26, 83]]),
+        ("RTDetr", {"size": hw(40, 33), "do_pad": True, "pad_size": hw(48, 41)}, sizes[:3]), ("RTDetr", {"size": {"max_height": 30, "max_width": 50}, "do_pad": True}, sizes),
+        ("Yolos", {"size": {"shortest_edge": 64, "longest_edge": 112}}, sizes[:3]), ("Yolos", {"size": {"shortest_edge": 32, "longest_edge": 90}}, [[120, 90], [32, 50], [50, 32], [17, 40], [16, 16]]),
+        ("Yolos", {"size": {"shortest_edge": 48, "longest_edge": 800}, "do_normalize": False, "pad_size": hw(96, 160)}, sizes[:2]), ("Yolos", {"size": hw(21, 34), "do_pad": False}, sizes), ("Yolos", {"size": {"shortest_edge": 32, "longest_edge": 90}}, [[3, 50]]),
     ]
+    # Families whose pictures keep their shape: one picture of every size by itself, and some together.
+    odd = [[1, 1], [1, 301], [120, 90], [70, 100], [96, 96], [31, 301], [640, 31], [37, 5], [97, 33], [32, 32], [33, 32], [5, 199], [257, 131], [401, 499]]
+    tiles = {"size": {"longest_edge": 96}, "max_image_size": {"longest_edge": 32}}
+    qwen = {"patch_size": 8, "size": {"shortest_edge": 1024, "longest_edge": 9216}}
+    gemma = {"patch_size": 4, "max_soft_tokens": 70}
+    for family, settings in (
+        ("SmolVLM", tiles), ("SmolVLM", {**tiles, "size": {"longest_edge": 130}, "resample": 3}), ("Idefics3", {**tiles, "do_image_splitting": False}), ("Idefics3", {**tiles, "do_resize": False, "do_pad": False}),
+        ("SmolVLM", {"size": {"longest_edge": 40}, "max_image_size": {"longest_edge": 57}}), ("Idefics3", {"size": hw(45, 77), "max_image_size": {"longest_edge": 24}}),
+        ("Qwen2VL", qwen), ("Qwen2VL", {**qwen, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}), ("Qwen2VL", {"patch_size": 5, "merge_size": 3, "temporal_patch_size": 1, "min_pixels": 900, "max_pixels": 4000}),
+        ("Qwen2VL", {"patch_size": 4, "merge_size": 1, "size": {"shortest_edge": 20, "longest_edge": 3000}, "resample": 2, "do_normalize": False}),
+        ("Gemma4", gemma), ("Gemma4", {"patch_size": 3, "pooling_kernel_size": 2, "max_soft_tokens": 140, "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}), ("Gemma4", {**gemma, "max_soft_tokens": 280, "resample": 1}),
+    ):
+        cases += [(family, settings, [size]) for size in odd] + [(family, settings, odd[2:5]), (family, settings, odd[7:11])]
+    for family, size in (("SmolVLM", [64, 48]), ("Qwen2VL", [100, 75]), ("Gemma4", [100, 75]), ("Yolos", [300, 200])):
+        cases.append((family, {}, [size]))
     out = []
     for family, settings, images in cases:
         for name, cls in ((f"{family}ImageProcessor", getattr(T, f"{family}ImageProcessor")), (f"{family}ImageProcessorPil", pil.get(family))):
             if cls is None:
                 continue
             pictures = [Image.fromarray(picture(w, h, i)) for i, (w, h) in enumerate(images)]
+            where = {"config": {"image_processor_type": name, **settings}, "images": images}
             try:
-                values = cls(**settings)(images=pictures, return_tensors="pt")["pixel_values"]
+                made = cls(**settings)(images=pictures, return_tensors="pt")
             except Exception as e:
-                print("left out:", name, settings, repr(e)[:150])
+                print("refused:", name, settings, images, repr(e)[:120])
+                out.append({**where, "refused": str(e)[:120]})
                 continue
-            out.append({"config": {"image_processor_type": name, **settings}, "images": images, **golden(values)})
+            made = {k: v if torch.is_tensor(v) else torch.tensor(np.asarray(v)) for k, v in made.items()}
+            out.append({**where, "tensors": [{"name": k, **golden(v)} for k, v in made.items()]})
     (DATA / "processors.json").write_text("[\n" + ",\n".join(json.dumps(o) for o in out) + "\n]\n")
     return len(out)
 

@@ -4,7 +4,8 @@ mod common;
 use common::{crc32, picture};
 use firelight_tensor::Tensor;
 use firelight_vision::{
-    Error, Image, ImageProcessor, Normalize, PatchLayout, PatchOrder, Reference, patchify,
+    Error, Image, Layout, Normalize, Overrides, PatchLayout, PatchOrder, Processor, Reference,
+    patchify,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -19,16 +20,16 @@ fn numbers(v: &Value) -> Vec<usize> {
 
 /// What is wrong with `ours` against a golden: its shape, its bits, or values further off than `tolerance`.
 fn fault(ours: &Tensor, golden: &Value) -> Option<String> {
-    if ours.shape() != numbers(&golden["shape"]) {
-        return Some(format!("shape {:?}", ours.shape()));
+    if ours.shape() != numbers(&golden["shape"]) || ours.dtype().to_string() != golden["dtype"] {
+        return Some(format!("{} {:?}", ours.dtype(), ours.shape()));
     }
     if format!("{:08x}", crc32(ours.bytes().iter().copied())) == golden["crc"] {
         return None;
     }
-    let values = ours.as_f32().unwrap();
+    let values = ours.to_f32_vec().unwrap_or_default();
     let spots = golden["spots"].as_array().unwrap().iter().map(|s| {
         (
-            values[s[0].as_u64().unwrap() as usize],
+            values.get(s[0].as_u64().unwrap() as usize).copied(),
             s[1].as_f64().unwrap() as f32,
         )
     });
@@ -46,7 +47,7 @@ fn goldens(text: &str) -> Vec<Value> {
 fn equals_transformers_to_the_last_bit() {
     let cases = goldens(include_str!("data/processors.json"));
     assert!(cases.len() >= 50);
-    let mut wrong = Vec::new();
+    let (mut wrong, mut refused) = (Vec::new(), 0);
     for case in &cases {
         let images: Vec<Image> = case["images"]
             .as_array()
@@ -55,14 +56,61 @@ fn equals_transformers_to_the_last_bit() {
             .enumerate()
             .map(|(i, size)| picture(numbers(size)[0], numbers(size)[1], i as u32))
             .collect();
-        let processor = ImageProcessor::from_config(&case["config"].to_string()).unwrap();
-        let values = processor.preprocess(&images).unwrap();
-        if let Some(fault) = fault(&values, case) {
-            wrong.push(format!("{}: {fault}", case["config"]));
+        let processor = Processor::from_config(&case["config"].to_string()).unwrap();
+        let made = match (processor.process(&images), case.get("refused")) {
+            (Err(Error::InvalidInput(_)), Some(_)) => {
+                refused += 1;
+                continue;
+            }
+            (Ok(made), None) => made,
+            (result, reference) => {
+                wrong.push(format!(
+                    "{}: {:?}, the reference: {reference:?}",
+                    case["config"],
+                    result.map(|made| made.plans)
+                ));
+                continue;
+            }
+        };
+        let tensors = made.tensors().unwrap();
+        let goldens = case["tensors"].as_array().unwrap();
+        let names = |t: &[(&str, Tensor)]| t.iter().map(|(n, _)| n.to_string()).collect::<Vec<_>>();
+        let expected: Vec<_> = goldens
+            .iter()
+            .map(|g| g["name"].as_str().unwrap())
+            .collect();
+        if names(&tensors) != expected {
+            wrong.push(format!("{}: names {:?}", case["config"], names(&tensors)));
         }
-        for image in &images {
-            let (w, h) = processor.output_size(image.width(), image.height());
-            assert_eq!(values.shape()[2..], [h, w]);
+        for ((name, tensor), golden) in tensors.iter().zip(goldens) {
+            if let Some(fault) = fault(tensor, golden) {
+                wrong.push(format!(
+                    "{} {} {name}: {fault}",
+                    case["config"], case["images"]
+                ));
+            }
+        }
+        // The plan, which knows the sizes alone, says what was made.
+        let planned = images
+            .iter()
+            .map(|i| processor.plan(i.width(), i.height()).unwrap());
+        assert_eq!(made.plans, planned.collect::<Vec<_>>());
+        let shape = made.pixel_values.shape();
+        match made.plans[0].layout {
+            Layout::Tiles { .. } => {
+                assert_eq!(
+                    shape[1],
+                    made.plans.iter().map(|p| p.inputs()).sum::<usize>()
+                );
+            }
+            Layout::Grid { .. } => {
+                let patches = |p: &firelight_vision::Plan| match p.layout {
+                    Layout::Grid { t, h, w, .. } => t * h * w,
+                    _ => 0,
+                };
+                assert_eq!(shape[0], made.plans.iter().map(patches).sum::<usize>());
+            }
+            _ => assert_eq!(shape[0], images.len()),
         }
     }
     assert!(
@@ -72,6 +120,7 @@ fn equals_transformers_to_the_last_bit() {
         cases.len(),
         wrong.join("\n")
     );
+    assert!(refused >= 4, "{refused}");
 }
 
 #[test]
@@ -118,37 +167,34 @@ fn patches_equal_qwen2_vl_and_gemma4() {
 
 #[test]
 fn a_batch_is_its_pictures() {
-    let p = ImageProcessor::from_config(
+    let p = Processor::from_config(
         r#"{"image_processor_type": "SiglipImageProcessor", "size": {"height": 9, "width": 7}}"#,
     )
     .unwrap();
     let images = [picture(20, 30, 1), picture(5, 5, 2), picture(9, 7, 3)];
-    let batch = p.preprocess(&images).unwrap();
+    let batch = p.process(&images).unwrap().pixel_values;
     for (i, image) in images.iter().enumerate() {
-        let one = p.preprocess(std::slice::from_ref(image)).unwrap();
+        let one = p.process(std::slice::from_ref(image)).unwrap().pixel_values;
         assert_eq!(one.as_f32(), batch.slice_outer(i..i + 1).unwrap().as_f32());
     }
 }
 
 #[test]
 fn pictures_of_different_sizes_make_no_batch() {
-    let p = ImageProcessor::from_config(
+    let p = Processor::from_config(
         r#"{"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 8}, "do_center_crop": false}"#,
     )
     .unwrap();
-    let result = p.preprocess(&[picture(10, 20, 0), picture(20, 10, 0)]);
+    let result = p.process(&[picture(10, 20, 0), picture(20, 10, 0)]);
     assert!(matches!(result, Err(Error::InvalidInput(_))), "{result:?}");
-    assert!(matches!(p.preprocess(&[]), Err(Error::InvalidInput(_))));
-    assert!(
-        p.preprocess(&[picture(10, 20, 0), picture(10, 20, 1)])
-            .is_ok()
-    );
+    assert!(matches!(p.process(&[]), Err(Error::InvalidInput(_))));
+    assert!(p.process(&[picture(10, 20, 0), picture(10, 20, 1)]).is_ok());
 }
 
 #[test]
 fn older_spellings_and_nesting() {
     let new = json!({"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 30}, "crop_size": {"height": 20, "width": 20}});
-    let p = |v: &Value| ImageProcessor::from_config(&v.to_string()).unwrap();
+    let p = |v: &Value| Processor::from_config(&v.to_string()).unwrap();
     let old =
         json!({"feature_extractor_type": "CLIPFeatureExtractor", "size": 30, "crop_size": 20});
     assert_eq!(p(&new), p(&old));
@@ -158,7 +204,7 @@ fn older_spellings_and_nesting() {
         p(&new),
         p(&json!({"image_processor": new, "processor_class": "CLIPProcessor"}))
     );
-    let pil = ImageProcessor::from_config_as(&new.to_string(), Reference::Pillow).unwrap();
+    let pil = Processor::from_config_as(&new.to_string(), Reference::Pillow).unwrap();
     assert_ne!(p(&new), pil);
     let named =
         json!({"image_processor_type": "CLIPImageProcessorPil", "size": 30, "crop_size": 20});
@@ -167,7 +213,7 @@ fn older_spellings_and_nesting() {
 
 #[test]
 fn bad_configurations_are_named() {
-    let bad = |v: Value| ImageProcessor::from_config(&v.to_string()).unwrap_err();
+    let bad = |v: Value| Processor::from_config(&v.to_string()).unwrap_err();
     let with = |key: &str, value: Value| {
         let mut m = json!({"image_processor_type": "CLIPImageProcessor"});
         m[key] = value;
@@ -194,7 +240,7 @@ fn bad_configurations_are_named() {
     for (key, value) in [
         ("do_pad", json!(true)),
         ("size", json!({"longest_edge": 4})),
-        ("image_processor_type", json!("Qwen2VLImageProcessor")),
+        ("image_processor_type", json!("LlavaNextImageProcessor")),
         ("image_processor_type", json!("ImageProcessor")),
     ] {
         let e = bad(with(key, value.clone()));
@@ -206,11 +252,11 @@ fn bad_configurations_are_named() {
     ));
     assert!(matches!(bad(json!({})), Error::InvalidInput(_)));
     assert!(matches!(bad(json!([1])), Error::InvalidInput(_)));
-    let e = ImageProcessor::from_config("{\n  \"size\": }").unwrap_err();
+    let e = Processor::from_config("{\n  \"size\": }").unwrap_err();
     assert!(matches!(e, Error::Malformed { offset: 12, .. }), "{e:?}");
     // Nested past the parser's depth, and cut short.
-    assert!(ImageProcessor::from_config(&"[".repeat(100_000)).is_err());
-    assert!(ImageProcessor::from_config("").is_err());
+    assert!(Processor::from_config(&"[".repeat(100_000)).is_err());
+    assert!(Processor::from_config("").is_err());
 }
 
 #[test]
@@ -219,11 +265,11 @@ fn box_and_hamming_are_pillows_alone() {
         let text = |class: &str| {
             json!({"image_processor_type": class, "size": 9, "resample": resample}).to_string()
         };
-        let torch = ImageProcessor::from_config(&text("ViTImageProcessor")).unwrap();
-        let result = torch.preprocess(&[picture(5, 5, 0)]);
+        let torch = Processor::from_config(&text("ViTImageProcessor")).unwrap();
+        let result = torch.process(&[picture(5, 5, 0)]);
         assert!(matches!(result, Err(Error::Unsupported(_))), "{result:?}");
-        let pillow = ImageProcessor::from_config(&text("ViTImageProcessorPil")).unwrap();
-        assert!(pillow.preprocess(&[picture(5, 5, 0)]).is_ok());
+        let pillow = Processor::from_config(&text("ViTImageProcessorPil")).unwrap();
+        assert!(pillow.process(&[picture(5, 5, 0)]).is_ok());
     }
 }
 
@@ -254,6 +300,91 @@ fn wrong_patch_layouts_are_errors() {
     assert!(patchify(&flat, layout(1, 1, 1)).is_err());
     let empty = Tensor::from_f32(&[], &[3, 0, 8]).unwrap();
     assert!(patchify(&empty, layout(1, 1, 1)).is_err());
+}
+
+fn processor(config: Value) -> Processor {
+    Processor::from_config(&config.to_string()).unwrap()
+}
+
+#[test]
+fn a_token_budget_makes_pictures_smaller() {
+    let smol = processor(
+        json!({"image_processor_type": "SmolVLMImageProcessor", "size": {"longest_edge": 2048}, "max_image_size": {"longest_edge": 512}}),
+    );
+    let qwen = processor(json!({"image_processor_type": "Qwen2VLImageProcessorFast"}));
+    let gemma = processor(json!({"image_processor_type": "Gemma4ImageProcessor"}));
+    let sizes = [(4000, 3000), (640, 1000)];
+    let cost = |p: &Processor| -> usize {
+        let plans = sizes.iter().map(|&(w, h)| p.plan(w, h).unwrap());
+        plans.map(|p| p.tokens(64) + p.marks()).sum()
+    };
+    for p in [&smol, &qwen, &gemma] {
+        let full = cost(p);
+        assert_eq!(&p.within(full, 64, &sizes).unwrap(), p);
+        let mut last = full;
+        for share in [full - 1, full * 3 / 4, full / 2, full / 3] {
+            let less = p.within(share, 64, &sizes).unwrap();
+            assert!(
+                cost(&less) <= share && cost(&less) <= last,
+                "{share} of {full}: {}",
+                cost(&less)
+            );
+            last = cost(&less);
+        }
+        // Not wasted either: a family of fine steps comes close.
+        if p == &qwen {
+            assert!(cost(&p.within(full / 2, 64, &sizes).unwrap()) * 10 > full * 4);
+        }
+        let e = p.within(3, 64, &sizes).unwrap_err();
+        assert!(e.to_string().contains("larger context"), "{e}");
+    }
+    // One tile, and none of the marks between tiles, is the least that SmolVLM needs.
+    let least = smol.within(2 * 68, 64, &sizes).unwrap();
+    assert!(
+        sizes
+            .iter()
+            .all(|&(w, h)| least.plan(w, h).unwrap().inputs() == 1)
+    );
+}
+
+#[test]
+fn settings_belong_to_their_kind() {
+    let qwen = processor(json!({"image_processor_type": "Qwen2VLImageProcessor"}));
+    let mut o = Overrides::default();
+    o.max_pixels = Some(28 * 28 * 4);
+    let small = qwen.with(&o).unwrap();
+    assert!(small.plan(1000, 1000).unwrap().tokens(0) <= 4);
+    o.max_soft_tokens = Some(70);
+    let e = qwen.with(&o).unwrap_err();
+    assert!(e.to_string().contains("max_soft_tokens"), "{e}");
+    o = Overrides::default();
+    o.max_pixels = Some(10);
+    assert!(qwen.with(&o).is_err());
+    let gemma = processor(json!({"image_processor_type": "Gemma4ImageProcessor"}));
+    o = Overrides::default();
+    o.max_soft_tokens = Some(71);
+    assert!(gemma.with(&o).is_err());
+}
+
+#[test]
+fn three_generations_of_qwens_file() {
+    let class = "Qwen2VLImageProcessor";
+    let old = json!({"image_processor_type": class, "min_pixels": 3136, "max_pixels": 50176});
+    let nested =
+        json!({"image_processor_type": class, "size": {"min_pixels": 3136, "max_pixels": 50176}});
+    let new = json!({"image_processor_type": class, "size": {"shortest_edge": 3136, "longest_edge": 50176}});
+    assert_eq!(processor(old.clone()), processor(new.clone()));
+    assert_eq!(processor(old), processor(nested));
+    let whole = json!({"image_processor": new, "processor_class": "Qwen2VLProcessor", "video_processor": {}});
+    assert_eq!(processor(new), processor(whole));
+}
+
+#[test]
+fn the_length_of_a_tile_in_tokens_is_read_where_it_stands() {
+    let inner = json!({"image_processor_type": "SmolVLMImageProcessorFast"});
+    assert_eq!(processor(inner.clone()).image_seq_len(), None);
+    let whole = json!({"image_processor": inner, "image_seq_len": 64});
+    assert_eq!(processor(whole).image_seq_len(), Some(64));
 }
 
 proptest! {
@@ -296,14 +427,14 @@ proptest! {
     /// Any JSON text is a processor or an error, and whatever it is keeps its word about the output's size.
     #[test]
     fn any_text_is_a_processor_or_an_error(
-        class in prop::sample::select(vec!["ViT", "CLIP", "EfficientNet", "RTDetr", "Nothing"]),
+        class in prop::sample::select(vec!["ViT", "CLIP", "EfficientNet", "RTDetr", "Yolos", "SmolVLM", "Qwen2VL", "Gemma4", "Nothing"]),
         size in prop::sample::select(vec!["7", "[3, 4]", "{\"shortest_edge\": 9}", "{\"shortest_edge\": 5, \"longest_edge\": 9}", "null", "{}", "[1]", "1e3", "\"\""]),
         crop in any::<bool>(), w in 1usize..40, h in 1usize..40,
     ) {
         let text = format!(r#"{{"image_processor_type": "{class}ImageProcessor", "size": {size}, "do_center_crop": {crop}, "crop_size": 6}}"#);
-        if let Ok(p) = ImageProcessor::from_config(&text) {
-            let out = p.resized(&picture(w, h, 3)).unwrap();
-            prop_assert_eq!((out.width(), out.height()), p.output_size(w, h));
+        if let Ok(p) = Processor::from_config(&text) && let Ok(plan) = p.plan(w, h) {
+            let made = p.process(&[picture(w, h, 3)]).unwrap();
+            prop_assert_eq!(&made.plans, &[plan]);
         }
     }
 }

@@ -1,6 +1,11 @@
 //! `preprocessor_config.json` and the classes it can name.
 
-use super::{ImageProcessor, Size};
+use super::detect::Detect;
+use super::fixed::Fixed;
+use super::grid::Grid;
+use super::soft::{SOFT_TOKENS, Soft};
+use super::tiles::{TileSize, Tiles};
+use super::{Kind, Processor, Size, Steps};
 use crate::normalize::check_std;
 use crate::{Error, Filter, Normalize, Reference, Result};
 use serde_json::{Map, Value};
@@ -8,9 +13,21 @@ use serde_json::{Map, Value};
 /// The greatest width or height that a configuration may ask for.
 const MAX_SIDE: u64 = 16384;
 
+/// How a class treats a picture's shape.
+#[derive(Clone, Copy, PartialEq)]
+enum Family {
+    Fixed,
+    /// Sides become multiples of the number.
+    Detect(usize),
+    Tiles,
+    Grid,
+    Soft,
+}
+
 /// What a class does where the file is silent.
 struct Class {
     name: &'static str,
+    family: Family,
     size: Size,
     /// Whether an old-style number for `size` means a square (else the shortest edge).
     square: bool,
@@ -20,6 +37,7 @@ struct Class {
     mean: [f64; 3],
     std: [f64; 3],
     do_normalize: bool,
+    do_pad: bool,
 }
 
 const HALF: [f64; 3] = [0.5; 3];
@@ -28,8 +46,8 @@ const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
 const IMAGENET_MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 const IMAGENET_STD: [f64; 3] = [0.229, 0.224, 0.225];
 
-/// The simple family, with the class attributes of transformers 5.
-const CLASSES: [Class; 9] = [
+/// The class attributes of transformers 5.
+const CLASSES: [Class; 14] = [
     class("ViT", square(224), Filter::Bilinear),
     Class {
         crop: Some(224),
@@ -49,13 +67,50 @@ const CLASSES: [Class; 9] = [
         ..class("EfficientNet", square(346), Filter::Bicubic)
     },
     Class {
+        family: Family::Detect(1),
         square: false,
         mean: IMAGENET_MEAN,
         std: IMAGENET_STD,
         do_normalize: false,
         ..class("RTDetr", square(640), Filter::Bilinear)
     },
+    Class {
+        family: Family::Detect(16),
+        square: false,
+        mean: IMAGENET_MEAN,
+        std: IMAGENET_STD,
+        do_pad: true,
+        ..class("Yolos", YOLOS_SIZE, Filter::Bilinear)
+    },
+    tiled("Idefics3"),
+    tiled("SmolVLM"),
+    Class {
+        family: Family::Grid,
+        mean: CLIP_MEAN,
+        std: CLIP_STD,
+        ..class("Qwen2VL", square(0), Filter::Bicubic)
+    },
+    Class {
+        family: Family::Soft,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+        do_normalize: false,
+        ..class("Gemma4", square(0), Filter::Bicubic)
+    },
 ];
+
+const YOLOS_SIZE: Size = Size::Between {
+    shortest: 800,
+    longest: 1333,
+};
+
+const fn tiled(name: &'static str) -> Class {
+    Class {
+        family: Family::Tiles,
+        do_pad: true,
+        ..class(name, square(0), Filter::Lanczos3)
+    }
+}
 
 const fn square(side: usize) -> Size {
     Size::Exact {
@@ -67,6 +122,7 @@ const fn square(side: usize) -> Size {
 const fn class(name: &'static str, size: Size, filter: Filter) -> Class {
     Class {
         name,
+        family: Family::Fixed,
         size,
         square: true,
         crop: None,
@@ -75,6 +131,7 @@ const fn class(name: &'static str, size: Size, filter: Filter) -> Class {
         mean: HALF,
         std: HALF,
         do_normalize: true,
+        do_pad: false,
     }
 }
 
@@ -98,11 +155,7 @@ const fn mobilenet(name: &'static str) -> Class {
     }
 }
 
-pub(super) fn parse(json: &str) -> Result<ImageProcessor> {
-    parse_as(json, None)
-}
-
-pub(super) fn parse_as(json: &str, reference: Option<Reference>) -> Result<ImageProcessor> {
+pub(super) fn parse(json: &str, reference: Option<Reference>) -> Result<Processor> {
     let value: Value = serde_json::from_str(json).map_err(|e| {
         let line_start = json
             .split_inclusive('\n')
@@ -111,12 +164,11 @@ pub(super) fn parse_as(json: &str, reference: Option<Reference>) -> Result<Image
         let offset = line_start.sum::<usize>() + e.column().saturating_sub(1);
         Error::malformed("preprocessor_config.json", offset as u64, e.to_string())
     })?;
-    let map = value
-        .as_object()
-        .and_then(|m| match m.get("image_processor") {
-            Some(inner) => inner.as_object(),
-            None => Some(m),
-        });
+    let whole = value.as_object();
+    let map = whole.and_then(|m| match m.get("image_processor") {
+        Some(inner) => inner.as_object(),
+        None => Some(m),
+    });
     let file = File(map.ok_or_else(|| {
         Error::invalid(format!(
             "a preprocessor configuration is a JSON object, got {}",
@@ -125,12 +177,6 @@ pub(super) fn parse_as(json: &str, reference: Option<Reference>) -> Result<Image
     })?);
     let (class, named) = file.class()?;
     let reference = reference.unwrap_or(named);
-    if file.flag("do_pad", false)? {
-        return Err(Error::unsupported(format!(
-            "do_pad of {}: pad the batch yourself",
-            class.name
-        )));
-    }
     let filter = match file.get("resample") {
         None => class.filter,
         Some(v) => v
@@ -138,19 +184,27 @@ pub(super) fn parse_as(json: &str, reference: Option<Reference>) -> Result<Image
             .and_then(Filter::from_pillow)
             .ok_or_else(|| Error::invalid(format!("resample is a number from 0 to 5, got {v}")))?,
     };
-    let resize = match file.flag("do_resize", true)? {
-        true => Some((file.size(class)?, filter)),
-        false => None,
-    };
-    let crop = match file.flag("do_center_crop", class.do_crop)? {
-        true => Some(file.crop(class)?),
-        false => None,
-    };
-    Ok(ImageProcessor {
+    let steps = Steps {
         reference,
-        resize,
-        crop,
+        resize: file.flag("do_resize", true)?,
+        filter,
         normalize: file.normalize(class, reference)?,
+    };
+    let kind = match class.family {
+        Family::Fixed => Kind::Fixed(file.fixed(class, &steps)?),
+        Family::Detect(multiple) => Kind::Detect(file.detect(class, multiple)?),
+        Family::Tiles => Kind::Tiles(file.tiles(class)?),
+        Family::Grid => Kind::Grid(file.grid()?),
+        Family::Soft => Kind::Soft(file.soft()?),
+    };
+    let image_seq_len = match whole.map(File) {
+        Some(whole) if class.family == Family::Tiles => whole.count("image_seq_len")?,
+        _ => None,
+    };
+    Ok(Processor {
+        steps,
+        kind,
+        image_seq_len,
     })
 }
 
@@ -221,6 +275,133 @@ impl File<'_> {
         })
     }
 
+    /// A whole number of at least 1.
+    fn count(&self, key: &str) -> Result<Option<usize>> {
+        self.get(key).map(|v| side(key, v)).transpose()
+    }
+
+    fn fixed(&self, class: &Class, steps: &Steps) -> Result<Fixed> {
+        if self.flag("do_pad", false)? {
+            return Err(Error::unsupported(format!(
+                "do_pad of {}: pad the batch yourself",
+                class.name
+            )));
+        }
+        Ok(Fixed {
+            size: match steps.resize {
+                true => self.size(class)?,
+                false => class.size,
+            },
+            crop: match self.flag("do_center_crop", class.do_crop)? {
+                true => Some(self.crop(class)?),
+                false => None,
+            },
+        })
+    }
+
+    fn detect(&self, class: &Class, multiple: usize) -> Result<Detect> {
+        let pad = self.flag("pad_and_return_pixel_mask", class.do_pad)?;
+        let size = match (self.get("size"), class.size) {
+            // Old files have a number here and the bound of the longer side beside it.
+            (Some(Value::Number(_)), Size::Between { longest, .. }) => Size::Between {
+                shortest: self.count("size")?.unwrap_or(1),
+                longest: self.count("max_size")?.unwrap_or(longest),
+            },
+            _ => self.size(class)?,
+        };
+        Ok(Detect {
+            size,
+            multiple,
+            pad: self.flag("do_pad", pad)?,
+            pad_size: match self.get("pad_size") {
+                Some(v) => Some(height_width("pad_size", v)?),
+                None => None,
+            },
+        })
+    }
+
+    fn tiles(&self, class: &Class) -> Result<Tiles> {
+        let object = |key: &str| self.get(key).and_then(Value::as_object).map(File);
+        let size = match object("size") {
+            None if self.get("size").is_none() => TileSize::Longest(4 * 364),
+            None => TileSize::Longest(self.count("size")?.unwrap_or(1)),
+            Some(size) => match size.count("longest_edge")? {
+                Some(side) => TileSize::Longest(side),
+                None => {
+                    let (w, h) = height_width("size", &Value::Object(size.0.clone()))?;
+                    TileSize::Exact(w, h)
+                }
+            },
+        };
+        let tile = match object("max_image_size") {
+            Some(tile) => tile.count("longest_edge")?,
+            None => self.count("max_image_size")?,
+        };
+        Ok(Tiles {
+            size,
+            side: tile.unwrap_or(364),
+            split: self.flag("do_image_splitting", true)?,
+            pad: self.flag("do_pad", class.do_pad)?,
+        })
+    }
+
+    fn grid(&self) -> Result<Grid> {
+        // Pixels of a whole picture, under three generations of names.
+        let pixels = |old: &str, new: &str, default: usize| {
+            let size = self.get("size").and_then(Value::as_object);
+            let value = self
+                .get(old)
+                .or_else(|| size.and_then(|m| m.get(new)))
+                .or_else(|| size.and_then(|m| m.get(old)));
+            match value {
+                None => Ok(default),
+                Some(v) => v
+                    .as_u64()
+                    .filter(|&n| (1..=MAX_SIDE * MAX_SIDE).contains(&n))
+                    .map(|n| n as usize)
+                    .ok_or_else(|| {
+                        Error::invalid(format!(
+                            "{old} (or size.{new}) is a number of pixels from 1 to {}, got {v}",
+                            MAX_SIDE * MAX_SIDE
+                        ))
+                    }),
+            }
+        };
+        Ok(Grid {
+            min_pixels: pixels("min_pixels", "shortest_edge", 56 * 56)?,
+            max_pixels: pixels("max_pixels", "longest_edge", 28 * 28 * 1280)?,
+            patch: self.small("patch_size", 14)?,
+            merge: self.small("merge_size", 2)?,
+            temporal: self.small("temporal_patch_size", 2)?,
+        })
+    }
+
+    fn soft(&self) -> Result<Soft> {
+        let soft_tokens = self.count("max_soft_tokens")?.unwrap_or(280);
+        if !SOFT_TOKENS.contains(&soft_tokens) {
+            return Err(Error::invalid(format!(
+                "max_soft_tokens is one of {SOFT_TOKENS:?}, got {soft_tokens}"
+            )));
+        }
+        Ok(Soft {
+            patch: self.small("patch_size", 16)?,
+            pool: self.small("pooling_kernel_size", 3)?,
+            soft_tokens,
+        })
+    }
+
+    /// A whole number from 1 to 256: a patch's side, or what it is multiplied with.
+    fn small(&self, key: &str, default: usize) -> Result<usize> {
+        match self.count(key)?.unwrap_or(default) {
+            n @ 1..=256 => Ok(n),
+            n => Err(Error::Limit {
+                what: "the side of a patch, or of a block of patches,",
+                max: 256,
+                got: n as u64,
+            }),
+        }
+    }
+
     fn size(&self, class: &Class) -> Result<Size> {
         let Some(v) = self.get("size") else {
             return Ok(class.size);
@@ -234,6 +415,9 @@ impl File<'_> {
                         .transpose()
                 };
                 let (shortest, longest) = (side("shortest_edge")?, side("longest_edge")?);
+                if let (Some(width), Some(height)) = (side("max_width")?, side("max_height")?) {
+                    return Ok(Size::Within { width, height });
+                }
                 match (shortest, longest, side("height")?, side("width")?) {
                     (Some(shortest), Some(longest), ..) => Ok(Size::Between { shortest, longest }),
                     (Some(shortest), None, ..) => Ok(Size::Shortest(shortest)),
@@ -265,12 +449,7 @@ impl File<'_> {
             });
         };
         match v {
-            Value::Object(m) => match (m.get("height"), m.get("width")) {
-                (Some(h), Some(w)) => Ok((side("width", w)?, side("height", h)?)),
-                _ => Err(Error::invalid(format!(
-                    "crop_size has height and width, got {v}"
-                ))),
-            },
+            Value::Object(_) => height_width("crop_size", v),
             Value::Array(a) if a.len() == 2 => {
                 Ok((side("crop_size", &a[1])?, side("crop_size", &a[0])?))
             }
@@ -312,13 +491,22 @@ impl File<'_> {
     }
 }
 
+/// The width and height of an object that has both.
+fn height_width(key: &str, v: &Value) -> Result<(usize, usize)> {
+    match (v.get("height"), v.get("width")) {
+        (Some(h), Some(w)) => Ok((side("width", w)?, side("height", h)?)),
+        _ => Err(Error::invalid(format!(
+            "{key} has height and width, got {v}"
+        ))),
+    }
+}
+
 /// A width or height in pixels.
 fn side(key: &str, v: &Value) -> Result<usize> {
-    let n = v.as_u64().filter(|&n| n > 0).ok_or_else(|| {
-        Error::invalid(format!(
-            "{key} is a whole number of pixels of at least 1, got {v}"
-        ))
-    })?;
+    let n = v
+        .as_u64()
+        .filter(|&n| n > 0)
+        .ok_or_else(|| Error::invalid(format!("{key} is a whole number of at least 1, got {v}")))?;
     if n > MAX_SIDE {
         return Err(Error::Limit {
             what: "pixels of a side in a processor's configuration",

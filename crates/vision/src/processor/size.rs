@@ -20,6 +20,13 @@ pub enum Size {
         /// The most of the longer side.
         longest: usize,
     },
+    /// The shape is kept and the picture is as large as fits into this.
+    Within {
+        /// The most of the width.
+        width: usize,
+        /// The most of the height.
+        height: usize,
+    },
 }
 
 impl Size {
@@ -37,6 +44,14 @@ impl Size {
         };
         match self {
             Size::Exact { width, height } => (width, height),
+            Size::Within {
+                width: to_w,
+                height: to_h,
+            } => {
+                let (w, h) = (width.max(1) as f64, height.max(1) as f64);
+                let scale = (to_h as f64 / h).min(to_w as f64 / w);
+                (((w * scale) as usize).max(1), ((h * scale) as usize).max(1))
+            }
             // `int(size · long / short)` in Python: an exact product, divided in f64, cut off.
             Size::Shortest(to) => place(to, scaled(to as f64, long, short)),
             Size::Between { shortest, longest } => {
