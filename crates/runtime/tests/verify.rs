@@ -1,9 +1,10 @@
 //! The reference checkpoints in `tests/data`: every case on every device there is, and what must be told apart.
 
-use firelight_runtime::pipelines::verify::verify;
-use firelight_runtime::{DeviceChoice, Engine, EngineOptions, Rung};
-use firelight_testing::{gpu_or_skip, skip};
-use std::path::{Path, PathBuf};
+mod support;
+
+use firelight_runtime::pipelines::verify::{VerifyReport, verify};
+use std::path::Path;
+use support::{altered, cpu, pass_on_the_cpu, pass_on_the_gpu, passes};
 
 const FAMILIES: [&str; 11] = [
     "llama",
@@ -19,94 +20,20 @@ const FAMILIES: [&str; 11] = [
     "gemma4_large",
 ];
 
-fn data(family: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(family)
-}
-
-fn passes(engine: &Engine, dir: &Path) {
-    let report = pollster::block_on(verify(engine, dir, &mut |_| ())).expect("runs");
-    let worst = report
-        .checks
-        .iter()
-        .filter(|c| !c.passed)
-        .map(|c| format!("{}: {:?}", c.name, c.detail));
-    let worst: Vec<_> = worst.collect();
-    assert!(
-        report.passed(),
-        "{} on {} ({}): {worst:#?}",
-        report.family,
-        report.device,
-        report.rung
-    );
-    assert!(
-        report.checks.len() > 10,
-        "only {} comparisons",
-        report.checks.len()
-    );
-}
-
-fn engine(options: EngineOptions) -> Result<Engine, firelight_runtime::Error> {
-    pollster::block_on(Engine::new(options))
+fn enough(report: &VerifyReport) {
+    let n = report.checks.len();
+    assert!(n > 10, "{}: only {n} comparisons", report.family);
 }
 
 #[test]
 fn cpu_equals_the_reference_on_every_rung() {
-    for rung in [Rung::CpuThreads, Rung::CpuSimd, Rung::CpuScalar] {
-        let options = EngineOptions {
-            device: DeviceChoice::Cpu,
-            rung: Some(rung),
-            ..Default::default()
-        };
-        let engine = engine(options).expect("a CPU");
-        for family in FAMILIES {
-            passes(&engine, &data(family));
-        }
-    }
+    pass_on_the_cpu(&FAMILIES, enough);
 }
 
 #[test]
 fn gpu_equals_the_reference_on_every_rung() {
-    let name = "gpu_equals_the_reference_on_every_rung";
-    for rung in [Rung::GpuF32, Rung::GpuF16, Rung::GpuF16Subgroups] {
-        let options = EngineOptions {
-            device: DeviceChoice::Gpu,
-            rung: Some(rung),
-            ..Default::default()
-        };
-        let opened = if rung == Rung::GpuF32 {
-            gpu_or_skip(name, || engine(options))
-        } else {
-            engine(options).map_err(|e| skip!(name, rung, e)).ok()
-        };
-        let Some(engine) = opened else { continue };
-        for family in FAMILIES {
-            passes(&engine, &data(family));
-        }
-    }
-}
-
-/// A copy of a fixture in which `change` may break something.
-fn altered(family: &str, change: impl FnOnce(&Path)) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().expect("a folder");
-    for entry in std::fs::read_dir(data(family))
-        .expect("the fixture")
-        .flatten()
-    {
-        std::fs::copy(entry.path(), dir.path().join(entry.file_name())).expect("a copy");
-    }
-    change(dir.path());
-    dir
-}
-
-fn cpu() -> Engine {
-    let options = EngineOptions {
-        device: DeviceChoice::Cpu,
-        self_test: false,
-        ..Default::default()
-    };
-    engine(options).expect("a CPU")
+    let test = "gpu_equals_the_reference_on_every_rung";
+    pass_on_the_gpu(test, &FAMILIES, enough);
 }
 
 #[test]
@@ -118,7 +45,7 @@ fn the_newer_config_spelling_says_the_same() {
                 std::fs::rename(newer, dir.join("config.json")).expect("renamed");
             }
         });
-        passes(&cpu(), dir.path());
+        passes(&cpu(), dir.path(), enough);
     }
 }
 

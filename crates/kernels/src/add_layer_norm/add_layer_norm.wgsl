@@ -1,6 +1,6 @@
 // Residual add and layer normalisation. h += x; y = (h - mean) / sqrt(mean((h - mean)^2) + eps) * w + b.
 // Operands: h f32 [R, D] in place, x f32 [R, D], w f32 [D], b f32 [D] (read if p.bias is 1), y f32 [R, D].
-// One workgroup works on one row.
+// One workgroup works on one row: see row_norm.wgsl, which is joined to this.
 // Source: the transformer block; Ba et al. 2016.
 struct Params { rows: u32, d: u32, eps: f32, bias: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -9,8 +9,6 @@ struct Params { rows: u32, d: u32, eps: f32, bias: u32 }
 @group(0) @binding(3) var<storage, read> w: array<f32>;
 @group(0) @binding(4) var<storage, read> b: array<f32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
-
-var<workgroup> partial: array<f32, 64>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -24,29 +22,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     h[base + i] = v;
     sum += v;
   }
-  let mean = total(lane, sum) / f32(p.d);
-  // Each invocation reads back only what it wrote itself.
-  var squares = 0.0;
-  for (var i = lane; i < p.d; i += 64u) {
-    let v = h[base + i] - mean;
-    squares += v * v;
-  }
-  let scale = 1.0 / sqrt(total(lane, squares) / f32(p.d) + p.eps);
-  for (var i = lane; i < p.d; i += 64u) {
-    var v = (h[base + i] - mean) * scale * w[i];
-    if p.bias == 1u { v += b[i]; }
-    y[base + i] = v;
-  }
+  normalise(lane, base, sum);
 }
 
-// The sum over the workgroup.
-fn total(lane: u32, v: f32) -> f32 {
-  workgroupBarrier();
-  partial[lane] = v;
-  workgroupBarrier();
-  for (var step = 32u; step > 0u; step >>= 1u) {
-    if lane < step { partial[lane] += partial[lane + step]; }
-    workgroupBarrier();
-  }
-  return partial[0];
-}
+// Each invocation reads back only what it wrote itself.
+fn element(i: u32) -> f32 { return h[i]; }

@@ -53,7 +53,9 @@ impl Kernel for AddLayerNorm {
                 format!("{:?} as {rows} rows of {d}", view.shape)
             })?;
         }
-        Plan::new("row", include_str!("add_layer_norm.wgsl"), rows as u64, caps)
+        let mut plan = Plan::new("row", include_str!("add_layer_norm.wgsl"), rows as u64, caps)?;
+        plan.wgsl.push(crate::layer_norm::ROW_NORM);
+        Ok(plan)
     }
 
     fn cpu(&self) -> Option<fn(&mut CpuCall<'_, '_>)> {

@@ -1,7 +1,6 @@
 // Attention, prefill form. out = sum_j softmax(scale q.k_j) v_j over the visible keys.
 // Operands: q f32 [T, NH*HD], kc and vc KV [NSEQ, CAP, NKV, HD/4], rows u32 [T, 2], out f32 [T, NH*HD].
-// One workgroup serves four tokens of one head; the lanes of a vec4 are the tokens. An invocation scores one key of each
-// 128 for all four, then sums four elements of v for each.
+// One workgroup serves four tokens of one head: see four_queries.wgsl, which is joined to this.
 // Source: Dao et al. 2022 (online softmax).
 struct Params { t: u32, nh: u32, nkv: u32, hd: u32, cap: u32, window: u32, scale: f32, softcap: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -10,12 +9,6 @@ struct Params { t: u32, nh: u32, nkv: u32, hd: u32, cap: u32, window: u32, scale
 @group(0) @binding(3) var<storage, read> vc: array<KV>;
 @group(0) @binding(4) var<storage, read> rows: array<vec2<u32>>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
-
-const LOWEST = -3.0e38;
-// Four queries; later, in turn, each query's partial sums.
-var<workgroup> qs: array<vec4<f32>, 512>;
-var<workgroup> weight: array<vec4<f32>, 128>;
-var<workgroup> fold: array<vec4<f32>, 128>;
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -44,9 +37,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let parts = 128u / n4;
   let part = lane / n4;
   let dim = lane % n4;
-  var top = vec4<f32>(LOWEST);
-  var total = vec4<f32>();
-  var a0 = vec4<f32>(); var a1 = vec4<f32>(); var a2 = vec4<f32>(); var a3 = vec4<f32>();
+  var sums = nothing_yet();
   // One round per sequence met: the tokens of a sequence stand next to each other.
   for (var round = 0u; round < 4u; round += 1u) {
     let seq = seqs[round];
@@ -69,26 +60,14 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
         let at = base + slot * stride;
         for (var c = 0u; c < n4; c += 1u) {
           let k = vec4<f32>(kc[at + c]);
-          d += vec4<f32>(dot(qs[c], k), dot(qs[c + n4], k), dot(qs[c + 2u * n4], k), dot(qs[c + 3u * n4], k));
+          d += products(c, n4, k);
         }
         if p.softcap > 0.0 {
           d = p.softcap * tanh(clamp(d / p.softcap, vec4<f32>(-15.0), vec4<f32>(15.0)));
         }
         s = select(s, d, seen);
       }
-      fold[lane] = s;
-      workgroupBarrier();
-      for (var step = 64u; step > 0u; step >>= 1u) {
-        if lane < step { fold[lane] = max(fold[lane], fold[lane + step]); }
-        workgroupBarrier();
-      }
-      let new_top = max(top, fold[0]);
-      weight[lane] = select(vec4<f32>(), exp(s - new_top), seen);
-      let shrink = exp(top - new_top);
-      top = new_top;
-      workgroupBarrier();
-      total *= shrink;
-      a0 *= shrink.x; a1 *= shrink.y; a2 *= shrink.z; a3 *= shrink.w;
+      weigh(&sums, lane, s, seen);
       let count = min(128u, end - j0);
       if part < parts {
         for (var c = part; c < count; c += parts) {
@@ -96,30 +75,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
           var slot = first + (j0 + c - begin);
           if slot >= p.cap { slot -= p.cap; }
           let v = vec4<f32>(vc[base + slot * stride + dim]);
-          total += e;
-          a0 += e.x * v; a1 += e.y * v; a2 += e.z * v; a3 += e.w * v;
+          take(&sums, e, v);
         }
       }
       workgroupBarrier();
     }
   }
-  // Add the teams' sums, one token at a time through the same memory.
-  weight[lane] = total;
-  fold[lane] = a0; qs[lane] = a1; qs[lane + 128u] = a2; qs[lane + 256u] = a3;
-  workgroupBarrier();
-  if lane < n4 {
-    for (var c = 1u; c < parts; c += 1u) {
-      let at = lane + c * n4;
-      total += weight[at];
-      a0 += fold[at]; a1 += qs[at]; a2 += qs[at + 128u]; a3 += qs[at + 256u];
-    }
-    store(t0, h, n4, lane, a0 / total.x);
-    store(t0 + 1u, h, n4, lane, a1 / total.y);
-    store(t0 + 2u, h, n4, lane, a2 / total.z);
-    store(t0 + 3u, h, n4, lane, a3 / total.w);
-  }
-}
-
-fn store(t: u32, h: u32, n4: u32, dim: u32, v: vec4<f32>) {
-  if t < p.t { out[(t * p.nh + h) * n4 + dim] = v; }
+  finish(&sums, lane, n4, t0, h);
 }

@@ -17,6 +17,9 @@ use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
 use crate::{Array, Recorder, Result};
 use firelight_tensor::DType;
 
+/// Online softmax and the sums of values of four queries at once, for shaders that find keys and values.
+pub(crate) const FOUR_QUERIES: &str = include_str!("four_queries.wgsl");
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Attention;
@@ -87,7 +90,9 @@ impl Kernel for Attention {
         })?;
         let heads = u64::from(p.nh);
         let mut plan = if t >= 4 {
-            Plan::new("tile", include_str!("attention_tile.wgsl"), t.div_ceil(4) as u64 * heads, caps)?
+            let mut plan = Plan::new("tile", include_str!("attention_tile.wgsl"), t.div_ceil(4) as u64 * heads, caps)?;
+            plan.wgsl.push(FOUR_QUERIES);
+            plan
         } else {
             Plan::new("row", include_str!("attention_row.wgsl"), t as u64 * heads, caps)?
         };

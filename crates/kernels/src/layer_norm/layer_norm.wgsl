@@ -1,6 +1,6 @@
 // Layer normalisation. y = (x - mean) / sqrt(mean((x - mean)^2) + eps) * w + b.
 // Operands: x f32 [R, D], w f32 [D], b f32 [D] (read if p.bias is 1), y f32 [R, D].
-// One workgroup works on one row.
+// One workgroup works on one row: see row_norm.wgsl, which is joined to this.
 // Source: Ba et al. 2016; torch.nn.functional.layer_norm.
 struct Params { rows: u32, d: u32, eps: f32, bias: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -8,8 +8,6 @@ struct Params { rows: u32, d: u32, eps: f32, bias: u32 }
 @group(0) @binding(2) var<storage, read> w: array<f32>;
 @group(0) @binding(3) var<storage, read> b: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
-
-var<workgroup> partial: array<f32, 64>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -19,28 +17,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let base = row * p.d;
   var sum = 0.0;
   for (var i = lane; i < p.d; i += 64u) { sum += x[base + i]; }
-  let mean = total(lane, sum) / f32(p.d);
-  var squares = 0.0;
-  for (var i = lane; i < p.d; i += 64u) {
-    let v = x[base + i] - mean;
-    squares += v * v;
-  }
-  let scale = 1.0 / sqrt(total(lane, squares) / f32(p.d) + p.eps);
-  for (var i = lane; i < p.d; i += 64u) {
-    var v = (x[base + i] - mean) * scale * w[i];
-    if p.bias == 1u { v += b[i]; }
-    y[base + i] = v;
-  }
+  normalise(lane, base, sum);
 }
 
-// The sum over the workgroup.
-fn total(lane: u32, v: f32) -> f32 {
-  workgroupBarrier();
-  partial[lane] = v;
-  workgroupBarrier();
-  for (var step = 32u; step > 0u; step >>= 1u) {
-    if lane < step { partial[lane] += partial[lane + step]; }
-    workgroupBarrier();
-  }
-  return partial[0];
-}
+fn element(i: u32) -> f32 { return x[i]; }

@@ -12,6 +12,9 @@ use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
 use crate::{Array, Recorder, Result};
 use firelight_tensor::DType;
 
+/// The rest of a row's work once its sum is known, for shaders that say what an `element` is.
+pub(crate) const ROW_NORM: &str = include_str!("row_norm.wgsl");
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct LayerNorm;
@@ -61,7 +64,9 @@ impl Kernel for LayerNorm {
         })?;
         let fits = rows.checked_mul(d).is_some_and(|n| x.elements() == n && y.elements() == n);
         ensure(self, fits, || format!("{:?} into {:?} as {rows} rows of {d}", x.shape, y.shape))?;
-        Plan::new("row", include_str!("layer_norm.wgsl"), rows as u64, caps)
+        let mut plan = Plan::new("row", include_str!("layer_norm.wgsl"), rows as u64, caps)?;
+        plan.wgsl.push(ROW_NORM);
+        Ok(plan)
     }
 
     fn cpu(&self) -> Option<fn(&mut CpuCall<'_, '_>)> {

@@ -83,7 +83,9 @@ impl Kernel for SpanAttention {
             format!("spans {:?}, out {:?} for {t} tokens", spans.shape, out.shape)
         })?;
         let groups = t.div_ceil(4) * u64::from(p.nh);
-        Plan::new("tile", include_str!("span_attention.wgsl"), groups, caps)
+        let mut plan = Plan::new("tile", include_str!("span_attention.wgsl"), groups, caps)?;
+        plan.wgsl.push(crate::attention::FOUR_QUERIES);
+        Ok(plan)
     }
 
     fn cpu(&self) -> Option<fn(&mut CpuCall<'_, '_>)> {

@@ -1,7 +1,6 @@
 // Attention over spans. out = sum_j softmax(scale q.k_j) v_j over the keys begin <= j < end of the token's span.
 // Operands: q f32 [T, NH*HD of each row], k and v f32 [S, NKV*HD of each row], spans u32 [T, 2], out f32 [T, NH*HD].
-// One workgroup serves four tokens of one head; the lanes of a vec4 are the tokens. An invocation scores one key of each
-// 128 for all four, then sums four elements of v for each.
+// One workgroup serves four tokens of one head: see four_queries.wgsl, which is joined to this.
 // Source: Dao et al. 2022 (online softmax).
 struct Params {
   t: u32, nh: u32, nkv: u32, hd: u32, s: u32,
@@ -13,12 +12,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> spans: array<vec2<u32>>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
-
-const LOWEST = -3.0e38;
-// Four queries; later each query's partial sums, less those in `fold`.
-var<workgroup> qs: array<vec4<f32>, 512>;
-var<workgroup> weight: array<vec4<f32>, 128>;
-var<workgroup> fold: array<vec4<f32>, 128>;
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -46,9 +39,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let parts = 128u / n4;
   let part = lane / n4;
   let dim = lane % n4;
-  var top = vec4<f32>(LOWEST);
-  var total = vec4<f32>();
-  var a0 = vec4<f32>(); var a1 = vec4<f32>(); var a2 = vec4<f32>(); var a3 = vec4<f32>();
+  var sums = nothing_yet();
   // All keys from the first that a token sees to the last: tokens of one sequence, and of two that are neighbours, see
   // neighbouring keys.
   let begin = min(min(begins.x, begins.y), min(begins.z, begins.w));
@@ -62,23 +53,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
       let at = at_k + j * kstride;
       for (var c = 0u; c < n4; c += 1u) {
         let key = k[at + c];
-        d += vec4<f32>(dot(qs[c], key), dot(qs[c + n4], key), dot(qs[c + 2u * n4], key), dot(qs[c + 3u * n4], key));
+        d += products(c, n4, key);
       }
       s = select(s, d, seen);
     }
-    fold[lane] = s;
-    workgroupBarrier();
-    for (var step = 64u; step > 0u; step >>= 1u) {
-      if lane < step { fold[lane] = max(fold[lane], fold[lane + step]); }
-      workgroupBarrier();
-    }
-    let new_top = max(top, fold[0]);
-    weight[lane] = select(vec4<f32>(), exp(s - new_top), seen);
-    let shrink = exp(top - new_top);
-    top = new_top;
-    workgroupBarrier();
-    total *= shrink;
-    a0 *= shrink.x; a1 *= shrink.y; a2 *= shrink.z; a3 *= shrink.w;
+    weigh(&sums, lane, s, seen);
     let count = min(128u, end - j0);
     if part < parts {
       for (var c = part; c < count; c += parts) {
@@ -86,32 +65,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
         // A key that nobody sees may hold anything, NaN too.
         if any(e != vec4<f32>()) {
           let value = v[at_v + (j0 + c) * vstride + dim];
-          total += e;
-          a0 += e.x * value; a1 += e.y * value; a2 += e.z * value; a3 += e.w * value;
+          take(&sums, e, value);
         }
       }
     }
     workgroupBarrier();
   }
-  // Add the teams' sums.
-  weight[lane] = total;
-  fold[lane] = a0; qs[lane] = a1; qs[lane + 128u] = a2; qs[lane + 256u] = a3;
-  workgroupBarrier();
-  if lane < n4 {
-    for (var c = 1u; c < parts; c += 1u) {
-      let at = lane + c * n4;
-      total += weight[at];
-      a0 += fold[at]; a1 += qs[at]; a2 += qs[at + 128u]; a3 += qs[at + 256u];
-    }
-    // Nothing seen: 0 / 1.
-    let by = select(total, vec4<f32>(1.0), total == vec4<f32>());
-    store(t0, h, n4, lane, a0 / by.x);
-    store(t0 + 1u, h, n4, lane, a1 / by.y);
-    store(t0 + 2u, h, n4, lane, a2 / by.z);
-    store(t0 + 3u, h, n4, lane, a3 / by.w);
-  }
-}
-
-fn store(t: u32, h: u32, n4: u32, dim: u32, value: vec4<f32>) {
-  if t < p.t { out[(t * p.nh + h) * n4 + dim] = value; }
+  finish(&sums, lane, n4, t0, h);
 }

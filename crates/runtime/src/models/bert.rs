@@ -156,32 +156,81 @@ impl Embeddings {
     }
 }
 
-struct Attention {
+/// A block that normalises after each branch.
+pub(super) struct Block {
     query: Linear,
     key: Linear,
     value: Linear,
     dense: Linear,
-    layer_norm: LayerNorm,
+    attention_norm: LayerNorm,
+    intermediate: Linear,
+    output: Linear,
+    output_norm: LayerNorm,
+    act: Activation,
     heads: usize,
     head_dim: usize,
 }
 
-impl Attention {
-    fn load(l: &mut Loader<'_>, c: &Config, name: &str) -> Result<Self> {
-        let d = c.hidden_size;
-        let mut linear = |part: &str| l.linear(&format!("{name}.{part}"), d, d);
-        Ok(Attention {
-            query: linear("self.query")?,
-            key: linear("self.key")?,
-            value: linear("self.value")?,
-            dense: linear("output.dense")?,
-            layer_norm: l.layer_norm(&format!("{name}.output.LayerNorm"), d, c.layer_norm_eps)?,
-            heads: c.num_attention_heads,
-            head_dim: d / c.num_attention_heads,
+/// Sizes of a block.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub hidden: usize,
+    pub heads: usize,
+    pub inner: usize,
+    pub act: Activation,
+    pub eps: f32,
+}
+
+/// What the tensors of a block are called, in the order of [`Block`]'s fields.
+pub(super) type BlockNames = [&'static str; 8];
+
+const NAMES: BlockNames = [
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "attention.output.LayerNorm",
+    "intermediate.dense",
+    "output.dense",
+    "output.LayerNorm",
+];
+
+impl Block {
+    /// The block whose tensors are under `prefix`.
+    pub(super) fn load(
+        l: &mut Loader<'_>,
+        prefix: &str,
+        names: &BlockNames,
+        s: Sizes,
+    ) -> Result<Self> {
+        let (d, f) = (s.hidden, s.inner);
+        let [
+            query,
+            key,
+            value,
+            dense,
+            first,
+            intermediate,
+            output,
+            second,
+        ] = names.map(|own| format!("{prefix}.{own}"));
+        Ok(Block {
+            query: l.linear(&query, d, d)?,
+            key: l.linear(&key, d, d)?,
+            value: l.linear(&value, d, d)?,
+            dense: l.linear(&dense, d, d)?,
+            attention_norm: l.layer_norm(&first, d, s.eps)?,
+            intermediate: l.linear(&intermediate, f, d)?,
+            output: l.linear(&output, d, f)?,
+            output_norm: l.layer_norm(&second, d, s.eps)?,
+            act: s.act,
+            heads: s.heads,
+            head_dim: d / s.heads,
         })
     }
 
-    fn forward(&self, rec: &mut Recorder, x: &Array, spans: &Array) -> Result<Array> {
+    /// `x` `[T, D]`, each token seeing the tokens of its span.
+    pub(super) fn forward(&self, rec: &mut Recorder, x: &Array, spans: &Array) -> Result<Array> {
         let q = self.query.forward(rec, x)?;
         let k = self.key.forward(rec, x)?;
         let v = self.value.forward(rec, x)?;
@@ -196,37 +245,13 @@ impl Attention {
             scale: (self.head_dim as f32).powf(-0.5),
         };
         let out = span_attention(rec, args)?;
+        drop((q, k, v));
         let out = self.dense.forward(rec, &out)?;
-        self.layer_norm.add_forward(rec, &out, x)
-    }
-}
-
-struct Block {
-    attention: Attention,
-    intermediate: Linear,
-    output: Linear,
-    layer_norm: LayerNorm,
-    hidden_act: Activation,
-}
-
-impl Block {
-    fn load(l: &mut Loader<'_>, c: &Config, i: usize) -> Result<Self> {
-        let (d, f) = (c.hidden_size, c.intermediate_size);
-        let name = |part: &str| format!("encoder.layer.{i}.{part}");
-        Ok(Block {
-            attention: Attention::load(l, c, &name("attention"))?,
-            intermediate: l.linear(&name("intermediate.dense"), f, d)?,
-            output: l.linear(&name("output.dense"), d, f)?,
-            layer_norm: l.layer_norm(&name("output.LayerNorm"), d, c.layer_norm_eps)?,
-            hidden_act: c.hidden_act,
-        })
-    }
-
-    fn forward(&self, rec: &mut Recorder, x: &Array, spans: &Array) -> Result<Array> {
-        let x = self.attention.forward(rec, x, spans)?;
-        let h = self.intermediate.forward_act(rec, &x, self.hidden_act)?;
+        let x = self.attention_norm.add_forward(rec, &out, x)?;
+        drop(out);
+        let h = self.intermediate.forward_act(rec, &x, self.act)?;
         let out = self.output.forward(rec, &h)?;
-        self.layer_norm.add_forward(rec, &out, &x)
+        self.output_norm.add_forward(rec, &out, &x)
     }
 }
 
@@ -256,8 +281,15 @@ pub(super) fn load(
     let mut l = Loader::new(checkpoint, device, |_| None, &mut report);
     let head = head(checkpoint, &l)?;
     let embeddings = Embeddings::load(&mut l, &c)?;
+    let sizes = Sizes {
+        hidden: d,
+        heads: c.num_attention_heads,
+        inner: c.intermediate_size,
+        act: c.hidden_act,
+        eps: c.layer_norm_eps,
+    };
     let layers = (0..c.num_hidden_layers)
-        .map(|i| Block::load(&mut l, &c, i))
+        .map(|i| Block::load(&mut l, &format!("encoder.layer.{i}"), &NAMES, sizes))
         .collect::<Result<_>>()?;
     let pooled = matches!(head, Head::Sequence(_)) || l.has("pooler.dense.weight");
     let pooler = match pooled {

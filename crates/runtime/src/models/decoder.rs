@@ -1,18 +1,18 @@
 //! The decoder most text families share: RMSNorm before each branch, rotary grouped-query attention, a gated MLP.
 //!
 //! A family's file says what is its own: where its numbers are, which of the parts below it has, how its GGUF differs. Biases,
-//! norms of queries and keys, sliding windows, fused projections and the rotary scalings are here, each once.
+//! norms of queries and keys, norms after a branch, sliding windows, fused projections and the rotary scalings are here, each once.
 
-use super::{CausalLm, Inputs, LayerCache, Spec, wanted_rows};
+use super::parts::{Attention, GatedMlp, Heads, Stream, View, Vocabulary};
+use super::{CausalLm, Inputs, Spec};
 use crate::cache::Cache;
 use crate::checkpoint::{Checkpoint, Fields};
-use crate::loader::{Linear, LoadProgress, Loader, RmsNorm};
+use crate::loader::{LoadProgress, Loader, RmsNorm};
 use crate::rope::{Rope, Scaling, partial_rotary_factor};
 use crate::{Error, Result};
-use firelight_kernels::attention::{AttentionArgs, attention};
-use firelight_kernels::gated_act::{Activation, gated_act};
-use firelight_kernels::rope_kv::{Pairing, RopeKvArgs, rope_kv};
-use firelight_kernels::{Array, Device, Recorder, Weight, embed, linear};
+use firelight_kernels::act::Activation;
+use firelight_kernels::rope_kv::Pairing;
+use firelight_kernels::{Array, Device, Recorder};
 use firelight_tensor::gguf::Metadata;
 use serde_json::Value;
 
@@ -21,15 +21,25 @@ use serde_json::Value;
 pub(super) struct Config {
     pub hidden_size: usize,
     pub intermediate_size: usize,
-    pub num_hidden_layers: usize,
     pub num_attention_heads: usize,
     pub num_key_value_heads: usize,
     pub head_dim: usize,
     pub vocab_size: usize,
     pub max_position_embeddings: usize,
     pub rms_norm_eps: f32,
-    pub rope: Rope,
+    /// One, or that of the layers that see everything and that of those that slide.
+    pub ropes: Vec<Rope>,
     pub pairing: Pairing,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// Factor of the embeddings.
+    pub embed_scale: f32,
+    /// Of the MLP.
+    pub act: Activation,
+    /// Added to the weights of the norms.
+    pub norm_offset: f32,
+    /// A norm after each branch, too.
+    pub sandwich: bool,
     /// Per layer, keys a token sees; 0: all.
     pub windows: Vec<u32>,
     /// Queries, keys and values have biases; else they have those that the file has.
@@ -40,6 +50,8 @@ pub(super) struct Config {
     pub qk_norm: bool,
     /// `qkv_proj` and `gate_up_proj` are one matrix each in the file.
     pub fused: bool,
+    /// Upstream names to those of a GGUF.
+    pub gguf_name: fn(&str) -> Option<String>,
 }
 
 /// What upstream's configuration class takes for a number that is not given.
@@ -54,6 +66,33 @@ pub(super) struct Defaults {
 }
 
 impl Config {
+    /// Nothing a family adds: Llama's parts for heads of `head_dim`, no sizes yet.
+    pub(super) fn plain(head_dim: usize) -> Self {
+        Config {
+            hidden_size: 0,
+            intermediate_size: 0,
+            num_attention_heads: 0,
+            num_key_value_heads: 0,
+            head_dim,
+            vocab_size: 0,
+            max_position_embeddings: 0,
+            rms_norm_eps: 0.0,
+            ropes: Vec::new(),
+            pairing: Pairing::Half,
+            scale: (head_dim as f32).powf(-0.5),
+            embed_scale: 1.0,
+            act: Activation::Silu,
+            norm_offset: 0.0,
+            sandwich: false,
+            windows: Vec::new(),
+            qkv_bias: false,
+            o_bias: false,
+            qk_norm: false,
+            fused: false,
+            gguf_name,
+        }
+    }
+
     /// Reads a `config.json` in the spelling that all these families share.
     pub(super) fn from_json(value: &Value, family: &str, defaults: &Defaults) -> Result<Self> {
         let c = Fields(value);
@@ -85,7 +124,6 @@ impl Config {
         Ok(Config {
             hidden_size,
             intermediate_size: c.size("intermediate_size")?,
-            num_hidden_layers,
             num_attention_heads: heads,
             num_key_value_heads: c.maybe_size("num_key_value_heads")?.unwrap_or(heads),
             head_dim,
@@ -94,13 +132,11 @@ impl Config {
                 .maybe_size("max_position_embeddings")?
                 .unwrap_or(defaults.max_position_embeddings),
             rms_norm_eps: c.number("rms_norm_eps")?.unwrap_or(defaults.rms_norm_eps) as f32,
-            rope: Rope::from_config(value, None, "rope_theta", theta, turns)?,
-            pairing: Pairing::Half,
+            ropes: vec![Rope::from_config(value, None, "rope_theta", theta, turns)?],
             windows: vec![0; num_hidden_layers],
             qkv_bias: c.flag("attention_bias") == Some(true),
             o_bias: c.flag("attention_bias") == Some(true),
-            qk_norm: false,
-            fused: false,
+            ..Config::plain(head_dim)
         })
     }
 
@@ -116,46 +152,30 @@ impl Config {
             size("attention.head_count")?.max(1),
         );
         let head_dim = maybe("attention.key_length")?.unwrap_or(hidden_size / heads);
-        let scaling = match m.get_as::<&str>(&key("rope.scaling.type"))? {
-            None | Some("none") => Scaling::None,
-            Some("linear") => {
-                Scaling::Linear(f64::from(m.require::<f32>(&key("rope.scaling.factor"))?))
-            }
-            Some(other) => {
-                return Err(Error::Unsupported(format!(
-                    "rope scaling `{other}` in a {arch} GGUF"
-                )));
-            }
-        };
         let num_hidden_layers = layers(size("block_count")?)?;
         Ok(Config {
             hidden_size,
             intermediate_size: size("feed_forward_length")?,
-            num_hidden_layers,
             num_attention_heads: heads,
             num_key_value_heads: maybe("attention.head_count_kv")?.unwrap_or(heads),
             head_dim,
             vocab_size: gguf_vocab(checkpoint)?,
             max_position_embeddings: size("context_length")?,
             rms_norm_eps: m.require::<f32>(&key("attention.layer_norm_rms_epsilon"))?,
-            rope: Rope {
+            ropes: vec![Rope {
                 theta: f64::from(m.get_as::<f32>(&key("rope.freq_base"))?.unwrap_or(1e4)),
                 dims: maybe("rope.dimension_count")?.unwrap_or(head_dim),
-                scaling,
-            },
-            pairing: Pairing::Half,
+                scaling: gguf_scaling(m, arch)?,
+            }],
             windows: vec![0; num_hidden_layers],
-            qkv_bias: false,
-            o_bias: false,
-            qk_norm: false,
-            fused: false,
+            ..Config::plain(head_dim)
         })
     }
 
     /// Windows as Qwen's configs say: only with `use_sliding_window`, then by `layer_types` or from `max_window_layers` on.
     pub(super) fn read_windows(&mut self, value: &Value) -> Result<()> {
         let c = Fields(value);
-        let types = layer_types(value, self.num_hidden_layers)?;
+        let types = layer_types(value, self.windows.len())?;
         if c.flag("use_sliding_window") != Some(true) {
             return Ok(());
         }
@@ -166,7 +186,7 @@ impl Config {
             Some(types) => types,
             None => {
                 let first = c.maybe_size("max_window_layers")?.unwrap_or(28);
-                (0..self.num_hidden_layers).map(|i| i < first).collect()
+                (0..self.windows.len()).map(|i| i < first).collect()
             }
         };
         for (w, full) in self.windows.iter_mut().zip(full) {
@@ -182,7 +202,37 @@ impl Config {
             self.num_key_value_heads,
             self.head_dim,
         )?;
-        check_rope(&self.rope, self.head_dim)
+        self.ropes
+            .iter()
+            .try_for_each(|rope| check_rope(rope, self.head_dim))
+    }
+
+    fn heads(&self) -> Heads {
+        Heads {
+            num_attention_heads: self.num_attention_heads,
+            num_key_value_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+        }
+    }
+
+    /// The rotary table of a layer.
+    fn rope_of(&self, layer: usize) -> usize {
+        usize::from(self.windows[layer] > 0 && self.ropes.len() > 1)
+    }
+}
+
+/// The rotary scaling that a GGUF's metadata name.
+pub(super) fn gguf_scaling(m: &Metadata, arch: &str) -> Result<Scaling> {
+    let key = |key: &str| format!("{arch}.rope.scaling.{key}");
+    match m.get_as::<&str>(&key("type"))? {
+        None | Some("none") => Ok(Scaling::None),
+        Some("linear") => {
+            let factor = m.require::<f32>(&key("factor"))?;
+            Ok(Scaling::Linear(f64::from(factor)))
+        }
+        Some(other) => Err(Error::Unsupported(format!(
+            "rope scaling `{other}` in a {arch} GGUF"
+        ))),
     }
 }
 
@@ -253,133 +303,102 @@ pub(super) fn gguf_vocab(checkpoint: &Checkpoint) -> Result<usize> {
     Ok(embedding.shape.dims().first().copied().unwrap_or(0))
 }
 
-struct Attention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    o_proj: Linear,
-    norms: Option<(RmsNorm, RmsNorm)>,
-}
-
-impl Attention {
-    fn load(l: &mut Loader<'_>, c: &Config, name: &str) -> Result<Self> {
-        let (d, q) = (c.hidden_size, c.num_attention_heads * c.head_dim);
-        let (kv, eps) = (c.num_key_value_heads * c.head_dim, c.rms_norm_eps);
-        let mut part = |own: &str, rows: usize, first: usize| match c.fused {
-            true => {
-                let (name, all) = (format!("{name}.qkv_proj"), q + 2 * kv);
-                l.linear_part(&name, first..first + rows, all, d, c.qkv_bias)
-            }
-            false => l.linear_part(&format!("{name}.{own}"), 0..rows, rows, d, c.qkv_bias),
-        };
-        let (q_proj, k_proj, v_proj) = (
-            part("q_proj", q, 0)?,
-            part("k_proj", kv, q)?,
-            part("v_proj", kv, q + kv)?,
-        );
-        Ok(Attention {
-            q_proj,
-            k_proj,
-            v_proj,
-            o_proj: l.linear_part(&format!("{name}.o_proj"), 0..d, d, q, c.o_bias)?,
-            norms: match c.qk_norm {
-                true => Some((
-                    l.rms_norm(&format!("{name}.q_norm"), c.head_dim, eps, 0.0)?,
-                    l.rms_norm(&format!("{name}.k_norm"), c.head_dim, eps, 0.0)?,
-                )),
-                false => None,
-            },
-        })
-    }
-
-    fn forward(
-        &self,
-        rec: &mut Recorder,
-        c: &Config,
-        x: &Array,
-        rows: &Array,
-        cache: &Cache,
-        layer: usize,
-    ) -> Result<Array> {
-        let mut q = self.q_proj.forward(rec, x)?;
-        let mut k = self.k_proj.forward(rec, x)?;
-        let v = self.v_proj.forward(rec, x)?;
-        if let Some((q_norm, k_norm)) = &self.norms {
-            q = q_norm.forward(rec, &q)?;
-            k = k_norm.forward(rec, &k)?;
+fn attention(l: &mut Loader<'_>, c: &Config, name: &str) -> Result<Attention> {
+    let (d, q, kv) = (c.hidden_size, c.heads().queries(), c.heads().keys());
+    let mut part = |own: &str, rows: usize, first: usize| match c.fused {
+        true => {
+            let (name, all) = (format!("{name}.qkv_proj"), q + 2 * kv);
+            l.linear_part(&name, first..first + rows, all, d, c.qkv_bias)
         }
-        let (k_cache, v_cache) = cache.layer(layer);
-        let args = RopeKvArgs {
-            rows,
-            rope: cache.rope(0),
-            k_cache,
-            v_cache,
-            pairing: c.pairing,
-        };
-        rope_kv(rec, &q, &k, &v, args)?;
-        let args = AttentionArgs {
-            rows,
-            k_cache,
-            v_cache,
-            window: c.windows[layer],
-            scale: (c.head_dim as f32).powf(-0.5),
-            softcap: 0.0,
-        };
-        let out = attention(rec, &q, args)?;
-        self.o_proj.forward(rec, &out)
-    }
+        false => l.linear_part(&format!("{name}.{own}"), 0..rows, rows, d, c.qkv_bias),
+    };
+    let (q_proj, k_proj, v_proj) = (
+        part("q_proj", q, 0)?,
+        part("k_proj", kv, q)?,
+        part("v_proj", kv, q + kv)?,
+    );
+    Ok(Attention {
+        q_proj,
+        k_proj,
+        v_proj,
+        o_proj: l.linear_part(&format!("{name}.o_proj"), 0..d, d, q, c.o_bias)?,
+        norms: match c.qk_norm {
+            true => Some(Attention::norms(
+                l,
+                name,
+                c.head_dim,
+                c.rms_norm_eps,
+                c.norm_offset,
+            )?),
+            false => None,
+        },
+        gate_proj: None,
+    })
 }
 
-struct Mlp {
-    gate_proj: Linear,
-    up_proj: Linear,
-    down_proj: Linear,
-}
-
-impl Mlp {
-    fn load(l: &mut Loader<'_>, c: &Config, name: &str) -> Result<Self> {
-        let (d, f) = (c.hidden_size, c.intermediate_size);
-        let mut part = |own: &str, first: usize| match c.fused {
-            true => {
-                let name = format!("{name}.gate_up_proj");
-                l.linear_part(&name, first..first + f, 2 * f, d, false)
-            }
-            false => l.linear(&format!("{name}.{own}"), f, d),
-        };
-        Ok(Mlp {
-            gate_proj: part("gate_proj", 0)?,
-            up_proj: part("up_proj", f)?,
-            down_proj: l.linear(&format!("{name}.down_proj"), d, f)?,
-        })
+fn mlp(l: &mut Loader<'_>, c: &Config, name: &str) -> Result<GatedMlp> {
+    let (d, f) = (c.hidden_size, c.intermediate_size);
+    if !c.fused {
+        return GatedMlp::load(l, name, (d, f), c.act);
     }
-
-    fn forward(&self, rec: &mut Recorder, x: &Array) -> Result<Array> {
-        let gate = self.gate_proj.forward(rec, x)?;
-        let up = self.up_proj.forward(rec, x)?;
-        let h = gated_act(rec, &gate, &up, Activation::Silu)?;
-        self.down_proj.forward(rec, &h)
-    }
+    let mut half = |first: usize| {
+        let name = format!("{name}.gate_up_proj");
+        l.linear_part(&name, first..first + f, 2 * f, d, false)
+    };
+    Ok(GatedMlp {
+        gate_proj: half(0)?,
+        up_proj: half(f)?,
+        down_proj: l.linear(&format!("{name}.down_proj"), d, f)?,
+        act: c.act,
+    })
 }
 
 struct Block {
     input_layernorm: RmsNorm,
     self_attn: Attention,
-    post_attention_layernorm: RmsNorm,
-    mlp: Mlp,
+    /// Of the attention's result; `None`: it is added as it is.
+    after_attention: Option<RmsNorm>,
+    /// Before the MLP.
+    before_mlp: RmsNorm,
+    mlp: GatedMlp,
+    /// Of the MLP's result.
+    after_mlp: Option<RmsNorm>,
 }
 
 impl Block {
     fn load(l: &mut Loader<'_>, c: &Config, i: usize) -> Result<Self> {
         let norm = |l: &mut Loader<'_>, name: &str| {
             let name = format!("layers.{i}.{name}");
-            l.rms_norm(&name, c.hidden_size, c.rms_norm_eps, 0.0)
+            l.rms_norm(&name, c.hidden_size, c.rms_norm_eps, c.norm_offset)
+        };
+        let input_layernorm = norm(l, "input_layernorm")?;
+        let self_attn = attention(l, c, &format!("layers.{i}.self_attn"))?;
+        let second = norm(l, "post_attention_layernorm")?;
+        // The name of the second norm is older than norms after a branch.
+        let (after_attention, before_mlp, after_mlp) = match c.sandwich {
+            false => (None, second, None),
+            true => {
+                let before = norm(l, "pre_feedforward_layernorm")?;
+                let after = norm(l, "post_feedforward_layernorm")?;
+                (Some(second), before, Some(after))
+            }
         };
         Ok(Block {
-            input_layernorm: norm(l, "input_layernorm")?,
-            self_attn: Attention::load(l, c, &format!("layers.{i}.self_attn"))?,
-            post_attention_layernorm: norm(l, "post_attention_layernorm")?,
-            mlp: Mlp::load(l, c, &format!("layers.{i}.mlp"))?,
+            input_layernorm,
+            self_attn,
+            after_attention,
+            before_mlp,
+            mlp: mlp(l, c, &format!("layers.{i}.mlp"))?,
+            after_mlp,
         })
+    }
+}
+
+/// `branch`, normalised if there is a norm for it.
+fn after(rec: &mut Recorder, norm: Option<&RmsNorm>, branch: Array) -> Result<Array> {
+    match norm {
+        Some(norm) => norm.forward(rec, &branch),
+        None => Ok(branch),
     }
 }
 
@@ -387,11 +406,9 @@ impl Block {
 struct Decoder {
     config: Config,
     spec: Spec,
-    embed_tokens: Weight,
+    vocabulary: Vocabulary,
     layers: Vec<Block>,
     norm: RmsNorm,
-    /// `None`: tied to the embedding.
-    lm_head: Option<Weight>,
 }
 
 /// Loads what `config` describes.
@@ -403,41 +420,36 @@ pub(super) fn load(
 ) -> Result<Box<dyn CausalLm>> {
     config.check()?;
     let mut report = |done, total| progress(done, total);
-    let mut l = Loader::new(checkpoint, device, gguf_name, &mut report);
+    let mut l = Loader::new(checkpoint, device, config.gguf_name, &mut report);
     if config.pairing == Pairing::Adjacent {
         l.adjacent_heads(config.head_dim);
     }
     if l.is_gguf() && l.has("rope_freqs.weight") {
-        config.rope.scaling =
-            Scaling::Factors(l.host("rope_freqs.weight", &[config.rope.dims / 2])?);
+        let rope = &mut config.ropes[0];
+        rope.scaling = Scaling::Factors(l.host("rope_freqs.weight", &[rope.dims / 2])?);
     }
     let (d, v) = (config.hidden_size, config.vocab_size);
-    let embed_tokens = l.table("embed_tokens", ("vocab_size", v), d)?;
-    let layers = (0..config.num_hidden_layers)
+    let vocabulary = Vocabulary::load(&mut l, "embed_tokens", v, d, config.embed_scale)?;
+    let layers = (0..config.windows.len())
         .map(|i| Block::load(&mut l, &config, i))
         .collect::<Result<_>>()?;
-    let norm = l.rms_norm("norm", d, config.rms_norm_eps, 0.0)?;
-    let lm_head = match l.has("lm_head.weight") {
-        true => Some(l.table("lm_head", ("vocab_size", v), d)?),
-        false => None,
-    };
-    let layer = |window: &u32| {
-        let (heads, head_dim) = (config.num_key_value_heads, config.head_dim);
-        LayerCache::attention(heads, head_dim, *window as usize)
-    };
+    let norm = l.rms_norm("norm", d, config.rms_norm_eps, config.norm_offset)?;
     let spec = Spec {
         vocab: v,
         context: config.max_position_embeddings,
-        layers: config.windows.iter().map(layer).collect(),
-        ropes: vec![config.rope.clone()],
+        layers: config
+            .windows
+            .iter()
+            .map(|w| config.heads().cached(*w))
+            .collect(),
+        ropes: config.ropes.clone(),
     };
     Ok(Box::new(Decoder {
         config,
         spec,
-        embed_tokens,
+        vocabulary,
         layers,
         norm,
-        lm_head,
     }))
 }
 
@@ -452,32 +464,26 @@ impl CausalLm for Decoder {
         inputs: Inputs<'_>,
         cache: &Cache,
     ) -> Result<Option<Array>> {
-        let h = embed::embed(rec, inputs.ids, &self.embed_tokens, 1.0)?;
-        let mut branch: Option<Array> = None;
-        for (i, block) in self.layers.iter().enumerate() {
-            let x = match branch.take() {
-                Some(mlp) => block.input_layernorm.add_forward(rec, &h, &mlp)?,
-                None => block.input_layernorm.forward(rec, &h)?,
+        let c = &self.config;
+        let mut stream = Stream::new(self.vocabulary.embed(rec, inputs.ids)?);
+        for (layer, block) in self.layers.iter().enumerate() {
+            let x = stream.norm(rec, &block.input_layernorm)?;
+            let view = View {
+                cache,
+                layer,
+                rope: c.rope_of(layer),
+                pairing: c.pairing,
+                window: c.windows[layer],
+                scale: c.scale,
             };
-            let attn = block
-                .self_attn
-                .forward(rec, &self.config, &x, inputs.rows, cache, i)?;
-            let x = block.post_attention_layernorm.add_forward(rec, &h, &attn)?;
-            drop(attn);
-            branch = Some(block.mlp.forward(rec, &x)?);
+            let attn = block.self_attn.forward(rec, &x, inputs, view)?;
+            stream.add(after(rec, block.after_attention.as_ref(), attn)?);
+            let x = stream.norm(rec, &block.before_mlp)?;
+            let mlp = block.mlp.forward(rec, &x)?;
+            stream.add(after(rec, block.after_mlp.as_ref(), mlp)?);
         }
-        let x = match branch.take() {
-            Some(mlp) => self.norm.add_forward(rec, &h, &mlp)?,
-            None => self.norm.forward(rec, &h)?,
-        };
-        let Some(x) = wanted_rows(rec, x, inputs.logits)? else {
-            return Ok(None);
-        };
-        Ok(Some(linear::linear(
-            rec,
-            &x,
-            self.lm_head.as_ref().unwrap_or(&self.embed_tokens),
-        )?))
+        let x = stream.norm(rec, &self.norm)?;
+        self.vocabulary.logits(rec, x, inputs.logits)
     }
 }
 

@@ -3,14 +3,13 @@
 //! Sanh et al. 2019; reference `transformers/models/distilbert/modeling_distilbert.py` 5.23.0. Checked on the `distilbert`
 //! fixture.
 
-use super::bert::{activation, head, head_dim};
+use super::bert::{Block, BlockNames, Sizes, activation, head, head_dim};
 use crate::checkpoint::{Checkpoint, Config as Source, Fields};
 use crate::encoder::{Encoder, EncoderInputs, EncoderSpec, Head};
 use crate::loader::{Linear, LoadProgress, Loader};
 use crate::norm::LayerNorm;
 use crate::{Error, Result};
 use firelight_kernels::act::Activation;
-use firelight_kernels::span_attention::{Part, SpanAttentionArgs, span_attention};
 use firelight_kernels::{Array, Device, Recorder, Weight, embed};
 
 /// Upstream writes it into the code.
@@ -48,77 +47,16 @@ impl Config {
     }
 }
 
-struct Attention {
-    q_lin: Linear,
-    k_lin: Linear,
-    v_lin: Linear,
-    out_lin: Linear,
-    heads: usize,
-    head_dim: usize,
-}
-
-impl Attention {
-    fn load(l: &mut Loader<'_>, c: &Config, name: &str) -> Result<Self> {
-        let mut linear = |part: &str| l.linear(&format!("{name}.{part}"), c.dim, c.dim);
-        Ok(Attention {
-            q_lin: linear("q_lin")?,
-            k_lin: linear("k_lin")?,
-            v_lin: linear("v_lin")?,
-            out_lin: linear("out_lin")?,
-            heads: c.n_heads,
-            head_dim: c.dim / c.n_heads,
-        })
-    }
-
-    fn forward(&self, rec: &mut Recorder, x: &Array, spans: &Array) -> Result<Array> {
-        let q = self.q_lin.forward(rec, x)?;
-        let k = self.k_lin.forward(rec, x)?;
-        let v = self.v_lin.forward(rec, x)?;
-        let args = SpanAttentionArgs {
-            q: Part::whole(&q),
-            k: Part::whole(&k),
-            v: Part::whole(&v),
-            spans,
-            heads: self.heads,
-            kv_heads: self.heads,
-            head_dim: self.head_dim,
-            scale: (self.head_dim as f32).powf(-0.5),
-        };
-        let out = span_attention(rec, args)?;
-        self.out_lin.forward(rec, &out)
-    }
-}
-
-struct Block {
-    attention: Attention,
-    sa_layer_norm: LayerNorm,
-    lin1: Linear,
-    lin2: Linear,
-    output_layer_norm: LayerNorm,
-    activation: Activation,
-}
-
-impl Block {
-    fn load(l: &mut Loader<'_>, c: &Config, i: usize) -> Result<Self> {
-        let name = |part: &str| format!("transformer.layer.{i}.{part}");
-        Ok(Block {
-            attention: Attention::load(l, c, &name("attention"))?,
-            sa_layer_norm: l.layer_norm(&name("sa_layer_norm"), c.dim, LAYER_NORM_EPS)?,
-            lin1: l.linear(&name("ffn.lin1"), c.hidden_dim, c.dim)?,
-            lin2: l.linear(&name("ffn.lin2"), c.dim, c.hidden_dim)?,
-            output_layer_norm: l.layer_norm(&name("output_layer_norm"), c.dim, LAYER_NORM_EPS)?,
-            activation: c.activation,
-        })
-    }
-
-    fn forward(&self, rec: &mut Recorder, x: &Array, spans: &Array) -> Result<Array> {
-        let attn = self.attention.forward(rec, x, spans)?;
-        let x = self.sa_layer_norm.add_forward(rec, &attn, x)?;
-        let h = self.lin1.forward_act(rec, &x, self.activation)?;
-        let out = self.lin2.forward(rec, &h)?;
-        self.output_layer_norm.add_forward(rec, &out, &x)
-    }
-}
+const NAMES: BlockNames = [
+    "attention.q_lin",
+    "attention.k_lin",
+    "attention.v_lin",
+    "attention.out_lin",
+    "sa_layer_norm",
+    "ffn.lin1",
+    "ffn.lin2",
+    "output_layer_norm",
+];
 
 /// A DistilBERT on a device.
 pub struct DistilBert {
@@ -150,8 +88,15 @@ pub(super) fn load(
         d,
     )?;
     let layer_norm = l.layer_norm("embeddings.LayerNorm", d, LAYER_NORM_EPS)?;
+    let sizes = Sizes {
+        hidden: d,
+        heads: c.n_heads,
+        inner: c.hidden_dim,
+        act: c.activation,
+        eps: LAYER_NORM_EPS,
+    };
     let layers = (0..c.n_layers)
-        .map(|i| Block::load(&mut l, &c, i))
+        .map(|i| Block::load(&mut l, &format!("transformer.layer.{i}"), &NAMES, sizes))
         .collect::<Result<_>>()?;
     let pre_classifier = match head {
         Head::Sequence(_) => Some(l.linear("pre_classifier", d, d)?),

@@ -4,7 +4,8 @@
 //! architecture `gpt2` as llama.cpp writes it (turned the right way round). Checked on the `gpt2` fixture.
 
 use super::decoder::{check_heads, gguf_vocab, layers};
-use super::{CausalLm, Inputs, LayerCache, Spec, wanted_rows};
+use super::parts::{Attention, Stream, View, Vocabulary};
+use super::{CausalLm, Inputs, LayerCache, Spec};
 use crate::cache::Cache;
 use crate::checkpoint::{Checkpoint, Config as Source, Fields};
 use crate::loader::{Linear, LoadProgress, Loader};
@@ -13,10 +14,9 @@ use crate::rope::Rope;
 use crate::{Error, Result};
 use firelight_kernels::act::{Activation, act};
 use firelight_kernels::add_scale::add_scale;
-use firelight_kernels::attention::{AttentionArgs, attention};
 use firelight_kernels::columns::columns;
-use firelight_kernels::rope_kv::{Pairing, RopeKvArgs, rope_kv};
-use firelight_kernels::{Array, Device, Recorder, Weight, embed, linear};
+use firelight_kernels::rope_kv::Pairing;
+use firelight_kernels::{Array, Device, Recorder, Weight, embed};
 use firelight_tensor::gguf::Metadata;
 use serde_json::Value;
 use std::ops::Range;
@@ -127,56 +127,17 @@ fn conv1d(
     l.with_bias(weight, name, rows, all, true)
 }
 
-struct Attention {
-    /// Upstream's `c_attn` in three parts.
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    c_proj: Linear,
-}
-
-impl Attention {
-    fn load(l: &mut Loader<'_>, d: usize, name: &str) -> Result<Self> {
-        let c_attn = format!("{name}.c_attn");
-        Ok(Attention {
-            q: conv1d(l, &c_attn, 0..d, 3 * d, d)?,
-            k: conv1d(l, &c_attn, d..2 * d, 3 * d, d)?,
-            v: conv1d(l, &c_attn, 2 * d..3 * d, 3 * d, d)?,
-            c_proj: conv1d(l, &format!("{name}.c_proj"), 0..d, d, d)?,
-        })
-    }
-
-    fn forward(
-        &self,
-        rec: &mut Recorder,
-        x: &Array,
-        rows: &Array,
-        (cache, layer, scale): (&Cache, usize, f32),
-    ) -> Result<Array> {
-        let q = self.q.forward(rec, x)?;
-        let k = self.k.forward(rec, x)?;
-        let v = self.v.forward(rec, x)?;
-        let (k_cache, v_cache) = cache.layer(layer);
-        let args = RopeKvArgs {
-            rows,
-            // Turns nothing.
-            rope: cache.rope(0),
-            k_cache,
-            v_cache,
-            pairing: Pairing::Half,
-        };
-        rope_kv(rec, &q, &k, &v, args)?;
-        let args = AttentionArgs {
-            rows,
-            k_cache,
-            v_cache,
-            window: 0,
-            scale,
-            softcap: 0.0,
-        };
-        let out = attention(rec, &q, args)?;
-        self.c_proj.forward(rec, &out)
-    }
+/// Upstream's `c_attn` in three parts, and `c_proj`.
+fn attention(l: &mut Loader<'_>, d: usize, name: &str) -> Result<Attention> {
+    let c_attn = format!("{name}.c_attn");
+    Ok(Attention {
+        q_proj: conv1d(l, &c_attn, 0..d, 3 * d, d)?,
+        k_proj: conv1d(l, &c_attn, d..2 * d, 3 * d, d)?,
+        v_proj: conv1d(l, &c_attn, 2 * d..3 * d, 3 * d, d)?,
+        o_proj: conv1d(l, &format!("{name}.c_proj"), 0..d, d, d)?,
+        norms: None,
+        gate_proj: None,
+    })
 }
 
 struct Mlp {
@@ -212,7 +173,7 @@ impl Block {
         let (d, eps) = (c.n_embd, c.layer_norm_epsilon);
         Ok(Block {
             ln_1: l.layer_norm(&format!("h.{i}.ln_1"), d, eps)?,
-            attn: Attention::load(l, d, &format!("h.{i}.attn"))?,
+            attn: attention(l, d, &format!("h.{i}.attn"))?,
             ln_2: l.layer_norm(&format!("h.{i}.ln_2"), d, eps)?,
             mlp: Mlp::load(l, c, &format!("h.{i}.mlp"))?,
         })
@@ -223,12 +184,10 @@ impl Block {
 struct Gpt2 {
     config: Config,
     spec: Spec,
-    wte: Weight,
+    vocabulary: Vocabulary,
     wpe: Weight,
     h: Vec<Block>,
     ln_f: LayerNorm,
-    /// `None`: tied to the embedding.
-    lm_head: Option<Weight>,
 }
 
 /// Loads a checkpoint; see [`super::load`].
@@ -242,16 +201,12 @@ pub(super) fn load(
     config.check()?;
     let mut l = Loader::new(checkpoint, device, gguf_name, &mut report);
     let (d, v) = (config.n_embd, config.vocab_size);
-    let wte = l.table("wte", ("vocab_size", v), d)?;
+    let vocabulary = Vocabulary::load(&mut l, "wte", v, d, 1.0)?;
     let wpe = l.table("wpe", ("n_positions", config.n_positions), d)?;
     let h = (0..config.n_layer)
         .map(|i| Block::load(&mut l, &config, i))
         .collect::<Result<_>>()?;
     let ln_f = l.layer_norm("ln_f", d, config.layer_norm_epsilon)?;
-    let lm_head = match l.has("lm_head.weight") {
-        true => Some(l.table("lm_head", ("vocab_size", v), d)?),
-        false => None,
-    };
     let layer = LayerCache::Attention {
         kv_heads: config.n_head,
         head_dim: config.head_dim(),
@@ -265,11 +220,10 @@ pub(super) fn load(
     Ok(Box::new(Gpt2 {
         config,
         spec,
-        wte,
+        vocabulary,
         wpe,
         h,
         ln_f,
-        lm_head,
     }))
 }
 
@@ -284,40 +238,31 @@ impl CausalLm for Gpt2 {
         inputs: Inputs<'_>,
         cache: &Cache,
     ) -> Result<Option<Array>> {
-        let h = embed::embed(rec, inputs.ids, &self.wte, 1.0)?;
+        let h = self.vocabulary.embed(rec, inputs.ids)?;
         let rows = inputs.rows.reshape(&[inputs.ids.elements(), 2])?;
         let positions = columns(rec, &rows, 1, 1)?;
         let places = embed::embed(rec, &positions, &self.wpe, 1.0)?;
         add_scale(rec, &h, &places, 1.0)?;
         drop((positions, places));
-        let mut branch: Option<Array> = None;
-        for (i, block) in self.h.iter().enumerate() {
-            let x = match branch.take() {
-                Some(mlp) => block.ln_1.add_forward(rec, &h, &mlp)?,
-                None => block.ln_1.forward(rec, &h)?,
+        let mut stream = Stream::new(h);
+        for (layer, block) in self.h.iter().enumerate() {
+            let x = stream.norm(rec, &block.ln_1)?;
+            let view = View {
+                cache,
+                layer,
+                // Turns nothing.
+                rope: 0,
+                pairing: Pairing::Half,
+                window: 0,
+                scale: self.config.scale(layer),
             };
-            let place = (cache, i, self.config.scale(i));
-            let attn = block.attn.forward(rec, &x, inputs.rows, place)?;
-            let x = block.ln_2.add_forward(rec, &h, &attn)?;
-            drop(attn);
-            branch = Some(
-                block
-                    .mlp
-                    .forward(rec, &x, self.config.activation_function)?,
-            );
+            stream.add(block.attn.forward(rec, &x, inputs, view)?);
+            let x = stream.norm(rec, &block.ln_2)?;
+            let act = self.config.activation_function;
+            stream.add(block.mlp.forward(rec, &x, act)?);
         }
-        let x = match branch.take() {
-            Some(mlp) => self.ln_f.add_forward(rec, &h, &mlp)?,
-            None => self.ln_f.forward(rec, &h)?,
-        };
-        let Some(x) = wanted_rows(rec, x, inputs.logits)? else {
-            return Ok(None);
-        };
-        Ok(Some(linear::linear(
-            rec,
-            &x,
-            self.lm_head.as_ref().unwrap_or(&self.wte),
-        )?))
+        let x = stream.norm(rec, &self.ln_f)?;
+        self.vocabulary.logits(rec, x, inputs.logits)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod gemma4;
 pub mod gpt2;
 pub mod llama;
 pub mod nomic_bert;
+mod parts;
 pub mod phi3;
 pub mod qwen2;
 pub mod qwen3;
@@ -21,7 +22,7 @@ use crate::encoder::Encoder;
 use crate::loader::LoadProgress;
 use crate::rope::Rope;
 use crate::{Error, Result};
-use firelight_kernels::{Array, Device, Recorder, Weight, embed};
+use firelight_kernels::{Array, Device, Recorder};
 
 /// What a layer keeps of a sequence: a kind of [`Cache`]'s arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,22 +229,4 @@ pub fn load(
             ))
         })?;
     load(checkpoint, device, progress)
-}
-
-/// The rows of `x` that logits are wanted of; `None` if none are.
-pub(crate) fn wanted_rows(
-    rec: &mut Recorder,
-    x: Array,
-    logits: Logits<'_>,
-) -> Result<Option<Array>> {
-    match logits {
-        Logits::None => Ok(None),
-        Logits::All => Ok(Some(x)),
-        Logits::Rows(rows) => Ok(Some(embed::embed(
-            rec,
-            rows,
-            &Weight::from_array(&x)?,
-            1.0,
-        )?)),
-    }
 }

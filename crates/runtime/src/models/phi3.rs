@@ -53,7 +53,7 @@ fn from_gguf(checkpoint: &Checkpoint, device: &Device, m: &Metadata) -> Result<C
     let mut quiet = |_, _| ();
     let mut l = Loader::new(checkpoint, device, decoder::gguf_name, &mut quiet);
     if l.has("rope_factors_long.weight") {
-        let pairs = [config.rope.dims / 2];
+        let pairs = [config.ropes[0].dims / 2];
         let original = m.require::<u32>("phi3.rope.scaling.original_context_length")?;
         if original == 0 {
             return Err(Error::malformed(
@@ -63,7 +63,7 @@ fn from_gguf(checkpoint: &Checkpoint, device: &Device, m: &Metadata) -> Result<C
         }
         let ratio = config.max_position_embeddings as f64 / f64::from(original);
         let amplitude = m.get_as::<f32>("phi3.rope.scaling.attn_factor")?;
-        config.rope.scaling = Scaling::Long {
+        config.ropes[0].scaling = Scaling::Long {
             short: l.host("rope_factors_short.weight", &pairs)?,
             long: l.host("rope_factors_long.weight", &pairs)?,
             original_context: original as usize,

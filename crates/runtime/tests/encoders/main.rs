@@ -2,102 +2,34 @@
 
 mod faults;
 mod pipelines;
+#[path = "../support/mod.rs"]
+mod support;
 
 use firelight_runtime::encoder::{EncoderRun, Tokens, Want};
-use firelight_runtime::pipelines::verify::verify;
-use firelight_runtime::{CancelToken, DeviceChoice, Engine, EngineOptions, Error, Rung};
-use firelight_testing::{gpu_or_skip, skip};
+use firelight_runtime::pipelines::verify::{VerifyReport, verify};
+use firelight_runtime::{CancelToken, Error};
 use pollster::block_on;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use support::{altered, cpu, data, pass_on_the_cpu, pass_on_the_gpu, passes};
 
 const FAMILIES: [&str; 5] = ["bert", "bert_rank", "bert_ner", "distilbert", "nomic_bert"];
 
-fn data(family: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    root.join("tests/data").join(family)
-}
-
-fn engine(options: EngineOptions) -> Result<Engine, Error> {
-    block_on(Engine::new(options))
-}
-
-fn cpu() -> Engine {
-    let options = EngineOptions {
-        device: DeviceChoice::Cpu,
-        self_test: false,
-        ..Default::default()
-    };
-    engine(options).expect("a CPU")
-}
-
-fn passes(engine: &Engine, dir: &Path) {
-    let report = block_on(verify(engine, dir, &mut |_| ())).expect("runs");
-    let failed: Vec<_> = report.checks.iter().filter(|c| !c.passed).collect();
-    assert!(
-        failed.is_empty() && report.checks.len() >= 15,
-        "{} on {} ({}), {} checks: {failed:#?}",
-        report.family,
-        report.device,
-        report.rung,
-        report.checks.len()
-    );
+fn enough(report: &VerifyReport) {
+    let n = report.checks.len();
+    assert!(n >= 15, "{}: only {n} comparisons", report.family);
     assert_eq!(report.atol, 1e-3, "on every rung");
 }
 
 #[test]
 fn cpu_equals_the_reference_on_every_rung() {
-    for rung in [Rung::CpuThreads, Rung::CpuSimd, Rung::CpuScalar] {
-        let options = EngineOptions {
-            device: DeviceChoice::Cpu,
-            rung: Some(rung),
-            ..Default::default()
-        };
-        let engine = engine(options).expect("a CPU");
-        for family in FAMILIES {
-            passes(&engine, &data(family));
-        }
-    }
+    pass_on_the_cpu(&FAMILIES, enough);
 }
 
 #[test]
 fn gpu_equals_the_reference_on_every_rung() {
-    let name = "gpu_equals_the_reference_on_every_rung";
-    for rung in [Rung::GpuF32, Rung::GpuF16, Rung::GpuF16Subgroups] {
-        let options = EngineOptions {
-            device: DeviceChoice::Gpu,
-            rung: Some(rung),
-            ..Default::default()
-        };
-        let opened = if rung == Rung::GpuF32 {
-            gpu_or_skip(name, || engine(options))
-        } else {
-            engine(options).map_err(|e| skip!(name, rung, e)).ok()
-        };
-        let Some(engine) = opened else { continue };
-        for family in FAMILIES {
-            passes(&engine, &data(family));
-        }
-    }
-}
-
-/// A copy of a fixture in which `change` may break something.
-fn altered(family: &str, change: impl FnOnce(&Path)) -> tempfile::TempDir {
-    fn copy(from: &Path, to: &Path) {
-        for entry in std::fs::read_dir(from).expect("the fixture").flatten() {
-            let to = to.join(entry.file_name());
-            if entry.path().is_dir() {
-                std::fs::create_dir(&to).expect("a folder");
-                copy(&entry.path(), &to);
-            } else {
-                std::fs::copy(entry.path(), to).expect("a copy");
-            }
-        }
-    }
-    let dir = tempfile::tempdir().expect("a folder");
-    copy(&data(family), dir.path());
-    change(dir.path());
-    dir
+    let test = "gpu_equals_the_reference_on_every_rung";
+    pass_on_the_gpu(test, &FAMILIES, enough);
 }
 
 fn edit_config(dir: &Path, edit: impl FnOnce(&mut serde_json::Map<String, Value>)) {
@@ -134,7 +66,7 @@ fn the_published_spelling_of_nomic_bert_says_the_same() {
         });
     };
     let dir = altered("nomic_bert", published);
-    passes(&cpu(), dir.path());
+    passes(&cpu(), dir.path(), enough);
     let dir = altered("nomic_bert", |dir| {
         published(dir);
         edit_config(dir, |c| {

@@ -5,7 +5,8 @@ use crate::Result;
 use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
 use crate::loader::{Linear, LoadProgress, Loader, RmsNorm};
-use crate::models::{CausalLm, Inputs, LayerCache, Spec, decoder, wanted_rows};
+use crate::models::parts::{GatedMlp, Vocabulary};
+use crate::models::{CausalLm, Inputs, LayerCache, Spec, decoder};
 use crate::rope::Scaling;
 use firelight_kernels::act::Activation;
 use firelight_kernels::add_scale::add_scale;
@@ -120,29 +121,6 @@ impl Attention {
     }
 }
 
-struct Mlp {
-    gate_proj: Linear,
-    up_proj: Linear,
-    down_proj: Linear,
-}
-
-impl Mlp {
-    fn load(l: &mut Loader<'_>, d: usize, f: usize, name: &str) -> Result<Self> {
-        Ok(Mlp {
-            gate_proj: l.linear(&format!("{name}.gate_proj"), f, d)?,
-            up_proj: l.linear(&format!("{name}.up_proj"), f, d)?,
-            down_proj: l.linear(&format!("{name}.down_proj"), d, f)?,
-        })
-    }
-
-    fn forward(&self, rec: &mut Recorder, x: &Array) -> Result<Array> {
-        let gate = self.gate_proj.forward(rec, x)?;
-        let up = self.up_proj.forward(rec, x)?;
-        let h = gated_act(rec, &gate, &up, Activation::GeluTanh)?;
-        self.down_proj.forward(rec, &h)
-    }
-}
-
 /// The mixture of experts beside an MLP, with its own norms.
 struct Moe {
     sizes: Experts,
@@ -243,7 +221,7 @@ struct Block {
     self_attn: Attention,
     post_attention_layernorm: RmsNorm,
     pre_feedforward_layernorm: RmsNorm,
-    mlp: Mlp,
+    mlp: GatedMlp,
     moe: Option<Moe>,
     post_feedforward_layernorm: RmsNorm,
     per_layer: Option<PerLayer>,
@@ -264,7 +242,12 @@ impl Block {
             self_attn: Attention::load(l, c, layer, &format!("{name}.self_attn"))?,
             post_attention_layernorm: norm(l, "post_attention_layernorm")?,
             pre_feedforward_layernorm: norm(l, "pre_feedforward_layernorm")?,
-            mlp: Mlp::load(l, d, layer.intermediate_size, &format!("{name}.mlp"))?,
+            mlp: GatedMlp::load(
+                l,
+                &format!("{name}.mlp"),
+                (d, layer.intermediate_size),
+                Activation::GeluTanh,
+            )?,
             moe: match c.experts {
                 Some(sizes) => Some(Moe::load(l, c, sizes, &name)?),
                 None => None,
@@ -373,12 +356,10 @@ impl PerLayerInputs {
 struct Gemma4Text {
     config: Config,
     spec: Spec,
-    embed_tokens: Weight,
+    vocabulary: Vocabulary,
     per_layer: Option<PerLayerInputs>,
     layers: Vec<Block>,
     norm: RmsNorm,
-    /// `None`: tied to the embedding, without its scale.
-    lm_head: Option<Weight>,
 }
 
 /// Loads what `config` describes.
@@ -395,7 +376,7 @@ pub(super) fn load(
         full.scaling = Scaling::Factors(l.host("rope_freqs.weight", &[full.dims / 2])?);
     }
     let (d, v) = (config.hidden_size, config.vocab_size);
-    let embed_tokens = l.table("embed_tokens", ("vocab_size", v), d)?;
+    let vocabulary = Vocabulary::load(&mut l, "embed_tokens", v, d, (d as f32).sqrt())?;
     let per_layer = match config.hidden_size_per_layer_input {
         0 => None,
         _ => Some(PerLayerInputs::load(&mut l, &config)?),
@@ -404,10 +385,6 @@ pub(super) fn load(
         .map(|i| Block::load(&mut l, &config, i))
         .collect::<Result<_>>()?;
     let norm = l.rms_norm("norm", d, config.rms_norm_eps, 0.0)?;
-    let lm_head = match l.has("lm_head.weight") {
-        true => Some(l.table("lm_head", ("vocab_size", v), d)?),
-        false => None,
-    };
     let cached = config.cached().map(|layer| {
         let window = if layer.sliding {
             config.sliding_window
@@ -425,11 +402,10 @@ pub(super) fn load(
     Ok(Box::new(Gemma4Text {
         config,
         spec,
-        embed_tokens,
+        vocabulary,
         per_layer,
         layers,
         norm,
-        lm_head,
     }))
 }
 
@@ -444,8 +420,7 @@ impl CausalLm for Gemma4Text {
         inputs: Inputs<'_>,
         cache: &Cache,
     ) -> Result<Option<Array>> {
-        let scale = (self.config.hidden_size as f32).sqrt();
-        let h = embed::embed(rec, inputs.ids, &self.embed_tokens, scale)?;
+        let h = self.vocabulary.embed(rec, inputs.ids)?;
         let per_layer = match &self.per_layer {
             Some(own) => Some(own.forward(rec, inputs.ids, &h)?),
             None => None,
@@ -456,11 +431,9 @@ impl CausalLm for Gemma4Text {
         }
         drop(per_layer);
         let x = self.norm.forward(rec, &h)?;
-        let Some(x) = wanted_rows(rec, x, inputs.logits)? else {
+        let Some(logits) = self.vocabulary.logits(rec, x, inputs.logits)? else {
             return Ok(None);
         };
-        let head = self.lm_head.as_ref().unwrap_or(&self.embed_tokens);
-        let logits = linear::linear(rec, &x, head)?;
         if self.config.final_logit_softcapping > 0.0 {
             softcap(rec, &logits, self.config.final_logit_softcapping)?;
         }

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::{Checkpoint, Config as Source, Fields};
 use crate::models::decoder::{check_heads, check_rope, gguf_vocab, layers};
+use crate::models::parts::Heads;
 use crate::rope::Rope;
 use crate::{Error, Result};
 use firelight_kernels::gated_delta_rule::HeadOrder;
@@ -35,6 +36,15 @@ pub(super) struct Config {
 }
 
 impl Config {
+    /// Of the layers of full attention.
+    pub(super) fn heads(&self) -> Heads {
+        Heads {
+            num_attention_heads: self.num_attention_heads,
+            num_key_value_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+        }
+    }
+
     pub(super) fn read(checkpoint: &Checkpoint) -> Result<Self> {
         match checkpoint.config()? {
             // Multimodal checkpoints keep the text tower's numbers one level down.

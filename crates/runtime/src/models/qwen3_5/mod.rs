@@ -9,19 +9,19 @@
 
 mod config;
 
-use super::{CausalLm, Inputs, LayerCache, Spec, wanted_rows};
+use super::parts::{Attention, GatedMlp, Stream, View, Vocabulary};
+use super::{CausalLm, Inputs, LayerCache, Spec};
 use crate::Result;
 use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
 use crate::loader::{Linear, LoadProgress, Loader, RmsNorm};
 use config::Config;
-use firelight_kernels::attention::{AttentionArgs, attention};
+use firelight_kernels::act::Activation;
 use firelight_kernels::causal_conv1d::causal_conv1d;
-use firelight_kernels::gated_act::{Activation, gated_act};
 use firelight_kernels::gated_delta_rule::{DeltaArgs, HeadOrder, gated_delta_rule};
 use firelight_kernels::gated_rms_norm::gated_rms_norm;
-use firelight_kernels::rope_kv::{Pairing, RopeKvArgs, rope_kv};
-use firelight_kernels::{Array, Device, Recorder, Weight, embed, linear};
+use firelight_kernels::rope_kv::Pairing;
+use firelight_kernels::{Array, Device, Recorder};
 
 /// Linear attention: a convolution over queries, keys and values, then the gated delta rule.
 struct GatedDeltaNet {
@@ -92,101 +92,25 @@ impl GatedDeltaNet {
 }
 
 /// Full attention whose output is gated.
-struct Attention {
-    q_proj: Linear,
-    /// The other half of upstream's `q_proj`.
-    gate_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    o_proj: Linear,
-    q_norm: RmsNorm,
-    k_norm: RmsNorm,
-}
-
-impl Attention {
-    fn load(l: &mut Loader<'_>, c: &Config, name: &str) -> Result<Self> {
-        let (d, heads, hd) = (c.hidden_size, c.num_attention_heads, c.head_dim);
-        let (q, kv) = (heads * hd, c.num_key_value_heads * hd);
-        let norm = (c.rms_norm_eps, c.norm_offset);
-        // Each head has its query's rows, then its gate's.
-        let half = |l: &mut Loader<'_>, which: usize| -> Result<Linear> {
-            let pieces: Vec<_> = (0..heads)
-                .map(|h| (2 * h + which) * hd..(2 * h + which + 1) * hd)
-                .collect();
-            l.linear_rows(&format!("{name}.q_proj"), 2 * q, d, &pieces)
-        };
-        Ok(Attention {
-            q_proj: half(l, 0)?,
-            gate_proj: half(l, 1)?,
-            k_proj: l.linear(&format!("{name}.k_proj"), kv, d)?,
-            v_proj: l.linear(&format!("{name}.v_proj"), kv, d)?,
-            o_proj: l.linear(&format!("{name}.o_proj"), d, q)?,
-            q_norm: l.rms_norm(&format!("{name}.q_norm"), hd, norm.0, norm.1)?,
-            k_norm: l.rms_norm(&format!("{name}.k_norm"), hd, norm.0, norm.1)?,
-        })
-    }
-
-    fn forward(
-        &self,
-        rec: &mut Recorder,
-        c: &Config,
-        x: &Array,
-        rows: &Array,
-        rope: &Array,
-        (k_cache, v_cache): (&Array, &Array),
-    ) -> Result<Array> {
-        let q = self.q_proj.forward(rec, x)?;
-        let q = self.q_norm.forward(rec, &q)?;
-        let k = self.k_proj.forward(rec, x)?;
-        let k = self.k_norm.forward(rec, &k)?;
-        let v = self.v_proj.forward(rec, x)?;
-        let args = RopeKvArgs {
-            rows,
-            rope,
-            k_cache,
-            v_cache,
-            pairing: Pairing::Half,
-        };
-        rope_kv(rec, &q, &k, &v, args)?;
-        drop((k, v));
-        let args = AttentionArgs {
-            rows,
-            k_cache,
-            v_cache,
-            window: 0,
-            scale: (c.head_dim as f32).powf(-0.5),
-            softcap: 0.0,
-        };
-        let out = attention(rec, &q, args)?;
-        drop(q);
-        let gate = self.gate_proj.forward(rec, x)?;
-        let out = gated_act(rec, &gate, &out, Activation::Sigmoid)?;
-        self.o_proj.forward(rec, &out)
-    }
-}
-
-struct Mlp {
-    gate_proj: Linear,
-    up_proj: Linear,
-    down_proj: Linear,
-}
-
-impl Mlp {
-    fn load(l: &mut Loader<'_>, c: &Config, name: &str) -> Result<Self> {
-        let (d, f) = (c.hidden_size, c.intermediate_size);
-        Ok(Mlp {
-            gate_proj: l.linear(&format!("{name}.gate_proj"), f, d)?,
-            up_proj: l.linear(&format!("{name}.up_proj"), f, d)?,
-            down_proj: l.linear(&format!("{name}.down_proj"), d, f)?,
-        })
-    }
-
-    fn forward(&self, rec: &mut Recorder, x: &Array) -> Result<Array> {
-        let gate = self.gate_proj.forward(rec, x)?;
-        let up = self.up_proj.forward(rec, x)?;
-        let h = gated_act(rec, &gate, &up, Activation::Silu)?;
-        self.down_proj.forward(rec, &h)
-    }
+fn full_attention(l: &mut Loader<'_>, c: &Config, name: &str) -> Result<Attention> {
+    let (d, hd) = (c.hidden_size, c.head_dim);
+    let (q, kv) = (c.heads().queries(), c.heads().keys());
+    // Each head has its query's rows, then its gate's.
+    let half = |l: &mut Loader<'_>, which: usize| -> Result<Linear> {
+        let pieces: Vec<_> = (0..c.num_attention_heads)
+            .map(|h| (2 * h + which) * hd..(2 * h + which + 1) * hd)
+            .collect();
+        l.linear_rows(&format!("{name}.q_proj"), 2 * q, d, &pieces)
+    };
+    let norms = Attention::norms(l, name, hd, c.rms_norm_eps, c.norm_offset)?;
+    Ok(Attention {
+        q_proj: half(l, 0)?,
+        gate_proj: Some(half(l, 1)?),
+        k_proj: l.linear(&format!("{name}.k_proj"), kv, d)?,
+        v_proj: l.linear(&format!("{name}.v_proj"), kv, d)?,
+        o_proj: l.linear(&format!("{name}.o_proj"), d, q)?,
+        norms: Some(norms),
+    })
 }
 
 /// What mixes the tokens in a layer.
@@ -199,7 +123,7 @@ struct Block {
     input_layernorm: RmsNorm,
     mixer: Mixer,
     post_attention_layernorm: RmsNorm,
-    mlp: Mlp,
+    mlp: GatedMlp,
 }
 
 impl Block {
@@ -211,7 +135,7 @@ impl Block {
         Ok(Block {
             input_layernorm: norm(l, "input_layernorm")?,
             mixer: match c.full_attention[i] {
-                true => Mixer::Full(Attention::load(l, c, &format!("layers.{i}.self_attn"))?),
+                true => Mixer::Full(full_attention(l, c, &format!("layers.{i}.self_attn"))?),
                 false => Mixer::Linear(GatedDeltaNet::load(
                     l,
                     c,
@@ -219,7 +143,12 @@ impl Block {
                 )?),
             },
             post_attention_layernorm: norm(l, "post_attention_layernorm")?,
-            mlp: Mlp::load(l, c, &format!("layers.{i}.mlp"))?,
+            mlp: GatedMlp::load(
+                l,
+                &format!("layers.{i}.mlp"),
+                (c.hidden_size, c.intermediate_size),
+                Activation::Silu,
+            )?,
         })
     }
 }
@@ -228,11 +157,9 @@ impl Block {
 pub struct Qwen35 {
     config: Config,
     spec: Spec,
-    embed_tokens: Weight,
+    vocabulary: Vocabulary,
     layers: Vec<Block>,
     norm: RmsNorm,
-    /// `None`: tied to the embedding.
-    lm_head: Option<Weight>,
 }
 
 /// Loads a checkpoint; see [`super::load`].
@@ -249,20 +176,13 @@ pub(super) fn load(
         l.reordered(".linear_attn.");
     }
     let (d, v) = (config.hidden_size, config.vocab_size);
-    let embed_tokens = l.table("embed_tokens", ("vocab_size", v), d)?;
+    let vocabulary = Vocabulary::load(&mut l, "embed_tokens", v, d, 1.0)?;
     let layers = (0..config.full_attention.len())
         .map(|i| Block::load(&mut l, &config, i))
         .collect::<Result<_>>()?;
     let norm = l.rms_norm("norm", d, config.rms_norm_eps, config.norm_offset)?;
-    let lm_head = match l.has("lm_head.weight") {
-        true => Some(l.table("lm_head", ("vocab_size", v), d)?),
-        false => None,
-    };
     let kind = |full: &bool| match full {
-        true => LayerCache::Attention {
-            kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-        },
+        true => config.heads().cached(0),
         false => LayerCache::Recurrent {
             taps: config.linear_conv_kernel_dim,
             channels: config.channels(),
@@ -280,10 +200,9 @@ pub(super) fn load(
     Ok(Box::new(Qwen35 {
         config,
         spec,
-        embed_tokens,
+        vocabulary,
         layers,
         norm,
-        lm_head,
     }))
 }
 
@@ -298,37 +217,29 @@ impl CausalLm for Qwen35 {
         inputs: Inputs<'_>,
         cache: &Cache,
     ) -> Result<Option<Array>> {
-        let (c, rows) = (&self.config, inputs.rows);
-        let h = embed::embed(rec, inputs.ids, &self.embed_tokens, 1.0)?;
-        let mut branch: Option<Array> = None;
-        for (i, block) in self.layers.iter().enumerate() {
-            let x = match branch.take() {
-                Some(mlp) => block.input_layernorm.add_forward(rec, &h, &mlp)?,
-                None => block.input_layernorm.forward(rec, &h)?,
-            };
-            let kept = cache.layer(i);
-            let mixed = match &block.mixer {
-                Mixer::Linear(net) => net.forward(rec, c, &x, rows, kept)?,
-                Mixer::Full(attn) => attn.forward(rec, c, &x, rows, cache.rope(0), kept)?,
-            };
-            let x = block
-                .post_attention_layernorm
-                .add_forward(rec, &h, &mixed)?;
-            drop(mixed);
-            branch = Some(block.mlp.forward(rec, &x)?);
+        let c = &self.config;
+        let mut stream = Stream::new(self.vocabulary.embed(rec, inputs.ids)?);
+        for (layer, block) in self.layers.iter().enumerate() {
+            let x = stream.norm(rec, &block.input_layernorm)?;
+            stream.add(match &block.mixer {
+                Mixer::Linear(net) => net.forward(rec, c, &x, inputs.rows, cache.layer(layer))?,
+                Mixer::Full(attn) => {
+                    let view = View {
+                        cache,
+                        layer,
+                        rope: 0,
+                        pairing: Pairing::Half,
+                        window: 0,
+                        scale: (c.head_dim as f32).powf(-0.5),
+                    };
+                    attn.forward(rec, &x, inputs, view)?
+                }
+            });
+            let x = stream.norm(rec, &block.post_attention_layernorm)?;
+            stream.add(block.mlp.forward(rec, &x)?);
         }
-        let x = match branch.take() {
-            Some(mlp) => self.norm.add_forward(rec, &h, &mlp)?,
-            None => self.norm.forward(rec, &h)?,
-        };
-        let Some(x) = wanted_rows(rec, x, inputs.logits)? else {
-            return Ok(None);
-        };
-        Ok(Some(linear::linear(
-            rec,
-            &x,
-            self.lm_head.as_ref().unwrap_or(&self.embed_tokens),
-        )?))
+        let x = stream.norm(rec, &self.norm)?;
+        self.vocabulary.logits(rec, x, inputs.logits)
     }
 }
 

@@ -7,6 +7,76 @@
 //! One of the crate's listed `unsafe` modules. Two facts carry all of it: a token exists only inside [`dispatch`], which was
 //! given an [`Isa`] (proof that the CPU has the level); and the pointer operations state what must be readable or writable.
 
+/// What levels with vectors of 128 bits do alike, where 8 numbers are two vectors. The token has
+/// `dots::<WIDE>(sum, q, x)`, which adds dot products of 16 bytes from `x` on to four lanes.
+#[cfg(any(
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
+macro_rules! pairs_of_vectors {
+    () => {
+        #[inline(always)]
+        fn eight_zeros(self) -> Self::H {
+            (self.splat(0.0), self.splat(0.0))
+        }
+        #[inline(always)]
+        unsafe fn eight_load(self, from: *const f32) -> Self::H {
+            // SAFETY: see the impl.
+            unsafe { (self.load(from), self.load(from.add(4))) }
+        }
+        #[inline(always)]
+        unsafe fn eight_store(self, to: *mut f32, v: Self::H) {
+            // SAFETY: see the impl.
+            unsafe {
+                self.store(to, v.0);
+                self.store(to.add(4), v.1);
+            }
+        }
+        #[inline(always)]
+        fn eight_add(self, a: Self::H, b: Self::H) -> Self::H {
+            (self.add(a.0, b.0), self.add(a.1, b.1))
+        }
+        #[inline(always)]
+        fn eight_mul(self, a: Self::H, b: Self::H) -> Self::H {
+            (self.mul(a.0, b.0), self.mul(a.1, b.1))
+        }
+        #[inline(always)]
+        fn eight_mul_add(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H {
+            (self.mul_add(a.0, b.0, c.0), self.mul_add(a.1, b.1, c.1))
+        }
+        #[inline(always)]
+        fn eight_sum(self, v: Self::H) -> f32 {
+            self.sum(self.add(v.0, v.1))
+        }
+        #[inline(always)]
+        unsafe fn dot_32<const GROUP: usize, const WIDE: bool>(
+            self,
+            sum: Self::H,
+            q: Self::B,
+            x: *const i8,
+            scale: *const f32,
+        ) -> Self::H {
+            let zero = self.splat_int(0);
+            // SAFETY: see the impl.
+            unsafe {
+                let first = self.splat(*scale);
+                let low = self.dots::<WIDE>(zero, q.0, x);
+                if GROUP == 32 {
+                    // One scale: the integers are added up first.
+                    let all = self.to_float(self.dots::<WIDE>(low, q.1, x.add(16)));
+                    return (self.mul_add(all, first, sum.0), sum.1);
+                }
+                let second = self.splat(*scale.add(1));
+                let high = self.dots::<WIDE>(zero, q.1, x.add(16));
+                (
+                    self.mul_add(self.to_float(low), first, sum.0),
+                    self.mul_add(self.to_float(high), second, sum.1),
+                )
+            }
+        }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

@@ -226,61 +226,7 @@ macro_rules! common_ops {
                 );
             }
         }
-        #[inline(always)]
-        fn eight_zeros(self) -> Self::H {
-            (self.splat(0.0), self.splat(0.0))
-        }
-        #[inline(always)]
-        unsafe fn eight_load(self, from: *const f32) -> Self::H {
-            // SAFETY: see the impl.
-            unsafe { (self.load(from), self.load(from.add(4))) }
-        }
-        #[inline(always)]
-        unsafe fn eight_store(self, to: *mut f32, v: Self::H) {
-            // SAFETY: see the impl.
-            unsafe {
-                self.store(to, v.0);
-                self.store(to.add(4), v.1);
-            }
-        }
-        #[inline(always)]
-        fn eight_add(self, a: Self::H, b: Self::H) -> Self::H {
-            (self.add(a.0, b.0), self.add(a.1, b.1))
-        }
-        #[inline(always)]
-        fn eight_mul(self, a: Self::H, b: Self::H) -> Self::H {
-            (self.mul(a.0, b.0), self.mul(a.1, b.1))
-        }
-        #[inline(always)]
-        fn eight_mul_add(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H {
-            (self.mul_add(a.0, b.0, c.0), self.mul_add(a.1, b.1, c.1))
-        }
-        #[inline(always)]
-        fn eight_sum(self, v: Self::H) -> f32 {
-            self.sum(self.add(v.0, v.1))
-        }
-        #[inline(always)]
-        unsafe fn dot_32<const GROUP: usize, const WIDE: bool>(
-            self,
-            sum: Self::H,
-            q: Self::B,
-            x: *const i8,
-            scale: *const f32,
-        ) -> Self::H {
-            // SAFETY: see the impl.
-            unsafe {
-                let first = self.dots::<WIDE>(q.0, vld1q_s8(x));
-                let second = self.dots::<WIDE>(q.1, vld1q_s8(x.add(16)));
-                let scales = (
-                    vld1q_dup_f32(scale),
-                    vld1q_dup_f32(scale.add(if GROUP == 16 { 1 } else { 0 })),
-                );
-                (
-                    vfmaq_f32(sum.0, vcvtq_f32_s32(first), scales.0),
-                    vfmaq_f32(sum.1, vcvtq_f32_s32(second), scales.1),
-                )
-            }
-        }
+        pairs_of_vectors!();
         #[inline(always)]
         fn tiles(self, tiles: &Tiles<'_>) {
             tiles.all::<Self, 4, 6>(self);
@@ -312,15 +258,24 @@ impl Simd for Neon {
 }
 
 impl Neon {
-    /// Dot products of 16 bytes in four lanes. The quants are unsigned; those that need 8 bits are multiplied as `q - 128`.
+    /// Adds dot products of 16 bytes to four lanes. The quants are unsigned; those that need 8 bits are multiplied as `q - 128`.
+    ///
+    /// # Safety
+    /// `x` is valid for reading 16 bytes.
     #[inline(always)]
-    fn dots<const WIDE: bool>(self, q: uint8x16_t, x: int8x16_t) -> int32x4_t {
-        // SAFETY: the token proves the features.
+    unsafe fn dots<const WIDE: bool>(
+        self,
+        sum: int32x4_t,
+        q: uint8x16_t,
+        x: *const i8,
+    ) -> int32x4_t {
+        // SAFETY: the token proves the features; the caller promises the bytes.
         unsafe {
+            let x = vld1q_s8(x);
             let flip = vdupq_n_u8(if WIDE { 0x80 } else { 0 });
             let signed = vreinterpretq_s8_u8(veorq_u8(q, flip));
-            let low = vmull_s8(vget_low_s8(signed), vget_low_s8(x));
-            let sum = vpadalq_s16(vpaddlq_s16(low), vmull_high_s8(signed, x));
+            let sum = vpadalq_s16(sum, vmull_s8(vget_low_s8(signed), vget_low_s8(x)));
+            let sum = vpadalq_s16(sum, vmull_high_s8(signed, x));
             if WIDE {
                 vaddq_s32(sum, vshlq_n_s32::<7>(vpaddlq_s16(vpaddlq_s8(x))))
             } else {
@@ -343,17 +298,25 @@ impl Simd for NeonDot {
 
 impl NeonDot {
     /// As [`Neon::dots`].
+    ///
+    /// # Safety
+    /// `x` is valid for reading 16 bytes.
     #[inline(always)]
-    fn dots<const WIDE: bool>(self, q: uint8x16_t, x: int8x16_t) -> int32x4_t {
-        // SAFETY: the token proves the features.
+    unsafe fn dots<const WIDE: bool>(
+        self,
+        sum: int32x4_t,
+        q: uint8x16_t,
+        x: *const i8,
+    ) -> int32x4_t {
+        // SAFETY: the token proves the features; the caller promises the bytes.
         unsafe {
-            let zero = vdupq_n_s32(0);
+            let x = vld1q_s8(x);
             if WIDE {
                 let signed = vreinterpretq_s8_u8(veorq_u8(q, vdupq_n_u8(0x80)));
-                let offset = vshlq_n_s32::<7>(sdot(zero, vdupq_n_s8(1), x));
-                sdot(offset, signed, x)
+                let offset = vshlq_n_s32::<7>(sdot(vdupq_n_s32(0), vdupq_n_s8(1), x));
+                sdot(vaddq_s32(sum, offset), signed, x)
             } else {
-                sdot(zero, vreinterpretq_s8_u8(q), x)
+                sdot(sum, vreinterpretq_s8_u8(q), x)
             }
         }
     }

@@ -28,25 +28,37 @@ fn halves_to_float(bits: v128) -> v128 {
     v128_or(v128_or(scaled, special), sign)
 }
 
-/// Adds dot products of 16 unsigned and 16 signed bytes to four lanes; unless `WIDE` the unsigned ones are at most 127.
-#[inline(always)]
-#[cfg(not(target_feature = "relaxed-simd"))]
-fn dots<const WIDE: bool>(sum: v128, q: v128, x: v128) -> v128 {
-    let low = i32x4_dot_i16x8(u16x8_extend_low_u8x16(q), i16x8_extend_low_i8x16(x));
-    let high = i32x4_dot_i16x8(u16x8_extend_high_u8x16(q), i16x8_extend_high_i8x16(x));
-    i32x4_add(sum, i32x4_add(low, high))
-}
-
-/// As above.
-#[inline(always)]
-#[cfg(target_feature = "relaxed-simd")]
-fn dots<const WIDE: bool>(sum: v128, q: v128, x: v128) -> v128 {
-    if !WIDE {
-        return i32x4_relaxed_dot_i8x16_i7x16_add(x, q, sum);
+impl Simd128 {
+    /// Adds dot products of 16 unsigned and 16 signed bytes to four lanes; unless `WIDE` the unsigned ones are at most 127.
+    ///
+    /// # Safety
+    /// `x` is valid for reading 16 bytes.
+    #[inline(always)]
+    #[cfg(not(target_feature = "relaxed-simd"))]
+    unsafe fn dots<const WIDE: bool>(self, sum: v128, q: v128, x: *const i8) -> v128 {
+        // SAFETY: the caller's promise.
+        let x = unsafe { v128_load(x.cast()) };
+        let low = i32x4_dot_i16x8(u16x8_extend_low_u8x16(q), i16x8_extend_low_i8x16(x));
+        let high = i32x4_dot_i16x8(u16x8_extend_high_u8x16(q), i16x8_extend_high_i8x16(x));
+        i32x4_add(sum, i32x4_add(low, high))
     }
-    let top = i32x4_relaxed_dot_i8x16_i7x16_add(x, u8x16_shr(q, 7), i32x4_splat(0));
-    let rest = v128_and(q, u8x16_splat(0x7f));
-    i32x4_relaxed_dot_i8x16_i7x16_add(x, rest, i32x4_add(sum, i32x4_shl(top, 7)))
+
+    /// As above.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    #[cfg(target_feature = "relaxed-simd")]
+    unsafe fn dots<const WIDE: bool>(self, sum: v128, q: v128, x: *const i8) -> v128 {
+        // SAFETY: the caller's promise.
+        let x = unsafe { v128_load(x.cast()) };
+        if !WIDE {
+            return i32x4_relaxed_dot_i8x16_i7x16_add(x, q, sum);
+        }
+        let top = i32x4_relaxed_dot_i8x16_i7x16_add(x, u8x16_shr(q, 7), i32x4_splat(0));
+        let rest = v128_and(q, u8x16_splat(0x7f));
+        i32x4_relaxed_dot_i8x16_i7x16_add(x, rest, i32x4_add(sum, i32x4_shl(top, 7)))
+    }
 }
 
 // SAFETY (all blocks): the pointer operations pass on their caller's promise; vectors may be unaligned.
@@ -228,69 +240,8 @@ impl Simd for Simd128 {
             v128_store(to.add(3 * PANEL).cast(), i64x2_shuffle::<1, 3>(ab1, cd1));
         }
     }
-    #[inline(always)]
-    fn eight_zeros(self) -> Self::H {
-        (f32x4_splat(0.0), f32x4_splat(0.0))
-    }
-    #[inline(always)]
-    unsafe fn eight_load(self, from: *const f32) -> Self::H {
-        // SAFETY: see the impl.
-        unsafe { (self.load(from), self.load(from.add(4))) }
-    }
-    #[inline(always)]
-    unsafe fn eight_store(self, to: *mut f32, v: Self::H) {
-        // SAFETY: see the impl.
-        unsafe {
-            self.store(to, v.0);
-            self.store(to.add(4), v.1);
-        }
-    }
-    #[inline(always)]
-    fn eight_add(self, a: Self::H, b: Self::H) -> Self::H {
-        (self.add(a.0, b.0), self.add(a.1, b.1))
-    }
-    #[inline(always)]
-    fn eight_mul(self, a: Self::H, b: Self::H) -> Self::H {
-        (self.mul(a.0, b.0), self.mul(a.1, b.1))
-    }
-    #[inline(always)]
-    fn eight_mul_add(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H {
-        (self.mul_add(a.0, b.0, c.0), self.mul_add(a.1, b.1, c.1))
-    }
-    #[inline(always)]
-    fn eight_sum(self, v: Self::H) -> f32 {
-        self.sum(self.add(v.0, v.1))
-    }
-    #[inline(always)]
-    unsafe fn dot_32<const GROUP: usize, const WIDE: bool>(
-        self,
-        sum: Self::H,
-        q: Self::B,
-        x: *const i8,
-        scale: *const f32,
-    ) -> Self::H {
-        let zero = i32x4_splat(0);
-        // SAFETY: see the impl.
-        let (x0, x1) = unsafe {
-            let x: *const v128 = x.cast();
-            (v128_load(x), v128_load(x.add(1)))
-        };
-        // SAFETY: see the impl.
-        let first = unsafe { v128_load32_splat(scale.cast()) };
-        let low = dots::<WIDE>(zero, q.0, x0);
-        if GROUP == 32 {
-            // One scale: the integers are added up first.
-            let all = f32x4_convert_i32x4(dots::<WIDE>(low, q.1, x1));
-            return (self.mul_add(all, first, sum.0), sum.1);
-        }
-        // SAFETY: see the impl.
-        let second = unsafe { v128_load32_splat(scale.add(1).cast()) };
-        let high = dots::<WIDE>(zero, q.1, x1);
-        (
-            self.mul_add(f32x4_convert_i32x4(low), first, sum.0),
-            self.mul_add(f32x4_convert_i32x4(high), second, sum.1),
-        )
-    }
+    pairs_of_vectors!();
+
     #[inline(always)]
     fn tiles(self, tiles: &Tiles<'_>) {
         tiles.all::<Self, 2, 4>(self);
