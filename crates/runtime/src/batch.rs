@@ -254,14 +254,14 @@ impl<'a> Batch<'a> {
             let mut rec = self.recorder();
             let (ids, rows) = (rec.dynamic(end - at)?, rec.dynamic(2 * (end - at))?);
             let (row, words) = (rec.dynamic(1)?, rec.dynamic(8)?);
-            let inputs = Inputs {
-                ids: ids.array(),
-                rows: rows.array(),
-                logits: match last {
+            let inputs = Inputs::text(
+                ids.array(),
+                rows.array(),
+                match last {
                     true => Logits::Rows(row.array()),
                     false => Logits::None,
                 },
-            };
+            );
             let logits = self.model.model.forward(&mut rec, inputs, &self.cache)?;
             if let Some(logits) = &logits {
                 let (words, count) = (words.array(), &self.count);
@@ -311,11 +311,7 @@ impl<'a> Batch<'a> {
             if step.is_none() || grown {
                 let mut rec = self.recorder();
                 let (rows, words) = (rec.dynamic(2 * n)?, rec.dynamic(8 * n)?);
-                let inputs = Inputs {
-                    ids: &self.tokens,
-                    rows: rows.array(),
-                    logits: Logits::All,
-                };
+                let inputs = Inputs::text(&self.tokens, rows.array(), Logits::All);
                 let logits = self.model.model.forward(&mut rec, inputs, &self.cache)?;
                 let logits = logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
                 sample::sample(&mut rec, &logits, words.array(), &self.counts, &self.tokens)?;

@@ -13,7 +13,7 @@
 //! states are at, and [`Cache::rewind`] says from where a sequence can go on; positions from there on are computed again.
 
 use crate::models::{LayerCache, Spec};
-use crate::rope::Rope;
+use crate::rope::{Places, Rope};
 use crate::state::CHUNK;
 use crate::{Error, Result};
 use firelight_kernels::{Array, DType, Device, Holder, Span};
@@ -32,6 +32,8 @@ pub struct Cache {
     ropes: Vec<Array>,
     /// Positions of the longest sequence the rotary tables are for.
     length: usize,
+    /// Where the tokens are, for models that count along several axes.
+    places: Places,
     /// Grows whenever the arrays are replaced: recordings of an older generation are void.
     generation: u64,
     /// Per sequence: how far it has come.
@@ -68,6 +70,7 @@ impl Cache {
             layers: Vec::new(),
             ropes: Vec::new(),
             length: 1,
+            places: Places::default(),
             generation: 0,
             marks: (0..sequences).map(|_| Marks::default()).collect(),
             spare: Vec::new(),
@@ -124,11 +127,30 @@ impl Cache {
         self.length = length;
         for (rope, array) in spec.ropes.iter().zip(&self.ropes) {
             if changed && rope.switch().is_some() {
-                let table = rope.table(self.capacity, length);
+                let table = rope.table_at(self.capacity, length, &self.places);
                 self.device.write(array, bytemuck::cast_slice(&table))?;
             }
         }
         Ok(changed)
+    }
+
+    /// Says where the tokens are: the rotary tables of models that count along several axes are written anew, in place. What is cached
+    /// stays as it was turned.
+    ///
+    /// # Errors
+    /// `Device` if the device is lost.
+    pub fn place(&mut self, spec: &Spec, places: Places) -> Result<()> {
+        if self.places == places {
+            return Ok(());
+        }
+        self.places = places;
+        for (rope, array) in spec.ropes.iter().zip(&self.ropes) {
+            if !rope.axes.is_empty() {
+                let table = rope.table_at(self.capacity, self.length, &self.places);
+                self.device.write(array, bytemuck::cast_slice(&table))?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes room for `positions` positions per sequence, at most the model's context. Keeps what is there. Recordings made
@@ -186,7 +208,7 @@ impl Cache {
         }
         let mut ropes = Vec::with_capacity(spec.ropes.len());
         for rope in &spec.ropes {
-            let table = rope.table(capacity, self.length);
+            let table = rope.table_at(capacity, self.length, &self.places);
             let shape = [capacity, rope.dims / 2, 2];
             ropes.push(self.device.upload(
                 DType::F32,

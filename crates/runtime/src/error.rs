@@ -67,6 +67,10 @@ pub enum Error {
     /// An error of the tokenizer or chat template.
     #[error(transparent)]
     Text(#[from] firelight_text::Error),
+    /// An error of a picture or its processor.
+    #[cfg(feature = "vision")]
+    #[error(transparent)]
+    Vision(#[from] firelight_vision::Error),
     /// An error of finding or fetching a model.
     #[error(transparent)]
     Source(#[from] crate::source::Error),

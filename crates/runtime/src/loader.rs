@@ -19,8 +19,9 @@ use std::ops::Range;
 pub use crate::layers::{Linear, RmsNorm};
 
 /// Prefixes a text model's tensors may have.
-pub(crate) const PREFIXES: [&str; 7] = [
+pub(crate) const PREFIXES: [&str; 8] = [
     "model.",
+    "model.text_model.",
     "",
     "transformer.",
     "model.language_model.",
@@ -449,6 +450,46 @@ impl<'a> Loader<'a> {
         let weight = self.weight(name, rows, cols)?;
         let bias = match self.has(&format!("{name}.bias")) {
             true => Some(self.vector(&format!("{name}.bias"), rows)?),
+            false => None,
+        };
+        Ok(Linear { weight, bias })
+    }
+
+    /// The convolution `name` whose kernel is its stride, as a linear layer of patches: `name.weight` of `shape` `[N, C, …]` as rows of
+    /// all its elements but the first dimension, filled up with zeros to a multiple of 8, and the bias if there is one.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`].
+    pub fn patch_embedding(&mut self, name: &str, shape: &[usize]) -> Result<Linear> {
+        let (rows, cols) = (
+            shape.first().copied().unwrap_or(0),
+            shape.iter().skip(1).product::<usize>(),
+        );
+        let (tensor, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        let padded = cols.next_multiple_of(8);
+        let synthetic = self.checkpoint.synthetic_dtype().is_some();
+        let weight = if synthetic {
+            self.matrix(&tensor, &[rows, padded], std::slice::from_ref(&(0..rows)))?
+        } else if padded == cols {
+            let info = self.require(&tensor, shape)?;
+            let to = self.checkpoint.dtypes().of(&info.name, info.dtype, cols);
+            let weight = Weight::empty(self.device, to, rows, cols)?;
+            self.fill_weight(info, &weight, std::slice::from_ref(&(0..rows)))?;
+            weight
+        } else {
+            let values = self.host(&tensor, shape)?;
+            let mut wide = vec![0.0f32; rows * padded];
+            for (from, to) in values.chunks(cols.max(1)).zip(wide.chunks_mut(padded)) {
+                to[..cols].copy_from_slice(from);
+            }
+            let bytes = bytemuck::cast_slice(&wide);
+            let array = self
+                .device
+                .upload(DType::F32, &[rows, padded], bytes, Holder::Weights)?;
+            Weight::from_array(&array)?
+        };
+        let bias = match self.has(&bias) {
+            true => Some(self.vector(&bias, rows)?),
             false => None,
         };
         Ok(Linear { weight, bias })

@@ -56,6 +56,88 @@ pub struct Rope {
     pub dims: usize,
     /// Change of the frequencies.
     pub scaling: Scaling,
+    /// For each pair the axis whose position turns it: 0 time, 1 height, 2 width. Empty: all by the token's position.
+    pub axes: Vec<u8>,
+}
+
+/// Positions along time, height and width of a sequence's tokens: pictures are not one behind the other.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Places {
+    given: Vec<[u32; 3]>,
+    shift: i64,
+}
+
+impl Places {
+    /// The positions of the first tokens; those that follow go on behind the largest.
+    pub fn new(given: Vec<[u32; 3]>) -> Self {
+        let next = given
+            .iter()
+            .flatten()
+            .max()
+            .map_or(0, |&p| i64::from(p) + 1);
+        let shift = next - given.len() as i64;
+        // Places that say nothing are the default, so that there is nothing to write.
+        let plain = given
+            .iter()
+            .enumerate()
+            .all(|(i, p)| p.iter().all(|&x| x as usize == i));
+        match plain {
+            true => Places::default(),
+            false => Places { given, shift },
+        }
+    }
+
+    /// What is added to a token's index to get its position, behind the given ones.
+    pub fn shift(&self) -> i64 {
+        self.shift
+    }
+
+    /// The positions of token `index`.
+    pub fn at(&self, index: usize) -> [u32; 3] {
+        let beyond = (index as i64 + self.shift).max(0) as u32;
+        self.given.get(index).copied().unwrap_or([beyond; 3])
+    }
+}
+
+/// Which axis turns each pair, by the `mrope_section` of a config: sections one after the other (Qwen2-VL), or height and width in every
+/// third pair each (`mrope_interleaved`, Qwen3.5).
+fn axes(config: &Value, v: Option<&Value>, pairs: usize) -> Result<Vec<u8>> {
+    let Some(list) = v
+        .and_then(|v| v.get("mrope_section"))
+        .and_then(Value::as_array)
+    else {
+        return Ok(Vec::new());
+    };
+    let sections: Vec<usize> = list
+        .iter()
+        .filter_map(|n| n.as_u64().map(|n| n as usize))
+        .collect();
+    let wrong = || {
+        Error::malformed(
+            "config.json",
+            format!(
+                "`mrope_section` is {}; expected three numbers whose sum is {pairs}",
+                Value::from(list.clone())
+            ),
+        )
+    };
+    let [time, height, width] = sections[..] else {
+        return Err(wrong());
+    };
+    if [time, height, width].iter().any(|&n| n > pairs) || time + height + width != pairs {
+        return Err(wrong());
+    }
+    let flag = |v: &Value| v.get("mrope_interleaved").and_then(Value::as_bool);
+    let interleaved = v.and_then(flag).or_else(|| flag(config)).unwrap_or(false);
+    Ok((0..pairs)
+        .map(|i| match (interleaved, i % 3) {
+            (true, 1) if i < 3 * height => 1,
+            (true, 2) if i < 3 * width => 2,
+            (true, _) => 0,
+            (false, _) if i < time => 0,
+            (false, _) => 1 + u8::from(i >= time + height),
+        })
+        .collect())
 }
 
 impl Rope {
@@ -68,6 +150,7 @@ impl Rope {
                 pairs: 0,
                 factor: 1.0,
             },
+            axes: Vec::new(),
         }
     }
 
@@ -104,27 +187,30 @@ impl Rope {
             theta,
             dims,
             scaling,
+            axes: axes(config, new.or(old), dims / 2)?,
         })
     }
 
     fn scaling(config: &Value, v: &Value, dims: usize) -> Result<Scaling> {
         let kind = v.get("rope_type").or_else(|| v.get("type"));
-        let kind =
-            match kind.and_then(Value::as_str) {
-                Some(kind) => kind,
-                // Newer configs always have the object; without a type only the base may be in it.
-                None => match v.as_object().into_iter().flatten().find(|(key, _)| {
-                    !matches!(key.as_str(), "rope_theta" | "partial_rotary_factor")
-                }) {
-                    None => "default",
-                    Some((key, _)) => {
-                        return Err(Error::malformed(
-                            "config.json",
-                            format!("the rope scaling has `{key}` and no `rope_type`"),
-                        ));
-                    }
-                },
-            };
+        let kind = match kind.and_then(Value::as_str) {
+            Some(kind) => kind,
+            // Newer configs always have the object; without a type only the base may be in it.
+            None => match v.as_object().into_iter().flatten().find(|(key, _)| {
+                !matches!(
+                    key.as_str(),
+                    "rope_theta" | "partial_rotary_factor" | "mrope_section" | "mrope_interleaved"
+                )
+            }) {
+                None => "default",
+                Some((key, _)) => {
+                    return Err(Error::malformed(
+                        "config.json",
+                        format!("the rope scaling has `{key}` and no `rope_type`"),
+                    ));
+                }
+            },
+        };
         let maybe = |key: &str| {
             v.get(key)
                 .or_else(|| config.get(key).filter(|_| key.ends_with("_embeddings")))
@@ -140,7 +226,7 @@ impl Rope {
             })
         };
         match kind {
-            "default" => Ok(Scaling::None),
+            "default" | "mrope" => Ok(Scaling::None),
             "linear" => Ok(Scaling::Linear(number("factor")?)),
             "llama3" => Ok(Scaling::Llama3 {
                 factor: number("factor")?,
@@ -233,15 +319,22 @@ impl Rope {
 
     /// Cosine and sine of every pair at positions `0..positions` of a sequence of `length`: f32 `[positions, dims / 2, 2]`.
     pub fn table(&self, positions: usize, length: usize) -> Vec<f32> {
+        self.table_at(positions, length, &Places::default())
+    }
+
+    /// The same for tokens that are at `places`.
+    pub fn table_at(&self, positions: usize, length: usize, places: &Places) -> Vec<f32> {
         let frequencies = self.frequencies(length);
         let amplitude = match &self.scaling {
             Scaling::Long { amplitude, .. } => *amplitude,
             _ => 1.0,
         };
         let mut table = Vec::with_capacity(positions * self.dims);
-        for p in 0..positions {
-            for f in &frequencies {
-                let angle = f64::from(p as f32 * f);
+        for token in 0..positions {
+            let place = places.at(token);
+            for (i, f) in frequencies.iter().enumerate() {
+                let axis = self.axes.get(i).map_or(0, |&a| usize::from(a).min(2));
+                let angle = f64::from(place[axis] as f32 * f);
                 table.push((angle.cos() * amplitude) as f32);
                 table.push((angle.sin() * amplitude) as f32);
             }
@@ -335,6 +428,7 @@ mod tests {
                 high: 4.0,
                 original_context: 8192.0,
             },
+            axes: Vec::new(),
         };
         let (scaled, plain) = (
             rope.frequencies(1),

@@ -3,12 +3,14 @@
 use crate::adapter::AdapterUse;
 use crate::clock;
 use crate::engine::{Engine, LoadedModel};
+use crate::media::{self, Medium, Preparations};
 use crate::source::CancelToken;
 use crate::state::State;
 use crate::text_side::Rendering;
 use crate::{Error, Result};
 use firelight_kernels::sample::SampleSettings;
 use firelight_text::{Grammar, Matcher, Message, StopMatcher, StreamDecoder, ToolCall, tool_calls};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How an answer is generated.
@@ -39,6 +41,8 @@ pub struct GenerateOptions {
     /// The tools the model may call, as [`Rendering`] takes them; [`Session::chat`] gives them to the
     /// template and reads the calls out of the answer.
     pub tools: Option<serde_json::Value>,
+    /// The pictures and sounds of the messages, in the order of their parts ([`Session::chat`] only).
+    pub media: Vec<Medium>,
 }
 
 impl Default for GenerateOptions {
@@ -55,6 +59,7 @@ impl Default for GenerateOptions {
             thinking: false,
             grammar: None,
             tools: None,
+            media: Vec::new(),
         }
     }
 }
@@ -101,12 +106,19 @@ pub enum Event {
         /// Where it goes on.
         device: String,
     },
+    /// The conversation with its pictures did not fit into the context: they were made smaller.
+    Scaled {
+        /// Tokens that pictures and sounds would have been.
+        from: usize,
+        /// Tokens that they are now.
+        to: usize,
+    },
 }
 
 /// A finished answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Ids of the prompt.
+    /// Ids of the prompt; a picture's or sound's places hold the model's placeholder.
     pub prompt_ids: Vec<u32>,
     /// Ids generated, without the one that ended it.
     pub ids: Vec<u32>,
@@ -116,6 +128,8 @@ pub struct Answer {
     pub finish: Finish,
     /// Prompt tokens processed; the others were still in the cache.
     pub prefilled: usize,
+    /// Pictures and sounds encoded for it; the features of the others were still on the device.
+    pub encoded: usize,
     /// From the call to the first token.
     pub ttft: Duration,
     /// From the first token to the last.
@@ -146,6 +160,7 @@ pub struct Session {
     engine: Engine,
     model: LoadedModel,
     state: State,
+    preparations: Preparations,
 }
 
 impl Session {
@@ -159,6 +174,7 @@ impl Session {
             engine: engine.clone(),
             model: model.clone(),
             state,
+            preparations: Preparations::default(),
         })
     }
 
@@ -188,10 +204,54 @@ impl Session {
             thinking: options.thinking,
         };
         let rendered = self.model.text.render_with(messages, true, with)?;
-        let ids = self.model.text.encode_rendered(&rendered)?;
+        let ids = match options.media.is_empty() {
+            true => self.model.text.encode_rendered(&rendered)?,
+            false => self.encode_with_media(&rendered, options, on_event)?,
+        };
         let mut answer = self.generate(&ids, options, cancel, on_event).await?;
         self.read_calls(&mut answer, options);
         Ok(answer)
+    }
+
+    /// The ids of a rendered conversation with pictures or sounds. If it does not fit into the context with room for an answer, they
+    /// are made smaller as far as the model allows.
+    fn encode_with_media(
+        &mut self,
+        rendered: &str,
+        options: &GenerateOptions,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Vec<u32>> {
+        let model = Arc::clone(&self.model.model);
+        let tower = |kind| model.tower(kind);
+        let context = options
+            .context
+            .unwrap_or(usize::MAX)
+            .min(model.spec().context);
+        let (mut budget, mut first) = (None, None);
+        loop {
+            let prepared = self.preparations.of(&options.media, budget, tower)?;
+            let soft: usize = prepared.iter().map(|m| m.tokens).sum();
+            let (text, media) = media::expand(rendered, &prepared, tower)?;
+            let mut ids = self.model.text.encode_rendered(&text)?;
+            let room = context.saturating_sub(options.max_tokens.min(context / 4));
+            let from = *first.get_or_insert(soft);
+            if ids.len() > room {
+                // What is left for each once the text has its tokens.
+                let words = ids.len() - soft.min(ids.len());
+                let fits = room.saturating_sub(words) / prepared.len().max(1);
+                let next = budget.map_or(fits, |b: usize| fits.min(b - b / 4));
+                if next > 0 && budget.is_none_or(|b| next < b) {
+                    budget = Some(next);
+                    continue;
+                }
+            }
+            if soft < from {
+                on_event(Event::Scaled { from, to: soft });
+            }
+            let firsts = self.state.place_media(&media)?;
+            media::place_soft(&mut ids, &media, &firsts, tower)?;
+            return Ok(ids);
+        }
     }
 
     /// Reads the calls of tools out of an answer of [`Session::generate`], if `options` has tools.
@@ -228,11 +288,12 @@ impl Session {
         };
         let mut run = Run {
             answer: Answer {
-                prompt_ids: prompt.to_vec(),
+                prompt_ids: prompt.iter().map(|&id| self.state.plain_id(id)).collect(),
                 ids: Vec::new(),
                 text: String::new(),
                 finish: Finish::MaxTokens,
                 prefilled: 0,
+                encoded: 0,
                 ttft: Duration::ZERO,
                 decode: Duration::ZERO,
                 masking: Duration::ZERO,
@@ -243,6 +304,7 @@ impl Session {
             stops: StopMatcher::new(options.stop.iter().cloned()),
             start: clock::now(),
         };
+        let encoded = self.state.media_encoded();
         for &id in &options.resume {
             run.answer.ids.push(id);
             run.push(id, &mut |_| ());
@@ -254,13 +316,16 @@ impl Session {
             match outcome {
                 Ok(finish) => {
                     run.answer.finish = finish;
+                    run.answer.encoded = self.state.media_encoded() - encoded;
                     run.flush(on_event);
                     return run.fulfilled(options);
                 }
                 Err(e) if e.is_device_fault() => {
                     self.engine.step_down(&e).await?;
                     self.model = self.engine.reload(&self.model).await?;
+                    let media = self.state.moved_media();
                     self.state = State::new(&self.model.device, &self.model.model)?;
+                    self.state.set_media(media);
                     let device = self.engine.report().device;
                     on_event(Event::Moved {
                         why: e.to_string(),

@@ -5,11 +5,12 @@
 //! step `n` is read.
 
 mod masked;
-
+mod soft;
 mod steps;
 
 use crate::adapter::{AdapterUse, Uses};
 use crate::cache::Cache;
+use crate::media::Media;
 use crate::models::{CausalLm, Inputs, LayerCache, Logits};
 use crate::source::CancelToken;
 use crate::{Error, Result};
@@ -38,6 +39,8 @@ struct Step {
     recording: Recording,
     /// `None`: ids come from the token sampled last.
     ids: Option<Dynamic>,
+    /// The same with padding for soft tokens, if there are any.
+    plain: Option<Dynamic>,
     rows: Dynamic,
     /// With the row whose logits are sampled; `None`: the step only fills the cache, or leaves its logits.
     sampling: Option<Dynamic>,
@@ -79,6 +82,7 @@ pub struct State {
     pending: VecDeque<Submission>,
     settings: SampleSettings,
     adapters: Vec<AdapterUse>,
+    media: Media,
     limit: usize,
     encode_time: std::time::Duration,
     decode_steps: u64,
@@ -106,6 +110,7 @@ impl State {
             pending: VecDeque::new(),
             settings: SampleSettings::default(),
             adapters: Vec::new(),
+            media: Media::default(),
             limit: 0,
             encode_time: std::time::Duration::ZERO,
             decode_steps: 0,
@@ -166,7 +171,8 @@ impl State {
 
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
         let vocab = self.model.spec().vocab;
-        match ids.iter().find(|&&id| id as usize >= vocab) {
+        let unknown = |id: u32| id as usize >= vocab && self.media.of(id).is_none();
+        match ids.iter().find(|&&id| unknown(id)) {
             Some(id) => Err(Error::invalid(format!(
                 "token id {id}; the model knows 0..{vocab}"
             ))),
@@ -207,6 +213,7 @@ impl State {
         if self.cache.span(self.model.spec(), prompt.len())? {
             self.filled = 0;
         }
+        self.cache.place(self.model.spec(), self.places(prompt))?;
         self.masked.forget_logits();
         // The last token is always processed: its logits are needed.
         let held = self.filled.min(self.ids.len()).min(prompt.len() - 1);
@@ -254,7 +261,8 @@ impl State {
             } else {
                 Kind::Fill
             };
-            let submission = self.prompt_step(kind, &prompt[at..end], at)?;
+            let soft = self.soft_tables(&prompt[at..end]).await?;
+            let submission = self.prompt_step(kind, &prompt[at..end], at, soft)?;
             self.ids.truncate(at);
             self.ids.extend_from_slice(&prompt[at..end]);
             self.filled = end;
@@ -364,24 +372,29 @@ impl State {
         }
         self.clear();
         self.cache.span(self.model.spec(), ids.len())?;
+        self.cache.place(self.model.spec(), self.places(ids))?;
         self.cache.reserve(self.model.spec(), ids.len())?;
         // Logits of a chunk stay under 32 MiB, so that they fit any device's binding.
         let chunk = ((8 << 20) / vocab).clamp(1, CHUNK);
         let mut at = 0;
         while at < ids.len() {
             let end = (at + chunk).min(ids.len());
+            let soft = self.soft_tables(&ids[at..end]).await?;
             let mut rec = self.recorder();
             let (id_words, row_words) = (rec.dynamic(end - at)?, rec.dynamic(2 * (end - at))?);
+            let soft = Self::soft(&mut rec, soft, end - at)?;
             let inputs = Inputs {
-                ids: id_words.array(),
-                rows: row_words.array(),
-                logits: Logits::All,
+                soft: soft.as_ref().map(soft::Soft::inputs),
+                ..Inputs::text(id_words.array(), row_words.array(), Logits::All)
             };
             let logits = self.model.forward(&mut rec, inputs, &self.cache)?;
             let logits = logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
             let mut recording = rec.finish()?;
             recording.set(&id_words, &ids[at..end])?;
             recording.set(&row_words, &rows(at, end - at))?;
+            if let Some(soft) = &soft {
+                recording.set(&soft.plain, &self.padded(&ids[at..end]))?;
+            }
             let submission = recording.submit()?;
             self.cache.advance(0, end);
             drop(submission.wait().await?);
@@ -415,11 +428,7 @@ impl State {
         self.cache.reserve(self.model.spec(), at + 1)?;
         let mut rec = self.recorder();
         let (ids, row) = (rec.dynamic(1)?, rec.dynamic(2)?);
-        let inputs = Inputs {
-            ids: ids.array(),
-            rows: row.array(),
-            logits: Logits::All,
-        };
+        let inputs = Inputs::text(ids.array(), row.array(), Logits::All);
         let logits = self.model.forward(&mut rec, inputs, &self.cache)?;
         let logits = logits.ok_or_else(|| Error::invalid("the model gave no logits"))?;
         let mut recording = rec.finish()?;

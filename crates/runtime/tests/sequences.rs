@@ -30,11 +30,7 @@ fn step(model: &LoadedModel, cache: &mut Cache, tokens: &[[u32; 3]]) -> Vec<f32>
         rec.dynamic(n).expect("words"),
         rec.dynamic(2 * n).expect("words"),
     );
-    let inputs = Inputs {
-        ids: ids.array(),
-        rows: rows.array(),
-        logits: Logits::All,
-    };
+    let inputs = Inputs::text(ids.array(), rows.array(), Logits::All);
     let logits = model.model.forward(&mut rec, inputs, cache);
     let logits = logits.expect("records").expect("logits");
     let mut recording = rec.finish().expect("a recording");

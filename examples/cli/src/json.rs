@@ -53,6 +53,13 @@ pub(crate) enum Event<'a> {
         /// Where it goes on.
         device: &'a str,
     },
+    /// Pictures were made smaller to fit into the context.
+    Scaled {
+        /// Tokens they would have been.
+        from: usize,
+        /// Tokens they are.
+        to: usize,
+    },
     /// The model wants a tool called.
     Call {
         /// Its name.

@@ -91,7 +91,10 @@ pub(crate) fn ready_with(
     };
     let (engine, local, model, load_time) =
         open(&resolver, &name, args, ui, |engine, root, progress| {
-            let checkpoint = Checkpoint::open(root)?.with_adapters(merged.to_vec());
+            let dtypes = engine.options().dtypes;
+            let checkpoint = Checkpoint::open(root)?
+                .with_dtypes(dtypes)
+                .with_adapters(merged.to_vec());
             pollster::block_on(engine.load_checkpoint(Arc::new(checkpoint), progress))
         })?;
     Ok(Ready {

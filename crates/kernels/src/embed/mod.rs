@@ -94,18 +94,27 @@ fn ensure_none(kernel: &dyn Kernel) -> Result<Plan> {
 /// # Errors
 /// `InvalidInput` if `K` is not a multiple of 8, or as [`Recorder::call`].
 pub fn embed(rec: &mut Recorder, ids: &Array, table: &Weight, scale: f32) -> Result<Array> {
-    let t = ids.elements();
-    let out = rec.temp(DType::F32, &[t, table.cols()])?;
+    let out = rec.temp(DType::F32, &[ids.elements(), table.cols()])?;
+    embed_into(rec, ids, (table, 0), scale, &out)?;
+    Ok(out)
+}
+
+/// Writes `scale` times row `id - first` of `table` into `out` `[T, K]` for every id of `first .. first + V`; the other rows of
+/// `out` stay as they are. So several tables can stand side by side in one space of ids.
+///
+/// # Errors
+/// As [`embed`].
+pub fn embed_into(rec: &mut Recorder, ids: &Array, (table, first): (&Weight, u32), scale: f32, out: &Array) -> Result<()> {
     for shard in table.shards() {
         let params = Params {
-            t: t as u32,
+            t: ids.elements() as u32,
             k: table.cols() as u32,
             rows: shard.array.shape()[0] as u32,
-            row0: shard.row0 as u32,
+            row0: first + shard.row0 as u32,
             scale,
             row_bytes: table.row_bytes() as u32,
         };
-        rec.call(&Embed, &[ids, &shard.array, &out], &params)?;
+        rec.call(&Embed, &[ids, &shard.array, out], &params)?;
     }
-    Ok(out)
+    Ok(())
 }

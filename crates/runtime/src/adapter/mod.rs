@@ -216,11 +216,7 @@ impl Adapter {
         let mut rec = Recorder::new(&model.device);
         rec.correct(Some(seen.clone()));
         let (ids, rows) = (rec.dynamic(1)?, rec.dynamic(2)?);
-        let inputs = Inputs {
-            ids: ids.array(),
-            rows: rows.array(),
-            logits: Logits::All,
-        };
+        let inputs = Inputs::text(ids.array(), rows.array(), Logits::All);
         model.model.forward(&mut rec, inputs, &cache)?;
         let sites = seen.sites.lock().unwrap_or_else(PoisonError::into_inner);
         match self.0.layers.keys().find(|l| !sites.contains(*l)) {

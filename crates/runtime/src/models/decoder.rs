@@ -166,6 +166,7 @@ impl Config {
                 theta: f64::from(m.get_as::<f32>(&key("rope.freq_base"))?.unwrap_or(1e4)),
                 dims: maybe("rope.dimension_count")?.unwrap_or(head_dim),
                 scaling: gguf_scaling(m, arch)?,
+                axes: Vec::new(),
             }],
             windows: vec![0; num_hidden_layers],
             ..Config::plain(head_dim)
@@ -465,7 +466,7 @@ impl CausalLm for Decoder {
         cache: &Cache,
     ) -> Result<Option<Array>> {
         let c = &self.config;
-        let mut stream = Stream::new(self.vocabulary.embed(rec, inputs.ids)?);
+        let mut stream = Stream::new(self.vocabulary.embed(rec, inputs)?);
         for (layer, block) in self.layers.iter().enumerate() {
             let x = stream.norm(rec, &block.input_layernorm)?;
             let view = View {

@@ -52,6 +52,7 @@ fn from_gguf(checkpoint: &Checkpoint, m: &Metadata) -> Result<Config> {
             theta: f64::from(m.get_as::<f32>(&key(name))?.unwrap_or(default)),
             dims: head_dim,
             scaling,
+            axes: Vec::new(),
         })
     };
     let layers = size("block_count")?;

@@ -238,7 +238,7 @@ impl CausalLm for Gpt2 {
         inputs: Inputs<'_>,
         cache: &Cache,
     ) -> Result<Option<Array>> {
-        let h = self.vocabulary.embed(rec, inputs.ids)?;
+        let h = self.vocabulary.embed(rec, inputs)?;
         let rows = inputs.rows.reshape(&[inputs.ids.elements(), 2])?;
         let positions = columns(rec, &rows, 1, 1)?;
         let places = embed::embed(rec, &positions, &self.wpe, 1.0)?;

@@ -12,17 +12,30 @@ pub mod llama;
 pub mod nomic_bert;
 mod parts;
 pub mod phi3;
+#[cfg(feature = "vision")]
+mod pictures;
 pub mod qwen2;
+#[cfg(feature = "vision")]
+mod qwen2_vl;
 pub mod qwen3;
 pub mod qwen3_5;
+#[cfg(feature = "vision")]
+mod qwen_vision;
+#[cfg(feature = "vision")]
+mod smolvlm;
+#[cfg(feature = "vision")]
+mod towers;
+#[cfg(feature = "vision")]
+mod vit;
 
 use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
 use crate::encoder::Encoder;
 use crate::loader::LoadProgress;
+use crate::media::{MediaKind, Tower};
 use crate::rope::Rope;
 use crate::{Error, Result};
-use firelight_kernels::{Array, Device, Recorder};
+use firelight_kernels::{Array, Device, Recorder, Weight, embed};
 
 /// What a layer keeps of a sequence: a kind of [`Cache`]'s arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,12 +126,54 @@ pub struct Inputs<'a> {
     pub rows: &'a Array,
     /// Which logits are wanted.
     pub logits: Logits<'a>,
+    /// What stands in the place of some tokens; `None`: nothing does.
+    pub soft: Option<SoftTokens<'a>>,
+}
+
+/// Tokens that are rows of features, of a picture or a sound, and not of the vocabulary.
+#[derive(Clone, Copy, Debug)]
+pub struct SoftTokens<'a> {
+    /// `ids` with the model's padding token in the place of every soft one, u32 `[T]`.
+    pub plain: &'a Array,
+    /// The features: id `first + n` is row `n` of f32 `[N, D]`.
+    pub tables: &'a [(u32, Weight)],
+}
+
+impl<'a> Inputs<'a> {
+    /// Tokens of the vocabulary alone.
+    pub fn text(ids: &'a Array, rows: &'a Array, logits: Logits<'a>) -> Self {
+        Inputs {
+            ids,
+            rows,
+            logits,
+            soft: None,
+        }
+    }
+
+    /// The ids as far as they are the vocabulary's: for tables that have no rows for soft tokens.
+    pub fn plain(&self) -> &'a Array {
+        self.soft.map_or(self.ids, |soft| soft.plain)
+    }
+
+    /// The tokens' embeddings, f32 `[T, D]`: rows of `table` times `scale`, and the features of soft tokens as they are.
+    pub(crate) fn embed(&self, rec: &mut Recorder, table: &Weight, scale: f32) -> Result<Array> {
+        let out = embed::embed(rec, self.plain(), table, scale)?;
+        for (first, features) in self.soft.map_or(&[][..], |soft| soft.tables) {
+            embed::embed_into(rec, self.ids, (features, *first), 1.0, &out)?;
+        }
+        Ok(out)
+    }
 }
 
 /// A causal language model on a device.
 pub trait CausalLm: Send + Sync {
     /// Sizes and tables.
     fn spec(&self) -> &Spec;
+
+    /// What turns pictures or sounds into tokens of this model; `None`: it takes none of that kind.
+    fn tower(&self, _kind: MediaKind) -> Option<&dyn Tower> {
+        None
+    }
 
     /// Records one step for `T` tokens; `cache` has room for every position. Gives f32 logits `[R, V]`, or `None` for
     /// [`Logits::None`].
@@ -148,6 +203,12 @@ const REGISTRY: &[(&str, Load)] = &[
     ("qwen3", qwen3::load),
     ("qwen3_5", qwen3_5::load),
     ("qwen3_5_text", qwen3_5::load),
+    #[cfg(feature = "vision")]
+    ("idefics3", smolvlm::load),
+    #[cfg(feature = "vision")]
+    ("qwen2_vl", qwen2_vl::load),
+    #[cfg(feature = "vision")]
+    ("smolvlm", smolvlm::load),
     // What llama.cpp calls it.
     ("qwen35", qwen3_5::load),
 ];

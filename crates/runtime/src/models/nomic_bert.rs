@@ -126,6 +126,7 @@ impl Config {
                 theta: c.number("rotary_emb_base")?.unwrap_or(10_000.0),
                 dims: hidden_size / heads,
                 scaling: crate::rope::Scaling::None,
+                axes: Vec::new(),
             },
         })
     }

@@ -42,9 +42,9 @@ impl Vocabulary {
         })
     }
 
-    /// The residual stream of `ids`, f32 `[T, D]`.
-    pub(super) fn embed(&self, rec: &mut Recorder, ids: &Array) -> Result<Array> {
-        Ok(embed::embed(rec, ids, &self.embed_tokens, self.scale)?)
+    /// The residual stream of a step's tokens, f32 `[T, D]`.
+    pub(super) fn embed(&self, rec: &mut Recorder, inputs: Inputs<'_>) -> Result<Array> {
+        inputs.embed(rec, &self.embed_tokens, self.scale)
     }
 
     /// Logits f32 `[R, V]` of the wanted rows of the normalised stream `x`.

@@ -143,7 +143,7 @@ impl State {
     }
 
     fn record_halves(&self) -> Result<Halves> {
-        let forward = self.record(Kind::Forward, 1)?;
+        let forward = self.record(Kind::Forward, 1, None)?;
         let logits = forward
             .logits
             .as_ref()

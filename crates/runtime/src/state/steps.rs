@@ -1,6 +1,7 @@
 //! How a [`State`]'s steps are recorded and submitted.
 
 use super::*;
+use firelight_kernels::Weight;
 
 impl State {
     pub(super) fn set_counts(&mut self, prompt: &[u32]) -> Result<()> {
@@ -8,7 +9,10 @@ impl State {
         if needed || self.counted {
             let mut counts = vec![0u32; self.model.spec().vocab];
             for &id in prompt.iter().filter(|_| needed) {
-                counts[id as usize] += 1;
+                // Soft tokens are not said again.
+                if let Some(count) = counts.get_mut(id as usize) {
+                    *count += 1;
+                }
             }
             self.device
                 .write(&self.counts, bytemuck::cast_slice(&counts))?;
@@ -17,7 +21,12 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn record(&self, kind: Kind, tokens: usize) -> Result<Step> {
+    pub(super) fn record(
+        &self,
+        kind: Kind,
+        tokens: usize,
+        soft: Option<Vec<(u32, Weight)>>,
+    ) -> Result<Step> {
         let mut rec = self.recorder();
         let ids = match kind {
             Kind::Decode | Kind::Forward => None,
@@ -33,6 +42,7 @@ impl State {
             _ => None,
         };
         let last = rec.dynamic(1)?;
+        let soft = Self::soft(&mut rec, soft, tokens)?;
         let inputs = Inputs {
             ids: ids.as_ref().map_or(&self.token, Dynamic::array),
             rows: rows.array(),
@@ -41,6 +51,7 @@ impl State {
                 Kind::Last => Logits::Rows(last.array()),
                 Kind::Decode | Kind::Forward => Logits::All,
             },
+            soft: soft.as_ref().map(super::soft::Soft::inputs),
         };
         let logits = self.model.forward(&mut rec, inputs, &self.cache)?;
         if let (Some(logits), Some(sampling)) = (&logits, &sampling) {
@@ -64,6 +75,7 @@ impl State {
             generation: self.cache.generation(),
             recording,
             ids,
+            plain: soft.map(|soft| soft.plain),
             rows,
             sampling,
             mask,
@@ -74,6 +86,9 @@ impl State {
     pub(super) fn submit(&self, step: &mut Step, ids: &[u32], at: usize) -> Result<Submission> {
         if let Some(words) = &step.ids {
             step.recording.set(words, ids)?;
+        }
+        if let Some(words) = &step.plain {
+            step.recording.set(words, &self.padded(ids))?;
         }
         step.recording.set(&step.rows, &rows(at, step.tokens))?;
         if let Some(words) = &step.sampling {
@@ -87,17 +102,23 @@ impl State {
         Ok(step.recording.submit()?)
     }
 
-    pub(super) fn prompt_step(&mut self, kind: Kind, ids: &[u32], at: usize) -> Result<Submission> {
+    pub(super) fn prompt_step(
+        &mut self,
+        kind: Kind,
+        ids: &[u32],
+        at: usize,
+        soft: Option<Vec<(u32, Weight)>>,
+    ) -> Result<Submission> {
         let generation = self.cache.generation();
         // Full chunks repeat within a long prompt; other lengths rarely come twice.
-        let reuse = kind == Kind::Fill && ids.len() == self.chunk();
+        let reuse = kind == Kind::Fill && ids.len() == self.chunk() && soft.is_none();
         let kept = self
             .fill
             .take()
             .filter(|s| reuse && s.generation == generation);
         let mut step = match kept {
             Some(step) => step,
-            None => self.record(kind, ids.len())?,
+            None => self.record(kind, ids.len(), soft)?,
         };
         let submission = self.submit(&mut step, ids, at)?;
         self.cache.advance(0, at + ids.len());
@@ -114,7 +135,7 @@ impl State {
         let kept = self.decode.take().filter(|s| s.generation == generation);
         let mut step = match kept {
             Some(step) => step,
-            None => self.record(Kind::Decode, 1)?,
+            None => self.record(Kind::Decode, 1, None)?,
         };
         let start = crate::clock::now();
         let submission = self.submit(&mut step, &[], at)?;

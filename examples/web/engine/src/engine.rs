@@ -370,6 +370,11 @@ async fn answer(
             Event::Token(id) => ids.push(id),
             Event::Text(text) => send("token", &text, &std::mem::take(&mut ids)),
             Event::Moved { why, .. } => send("moved", &why, &[]),
+            Event::Scaled { from, to } => send(
+                "scaled",
+                &format!("{to} tokens of pictures instead of {from}"),
+                &[],
+            ),
         })
         .await?;
     let (_, encode) = session.state().decode_cost();

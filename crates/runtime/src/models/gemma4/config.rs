@@ -283,6 +283,7 @@ fn rope(theta: f64, dims: usize, scaling: Scaling) -> Rope {
         theta,
         dims,
         scaling,
+        axes: Vec::new(),
     }
 }
 

@@ -420,9 +420,9 @@ impl CausalLm for Gemma4Text {
         inputs: Inputs<'_>,
         cache: &Cache,
     ) -> Result<Option<Array>> {
-        let h = self.vocabulary.embed(rec, inputs.ids)?;
+        let h = self.vocabulary.embed(rec, inputs)?;
         let per_layer = match &self.per_layer {
-            Some(own) => Some(own.forward(rec, inputs.ids, &h)?),
+            Some(own) => Some(own.forward(rec, inputs.plain(), &h)?),
             None => None,
         };
         for (i, block) in self.layers.iter().enumerate() {

@@ -158,6 +158,7 @@ impl Config {
                 theta: f64::from(m.require::<f32>(&key("rope.freq_base"))?),
                 dims: maybe("rope.dimension_count")?.unwrap_or(head_dim),
                 scaling: crate::rope::Scaling::None,
+                axes: Vec::new(),
             },
             norm_offset: 0.0,
             log_decay: false,

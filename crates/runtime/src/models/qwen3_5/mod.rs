@@ -1,19 +1,30 @@
-//! Qwen3.5, the text tower: three layers of gated DeltaNet, then one of gated full attention, and so on.
+//! Qwen3.5: three layers of gated DeltaNet, then one of gated full attention, and so on.
 //!
 //! Yang et al. 2024 (Gated Delta Networks), Qwen Team 2026; reference `transformers/models/qwen3_5/modeling_qwen3_5.py` 5.23.0. The
 //! linear layers keep a state of fixed size ([`LayerCache::Recurrent`]), the others keys and values. Positions of text are ordinary
-//! ones: the three axes of the interleaved rotary embedding agree there. Pictures are not read yet; `mtp.*` tensors are not used.
+//! ones: the three axes of the interleaved rotary embedding agree there. `mtp.*` tensors are not used. With an image processor
+//! beside the weights pictures are read, too.
 //!
 //! GGUF (architecture `qwen35`) as llama.cpp writes it: norms with their 1 added, `−exp(A_log)` in `ssm_a`, and the value heads of a
 //! linear layer in the order that pairs head `h` with key head `h mod NK`. Checked on the `qwen3_5` fixture (text).
 
 mod config;
 
+#[cfg(feature = "vision")]
+use super::MediaKind;
 use super::parts::{Attention, GatedMlp, Stream, View, Vocabulary};
+#[cfg(feature = "vision")]
+use super::pictures::Pictures;
+#[cfg(feature = "vision")]
+use super::qwen_vision::{QwenVision, Style};
+#[cfg(feature = "vision")]
+use super::towers::WithTowers;
 use super::{CausalLm, Inputs, LayerCache, Spec};
 use crate::Result;
 use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
+#[cfg(feature = "vision")]
+use crate::checkpoint::{Config as Source, Fields};
 use crate::loader::{Linear, LoadProgress, Loader, RmsNorm};
 use config::Config;
 use firelight_kernels::act::Activation;
@@ -168,6 +179,27 @@ pub(super) fn load(
     device: &Device,
     progress: &mut LoadProgress<'_>,
 ) -> Result<Box<dyn CausalLm>> {
+    let text = load_text(checkpoint, device, progress)?;
+    #[cfg(feature = "vision")]
+    if let Ok(Source::Json(config)) = checkpoint.config()
+        && config.get("vision_config").is_some()
+        && Pictures::are_there(checkpoint)?
+    {
+        let hidden = Fields(config.get("text_config").unwrap_or(config)).size("hidden_size")?;
+        let tower = QwenVision::load(checkpoint, config, Style::Qwen3, hidden, device, progress)?;
+        return Ok(Box::new(WithTowers {
+            text,
+            towers: vec![(MediaKind::Image, Box::new(tower))],
+        }));
+    }
+    Ok(text)
+}
+
+fn load_text(
+    checkpoint: &Checkpoint,
+    device: &Device,
+    progress: &mut LoadProgress<'_>,
+) -> Result<Box<dyn CausalLm>> {
     let mut report = |done, total| progress(done, total);
     let config = Config::read(checkpoint)?;
     config.check()?;
@@ -218,7 +250,7 @@ impl CausalLm for Qwen35 {
         cache: &Cache,
     ) -> Result<Option<Array>> {
         let c = &self.config;
-        let mut stream = Stream::new(self.vocabulary.embed(rec, inputs.ids)?);
+        let mut stream = Stream::new(self.vocabulary.embed(rec, inputs)?);
         for (layer, block) in self.layers.iter().enumerate() {
             let x = stream.norm(rec, &block.input_layernorm)?;
             stream.add(match &block.mixer {

@@ -41,6 +41,12 @@ pub(super) fn stream(
                     device: &device,
                 })
             }
+            firelight_runtime::Event::Scaled { from, to } => {
+                ui.note(&format!(
+                    "[pictures made smaller to fit into the context: {to} tokens instead of {from}]"
+                ));
+                ui.event(&Event::Scaled { from, to })
+            }
         };
         if shown.is_err() {
             // Nobody reads any more.

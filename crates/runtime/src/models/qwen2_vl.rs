@@ -1,0 +1,50 @@
+//! Qwen2-VL: Qwen2 with positions along time, height and width, and a vision tower.
+//!
+//! Wang et al. 2024; reference `transformers/models/qwen2_vl/modeling_qwen2_vl.py` 5.23.0. Checked on the `qwen2_vl` fixture.
+
+use super::decoder::{self, Config, Defaults};
+use super::qwen_vision::{QwenVision, Style};
+use super::towers::WithTowers;
+use super::{CausalLm, MediaKind};
+use crate::checkpoint::{Checkpoint, Config as Source};
+use crate::loader::LoadProgress;
+use crate::{Error, Result};
+use firelight_kernels::Device;
+
+/// Loads a checkpoint; see [`super::load`].
+pub(super) fn load(
+    checkpoint: &Checkpoint,
+    device: &Device,
+    progress: &mut LoadProgress<'_>,
+) -> Result<Box<dyn CausalLm>> {
+    let Source::Json(config) = checkpoint.config()? else {
+        return Err(Error::Unsupported(
+            "a Qwen2-VL in a GGUF file; take the model's folder with safetensors".into(),
+        ));
+    };
+    // Published configurations have the text model's numbers at the top, newer ones apart.
+    let text = config.get("text_config").unwrap_or(config);
+    let defaults = Defaults {
+        max_position_embeddings: 32_768,
+        rms_norm_eps: 1e-5,
+        rope_theta: 1e6,
+        head_dim: None,
+        partial_rotary: false,
+    };
+    let mut decoder = Config::from_json(text, "qwen2_vl", &defaults)?;
+    decoder.read_windows(text)?;
+    (decoder.qkv_bias, decoder.o_bias) = (true, false);
+    if decoder.ropes.iter().all(|rope| rope.axes.is_empty()) {
+        return Err(Error::malformed(
+            "config.json",
+            "`mrope_section` is missing in the rope scaling",
+        ));
+    }
+    let hidden = decoder.hidden_size;
+    let text = decoder::load(decoder, checkpoint, device, progress)?;
+    let tower = QwenVision::load(checkpoint, config, Style::Qwen2Vl, hidden, device, progress)?;
+    Ok(Box::new(WithTowers {
+        text,
+        towers: vec![(MediaKind::Image, Box::new(tower))],
+    }))
+}
