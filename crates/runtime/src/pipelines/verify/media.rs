@@ -139,11 +139,10 @@ impl Verify<'_> {
         let positions = format!("{case}.mrope_position_ids");
         if self.golden.info(&positions).is_some() {
             let places = state.places(&ids);
+            let count = ids.len();
             let axis = |axis: usize| {
-                (0..ids.len()).map(move |i| i).map({
-                    let places = places.clone();
-                    move |i| i64::from(places.at(i)[axis])
-                })
+                let at = |i: usize| i64::from(places.at(i)[axis]);
+                (0..count).map(at).collect::<Vec<_>>()
             };
             let all: Vec<i64> = (0..3).flat_map(axis).collect();
             self.integers(positions, &[3, ids.len()], &all)?;
