@@ -6,7 +6,6 @@ mod chat;
 mod config;
 mod decode;
 mod error;
-#[cfg(feature = "grammar")]
 mod grammar;
 mod tokenizer;
 
@@ -17,6 +16,5 @@ pub use chat::{
 pub use config::TokenizerConfig;
 pub use decode::{StopMatcher, StreamDecoder};
 pub use error::{Error, Result};
-#[cfg(feature = "grammar")]
 pub use grammar::{Grammar, Matcher, Vocabulary};
 pub use tokenizer::{GgufVocab, Tokenizer};

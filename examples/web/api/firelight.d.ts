@@ -4,7 +4,7 @@ export type Rung = 'gpu-f16-subgroups' | 'gpu-f16' | 'gpu-f32' | 'cpu' | 'cpu-si
 
 export type ErrorCode =
   | 'unsupported' | 'invalid_input' | 'malformed' | 'limit' | 'quota' | 'memory' | 'network' | 'not_found' | 'checksum'
-  | 'device' | 'bad_logits' | 'cancelled' | 'no_model' | 'worker_lost' | 'disposed' | 'internal';
+  | 'device' | 'bad_logits' | 'cancelled' | 'no_model' | 'unfinished' | 'worker_lost' | 'disposed' | 'internal';
 
 export class FirelightError extends Error {
   readonly code: ErrorCode;
@@ -24,6 +24,11 @@ export interface CreateOptions {
   modelsUrl?: string | URL;
   /** `auto` (default): a real GPU if it answers right, else the CPU. `gpu`: also one that software imitates. */
   device?: 'auto' | 'gpu' | 'cpu';
+  /**
+   * `text` (default): the small engine. What it cannot do (`schema`, embedding models) makes it give way to the one with everything,
+   * which is about a megabyte more to download. `everything`: that one from the start.
+   */
+  parts?: 'text' | 'everything';
   /** Exactly this rung. */
   rung?: Rung;
   /**
@@ -94,6 +99,10 @@ export interface ModelInfo {
   vocab: number;
   /** False for a base model: it has no chat template. */
   chat: boolean;
+  /** It gives vectors (`embed`) and writes no text. */
+  embed: boolean;
+  /** Elements of a vector, of a model that gives them. */
+  dims?: number;
   weightBytes: number;
   loadMs: number;
   fromCache: boolean;
@@ -129,12 +138,34 @@ export interface ChatOptions {
   images?: Array<Blob | ArrayBuffer>;
   /** Encoded sound; `unsupported` unless `ModelInfo.accepts.audio`. */
   audio?: Blob | ArrayBuffer;
-  /** A JSON schema the answer must match; `unsupported` in this version. */
+  /** A JSON schema that the answer fulfils; `unfinished` if `maxTokens` end it before. */
   schema?: object;
   /** Text to continue instead of a conversation (base models). */
   prompt?: string;
   /** Go on after the model’s end-of-text ids: for tests and measurements. */
   ignoreEos?: boolean;
+}
+
+export interface EmbedOptions {
+  signal?: AbortSignal;
+  /** The name of a prompt of the model's files (`query`), or the text itself, put before every text. */
+  prompt?: string;
+  /** Vectors of length 1; default: what the model's files say. */
+  normalize?: boolean;
+  /** Tokens of the longest text; default: what the model's files say. */
+  maxTokens?: number;
+  /** What happens to longer texts: cut (default), their pieces' mean, or an error. */
+  long?: 'truncate' | 'mean' | 'refuse';
+}
+
+export interface Embeddings {
+  /** One per text, `dims` elements each. */
+  vectors: Float32Array[];
+  dims: number;
+  /** Tokens of each text that went into its vector. */
+  tokens: number[];
+  /** How many texts were cut. */
+  truncated: number;
 }
 
 export interface ChatStats {
@@ -184,6 +215,8 @@ export interface DeviceReport {
     maxBinding: number; maxBuffer: number; features: string[]; limits: Record<string, number>;
   };
   selfTest: null | { kernels: number; cases: number; ms: number };
+  /** Which engine runs. */
+  parts: 'text' | 'everything';
   simd: 'none' | 'simd128' | 'relaxed';
   threads: number;
   /** What this engine can do. */
@@ -237,7 +270,7 @@ export class Firelight {
   chat(messages: Message[], options?: ChatOptions): AsyncGenerator<ChatEvent>;
   countTokens(messages: Message[]): Promise<{ tokens: number; context: number }>;
   transcribe(sound: Blob | ArrayBuffer, options?: object): Promise<never>;
-  embed(texts: string[], options?: object): Promise<never>;
+  embed(texts: string[], options?: EmbedOptions): Promise<Embeddings>;
   device(): Promise<DeviceReport>;
   memory(): Promise<MemoryReport>;
   preflight(model: string | ModelSpec): Promise<Preflight>;

@@ -34,6 +34,8 @@ export class Firelight {
   #rung = null;
   #reviving = null;
   #device = null;
+  /** Which engine: the small one for text, or the one with everything, taken when something needs it. */
+  #parts;
 
   /**
    * Starts the worker and chooses a device: the waterfall of secure context, WebGPU, adapter, limits, features and self-test,
@@ -55,6 +57,7 @@ export class Firelight {
   /** @private use {@link Firelight.create} */
   constructor(options) {
     this.#options = options;
+    this.#parts = options.parts ?? 'text';
   }
 
   async #start(device, rung) {
@@ -74,7 +77,7 @@ export class Firelight {
     const modelsUrl = new URL(this.#options.modelsUrl ?? 'models/index.json', base).href;
     const report = await this.#call('create', {
       device: device ?? 'auto', rung, lock, modelsUrl, engineUrl: this.#options.engineUrl && new URL(this.#options.engineUrl, base).href,
-      options: this.#options.engine,
+      parts: this.#parts, options: this.#options.engine,
     });
     // The worker holds this lock as long as it lives, however it ends.
     navigator.locks?.request(lock, () => {
@@ -153,6 +156,26 @@ export class Firelight {
     await this.#reviving;
   }
 
+  /** Goes over to the engine with everything, with the model that is loaded; `why`: the error that asked for it. */
+  async #everything(why) {
+    const refuse = (message) => new FirelightError('unsupported', message, 'The site needs the engine with everything (scripts/build_web.sh).');
+    if (this.#parts === 'everything') throw refuse(why.message);
+    await this.#call('dispose').catch(() => {});
+    this.#died('another engine is being loaded');
+    this.#parts = 'everything';
+    // It was not the device that failed.
+    this.#rung = null;
+    try {
+      await this.#alive();
+    } catch (e) {
+      if (this.#disposed) throw e;
+      this.#died('the other engine could not be loaded');
+      this.#parts = 'text';
+      await this.#alive();
+      throw refuse(`${why.message}; and the engine with everything could not be loaded: ${e.message}`);
+    }
+  }
+
   /** A request that survives the worker's death by asking the next one. */
   async #steady(op, args, extra) {
     for (let left = REVIVALS; ; left--) {
@@ -160,6 +183,10 @@ export class Firelight {
       try {
         return await this.#call(op, args, extra);
       } catch (e) {
+        if (e.code === 'part') {
+          await this.#everything(e);
+          continue;
+        }
         if (e.code !== 'worker_lost' || left === 0 || this.#disposed) throw e;
       }
     }
@@ -212,6 +239,10 @@ export class Firelight {
         try {
           return await this.#call('chat', { messages, options, resume: ids.slice() }, { event: push, signal: stop.signal });
         } catch (e) {
+          if (e.code === 'part') {
+            await this.#everything(e);
+            continue;
+          }
           if (e.code !== 'worker_lost' || left === 0 || this.#disposed || stop.signal.aborted) throw e;
           await this.#alive();
           push({ type: 'moved', why: e.message, device: this.#device?.device ?? '', rung: this.#rung ?? '' });
@@ -253,9 +284,14 @@ export class Firelight {
     throw new FirelightError('unsupported', 'this engine has no speech model yet', 'Check `(await device()).features.transcribe` before offering it.');
   }
 
-  /** Texts to vectors. Not in this version's engine: throws `unsupported`. */
-  async embed() {
-    throw new FirelightError('unsupported', 'this engine has no embedding model yet', 'Check `(await device()).features.embed` before offering it.');
+  /**
+   * Texts to vectors, with an embedding model.
+   * @param {string[]} texts
+   * @param {import('./firelight.d.ts').EmbedOptions} [options]
+   * @returns {Promise<import('./firelight.d.ts').Embeddings>}
+   */
+  async embed(texts, { signal, ...options } = {}) {
+    return this.#steady('embed', { texts, options }, { signal });
   }
 
   /** What runs, on what, and why. @returns {Promise<import('./firelight.d.ts').DeviceReport>} */

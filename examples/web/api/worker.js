@@ -57,7 +57,7 @@ function cancelOf(ticket) {
   return ticket.cancel;
 }
 
-async function create({ device, rung, lock, modelsUrl, engineUrl, options }) {
+async function create({ device, rung, lock, modelsUrl, engineUrl, parts, options }) {
   // Held as long as this worker lives: the page learns of its end by getting it.
   if (lock && navigator.locks) await new Promise((held) => navigator.locks.request(lock, () => (held(), new Promise(() => {}))));
   state.modelsUrl = modelsUrl;
@@ -69,7 +69,8 @@ async function create({ device, rung, lock, modelsUrl, engineUrl, options }) {
   let failure = null;
   for (const binary of list) {
     try {
-      const module = await import(new URL(`${binary}/firelight.js`, folder.endsWith('/') ? folder : `${folder}/`).href);
+      const build = parts === 'everything' ? `${binary}-everything` : binary;
+      const module = await import(new URL(`${build}/firelight.js`, folder.endsWith('/') ? folder : `${folder}/`).href);
       state.wasm = await module.default();
       state.module = module;
       break;
@@ -294,6 +295,13 @@ async function chat({ id, messages, options, resume }, ticket) {
   return JSON.parse(await need().chat(JSON.stringify({ messages, options: plain, resume }), cancelOf(ticket), events));
 }
 
+async function embed({ texts, options }, ticket) {
+  let vectors = new Float32Array();
+  const about = JSON.parse(await need().embed(JSON.stringify(texts), JSON.stringify(options), cancelOf(ticket), (all) => (vectors = all)));
+  const rows = texts.map((_, i) => vectors.slice(i * about.dims, (i + 1) * about.dims));
+  return { ...about, vectors: rows };
+}
+
 async function preflight({ model }) {
   const spec = await resolve(model);
   const bytes = total(spec);
@@ -370,6 +378,7 @@ const operations = {
   create,
   load: (args, ticket) => enqueue(() => load(args, ticket)),
   chat: (args, ticket) => enqueue(() => chat(args, ticket)),
+  embed: (args, ticket) => enqueue(() => embed(args, ticket)),
   count: ({ messages }) => enqueue(() => JSON.parse(need().count(JSON.stringify(messages)))),
   unload: () => enqueue(freeModel),
   device: async () => report(),

@@ -22,12 +22,38 @@ const HARDENED = {
   'Referrer-Policy': 'no-referrer',
 };
 
+/** Of the builds of the engine only what is used is kept: the page says which (`keep`), a new version takes the same. */
+const ENGINE = 'engine/';
+const buildOf = (file) => file.slice(0, file.lastIndexOf('/') + 1);
+
 self.addEventListener('install', (event) => {
   event.waitUntil((async () => {
-    const cache = await caches.open(SHELL);
-    // `reload`: what the browser's own cache holds may be of the version before.
-    await cache.addAll(files.map((f) => new Request(new URL(f, base), { cache: 'reload' })));
+    const used = new Set();
+    for (const name of await caches.keys()) {
+      if (!name.startsWith('firelight-shell-')) continue;
+      for (const { url } of await (await caches.open(name)).keys()) used.add(buildOf(url.slice(base.href.length)));
+    }
+    const wanted = files.filter((f) => !f.startsWith(ENGINE) || used.has(buildOf(f)));
+    await keep(wanted);
     await self.skipWaiting();
+  })());
+});
+
+async function keep(wanted) {
+  const cache = await caches.open(SHELL);
+  // `reload`: what the browser's own cache holds may be of the version before.
+  await cache.addAll(wanted.map((f) => new Request(new URL(f, base), { cache: 'reload' })));
+}
+
+self.addEventListener('message', (event) => {
+  const build = event.data?.keep;
+  if (typeof build !== 'string' || !build.startsWith(ENGINE)) return;
+  event.waitUntil((async () => {
+    const cache = await caches.open(SHELL);
+    const wanted = [];
+    for (const f of files) if (buildOf(f) === build && !(await cache.match(new URL(f, base)))) wanted.push(f);
+    // Offline, or in the middle of an update: the next visit says it again.
+    await keep(wanted).catch(() => {});
   })());
 });
 

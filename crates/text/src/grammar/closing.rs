@@ -7,7 +7,7 @@
 //! `""`, `null`, `0`), a comma, for what is still required. Inside a text, what begins with the quotation mark. Where none
 //! of these is allowed, everything is: the number of such places is bounded by the schema.
 
-use super::{bit, set};
+use super::matcher::{bit, set};
 
 /// Digits of a number before its exponent.
 const DIGITS: u32 = 60;

@@ -1,6 +1,7 @@
 // The one place that knows the engine's API: starts it when it is first needed, keeps what it said, starts it anew on another device.
 import { Firelight, FirelightError } from '../api/firelight.js';
 import { pref } from './preferences.js';
+import { keepEngine } from './pwa.js';
 
 export { FirelightError };
 
@@ -24,7 +25,7 @@ export const engine = {
     starting ??= Firelight.create({
       device: pref('device'),
       rung: pref('rung') || undefined,
-      onDevice: (report) => { engine.device = report; engine.changed(); },
+      onDevice: (report) => { engine.device = report; engine.changed(); keepEngine(report); },
     }).catch((e) => { starting = null; throw FirelightError.from(e); });
     return starting;
   },
@@ -68,7 +69,7 @@ export function explain(error) {
     network: navigator.onLine === false ? 'You are offline' : 'The download was interrupted',
     quota: 'Not enough storage', memory: 'Not enough memory', checksum: 'The download was damaged', not_found: 'The model is not there',
     device: 'The device failed', bad_logits: 'The device computed nonsense', worker_lost: 'The engine was ended by the browser',
-    unsupported: 'Not possible here', malformed: 'The model’s file cannot be read', limit: 'Too much at once', invalid_input: 'That does not fit',
+    unsupported: 'Not possible here', unfinished: 'The answer was cut short', malformed: 'The model’s file cannot be read', limit: 'Too much at once', invalid_input: 'That does not fit',
   };
   return { code: e.code, title: titles[e.code] ?? 'Something went wrong', text: e.message, remedy: e.remedy };
 }

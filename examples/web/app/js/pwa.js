@@ -9,6 +9,13 @@ export async function registerWorker(onUpdate) {
   await navigator.serviceWorker.register('sw.js').catch(() => { /* blocked by policy or private mode: the page works without */ });
 }
 
+/** Has the worker keep the build of the engine that runs, for the time without a network. `report`: the device report. */
+export async function keepEngine({ simd, parts }) {
+  const build = `engine/${simd === 'relaxed' ? 'relaxed' : 'simd'}${parts === 'everything' ? '-everything' : ''}/`;
+  const registration = await navigator.serviceWorker?.ready;
+  registration?.active?.postMessage({ keep: build });
+}
+
 let offer = null;
 
 /** Calls back when the browser offers to install the page, with a function that asks the user. */

@@ -1,14 +1,14 @@
 //! [`WebEngine`]: device, model, conversation.
 
-use crate::error::{invalid, no_model, to_js, unsupported, watch_panics};
+use crate::error::{invalid, no_model, other_part, to_js, unsupported, watch_panics};
 use crate::files::{FileHandle, JsFiles};
 use crate::pause::{now, pause, set_turn};
 use crate::{probe, reports};
 use firelight_runtime::checkpoint::Checkpoint;
 use firelight_runtime::stream::Arrivals;
 use firelight_runtime::{
-    CancelToken, DeviceChoice, Engine, EngineOptions, Error, Event, GenerateOptions, Message,
-    SampleSettings, Session,
+    CancelToken, DeviceChoice, Engine, EngineOptions, Error, Event, GenerateOptions, Grammar,
+    Message, SampleSettings, Session, models,
 };
 use js_sys::Function;
 use serde::Deserialize;
@@ -106,6 +106,9 @@ pub struct WebEngine {
     created_ms: f64,
     /// The conversation with the loaded model; away while an answer is made.
     session: RefCell<Option<Session>>,
+    /// The loaded model, if it is one that gives vectors.
+    #[cfg(feature = "embed")]
+    embedder: RefCell<Option<std::rc::Rc<crate::embed::Embedder>>>,
     /// Grows with each load and unload: an answer that ends later leaves its session to be freed.
     epoch: Cell<u32>,
 }
@@ -146,6 +149,8 @@ impl WebEngine {
             engine,
             created_ms: now() - start,
             session: RefCell::new(None),
+            #[cfg(feature = "embed")]
+            embedder: RefCell::new(None),
             epoch: Cell::new(0),
         })
     }
@@ -212,6 +217,25 @@ impl WebEngine {
                 &(total as f64).into(),
             );
         };
+        let family = checkpoint.model_type().map_err(to_js)?;
+        if models::encoder_families().any(|name| name == family) {
+            #[cfg(feature = "embed")]
+            {
+                let loaded =
+                    crate::embed::load(&self.engine, checkpoint, &coming, &cancel, &mut report);
+                let (embedder, mut about) = loaded.await.map_err(to_js)?;
+                if epoch != self.epoch.get() {
+                    drop(embedder);
+                    self.engine.device().trim();
+                    return Err(to_js(Error::Cancelled));
+                }
+                about["name"] = name.into();
+                self.embedder.replace(Some(std::rc::Rc::new(embedder)));
+                return Ok(about.to_string());
+            }
+            #[cfg(not(feature = "embed"))]
+            return Err(other_part("models that give vectors"));
+        }
         let model = self
             .engine
             .load_arriving(checkpoint, &coming, &cancel, &mut report)
@@ -224,10 +248,11 @@ impl WebEngine {
         let spec = model.model.spec();
         let about = json!({
             "name": name,
-            "family": model.checkpoint.model_type().map_err(to_js)?,
+            "family": family,
             "context": spec.context,
             "vocab": spec.vocab,
             "chat": model.text.template.is_some(),
+            "embed": false,
             "weightBytes": model.checkpoint.weights().total_bytes(),
             "accepts": {"images": false, "audio": false},
         });
@@ -241,6 +266,10 @@ impl WebEngine {
     /// # Errors
     /// An object with a code if the device fails.
     pub async fn warm_up(&self, cancel: &Cancel) -> Outcome<()> {
+        #[cfg(feature = "embed")]
+        if self.embedder().is_some() {
+            return Ok(());
+        }
         let Some(mut session) = self.session.take() else {
             return Err(no_model());
         };
@@ -288,7 +317,6 @@ impl WebEngine {
         for (given, what) in [
             (options.images.is_some(), "images"),
             (options.audio.is_some(), "audio"),
-            (options.schema.is_some(), "schema"),
         ] {
             if given {
                 return Err(unsupported(
@@ -296,6 +324,16 @@ impl WebEngine {
                     "Leave it out; `device().features` says what this engine can do.",
                 ));
             }
+        }
+        #[cfg(feature = "embed")]
+        if self.embedder().is_some() {
+            return Err(unsupported(
+                "the loaded model gives vectors and writes no text",
+                "Load a language model.",
+            ));
+        }
+        if options.schema.is_some() && cfg!(not(feature = "grammar")) {
+            return Err(other_part("answers under a schema"));
         }
         let Some(mut session) = self.session.take() else {
             return Err(no_model());
@@ -305,6 +343,38 @@ impl WebEngine {
         let outcome = answer(&mut session, &request, &cancel, &on_event).await;
         self.put_back(session, epoch);
         outcome.map_err(to_js)
+    }
+
+    /// Vectors of texts. `texts` and `options` are JSON; gives JSON about them, and calls `vectors` with the elements of all, one
+    /// text's after the other's.
+    ///
+    /// # Errors
+    /// An object with a code.
+    #[cfg_attr(not(feature = "embed"), allow(unused_variables, clippy::unused_async))]
+    pub async fn embed(
+        &self,
+        texts: String,
+        options: String,
+        cancel: &Cancel,
+        vectors: Function,
+    ) -> Outcome<String> {
+        #[cfg(feature = "embed")]
+        if let Some(embedder) = self.embedder() {
+            let cancel = cancel.0.clone();
+            return crate::embed::embed(&embedder, &texts, &options, cancel, &vectors).await;
+        }
+        if self.session.borrow().is_none() {
+            return Err(no_model());
+        }
+        Err(unsupported(
+            "the loaded model writes text and gives no vectors",
+            "Load an embedding model.",
+        ))
+    }
+
+    #[cfg(feature = "embed")]
+    fn embedder(&self) -> Option<std::rc::Rc<crate::embed::Embedder>> {
+        self.embedder.borrow().clone()
     }
 
     fn put_back(&self, session: Session, epoch: u32) {
@@ -320,6 +390,8 @@ impl WebEngine {
     pub fn unload(&self) {
         self.epoch.set(self.epoch.get().wrapping_add(1));
         drop(self.session.take());
+        #[cfg(feature = "embed")]
+        drop(self.embedder.take());
         self.engine.device().trim();
     }
 
@@ -356,6 +428,7 @@ async fn answer(
         ignore_eos: options.ignore_eos,
         context: options.context,
         resume: request.resume.clone(),
+        grammar: options.schema.clone().map(Grammar::JsonSchema),
         ..Default::default()
     };
     let send = |kind: &str, text: &str, ids: &[u32]| {

