@@ -25,7 +25,7 @@ export interface CreateOptions {
   /** `auto` (default): a real GPU if it answers right, else the CPU. `gpu`: also one that software imitates. */
   device?: 'auto' | 'gpu' | 'cpu';
   /**
-   * `text` (default): the small engine. What it cannot do (`schema`, embedding models) makes it give way to the one with everything,
+   * `text` (default): the small engine. What it cannot do (`schema`, pictures, embedding models) makes it give way to the one with everything,
    * which is about a megabyte more to download. `everything`: that one from the start.
    */
   parts?: 'text' | 'everything';
@@ -134,7 +134,10 @@ export interface ChatOptions {
   stop?: string[];
   /** Positions at most; default: the model's context. */
   context?: number;
-  /** Encoded pictures; `unsupported` unless `ModelInfo.accepts.images`. */
+  /**
+   * Encoded pictures (PNG, JPEG, WebP, GIF), in the order of the `{type: 'image'}` parts of the messages; `unsupported` unless
+   * `ModelInfo.accepts.images`.
+   */
   images?: Array<Blob | ArrayBuffer>;
   /** Encoded sound; `unsupported` unless `ModelInfo.accepts.audio`. */
   audio?: Blob | ArrayBuffer;
@@ -184,7 +187,10 @@ export interface ChatStats {
 }
 
 export type ChatEvent =
+  /** Pictures are not counted here, but in the statistics. */
   | { type: 'start'; promptTokens: number }
+  /** Pictures were made smaller, so that the conversation fits. */
+  | { type: 'scaled'; how: string }
   | { type: 'token'; text: string; ids: number[] }
   /** The device failed; the answer goes on elsewhere. */
   | { type: 'moved'; why: string; device: string; rung: Rung }

@@ -283,6 +283,7 @@ async function chat({ id, messages, options, resume }, ticket) {
   const events = (type, text, ids) => {
     if (type === 'start') postMessage({ id, event: { type, promptTokens: ids[0] } });
     else if (type === 'token') postMessage({ id, event: { type, text, ids: Array.from(ids) } });
+    else if (type === 'scaled') postMessage({ id, event: { type, how: text } });
     else {
       state.moved = `The device failed: ${text}`;
       const now = report();
@@ -290,9 +291,9 @@ async function chat({ id, messages, options, resume }, ticket) {
       postMessage({ id, event: { type, why: text, device: now.device, rung: now.rung } });
     }
   };
-  // Attachments themselves stay here until an engine takes them.
-  const plain = { ...options, images: options?.images?.length ? 1 : undefined, audio: options?.audio ? 1 : undefined };
-  return JSON.parse(await need().chat(JSON.stringify({ messages, options: plain, resume }), cancelOf(ticket), events));
+  const images = await Promise.all((options?.images ?? []).map(async (image) => new Uint8Array(image instanceof Blob ? await image.arrayBuffer() : image)));
+  const plain = { ...options, images: undefined, audio: options?.audio ? 1 : undefined };
+  return JSON.parse(await need().chat(JSON.stringify({ messages, options: plain, resume }), images, cancelOf(ticket), events));
 }
 
 async function embed({ texts, options }, ticket) {

@@ -60,6 +60,8 @@ async function answer(c, fresh = false) {
         message.text += event.text;
         if (c === state.current) announcer.add(event.text);
         frame ||= requestAnimationFrame(paint);
+      } else if (event.type === 'scaled') {
+        shown()?.note(`Pictures were made smaller to fit: ${event.how}.`);
       } else if (event.type === 'moved') {
         message.moved = engine.moved = `${event.why} The answer goes on with ${event.device || event.rung}.`;
         shown()?.note(message.moved);

@@ -3,8 +3,9 @@
 use crate::error::{invalid, no_model, other_part, to_js, unsupported, watch_panics};
 use crate::files::{FileHandle, JsFiles};
 use crate::pause::{now, pause, set_turn};
-use crate::{probe, reports};
-use firelight_runtime::checkpoint::Checkpoint;
+use crate::{media, probe, reports};
+use firelight_runtime::checkpoint::{Checkpoint, Config};
+use firelight_runtime::media::{MediaKind, Medium};
 use firelight_runtime::stream::Arrivals;
 use firelight_runtime::{
     CancelToken, DeviceChoice, Engine, EngineOptions, Error, Event, GenerateOptions, Grammar,
@@ -77,7 +78,6 @@ struct ChatOptions {
     stop: Vec<String>,
     context: Option<usize>,
     ignore_eos: bool,
-    images: Option<serde_json::Value>,
     audio: Option<serde_json::Value>,
     schema: Option<serde_json::Value>,
 }
@@ -218,23 +218,22 @@ impl WebEngine {
             );
         };
         let family = checkpoint.model_type().map_err(to_js)?;
+        if cfg!(not(feature = "everything")) && !is_text(&checkpoint, &family).map_err(to_js)? {
+            return Err(other_part(&format!("models of the family `{family}`")));
+        }
+        #[cfg(feature = "embed")]
         if models::encoder_families().any(|name| name == family) {
-            #[cfg(feature = "embed")]
-            {
-                let loaded =
-                    crate::embed::load(&self.engine, checkpoint, &coming, &cancel, &mut report);
-                let (embedder, mut about) = loaded.await.map_err(to_js)?;
-                if epoch != self.epoch.get() {
-                    drop(embedder);
-                    self.engine.device().trim();
-                    return Err(to_js(Error::Cancelled));
-                }
-                about["name"] = name.into();
-                self.embedder.replace(Some(std::rc::Rc::new(embedder)));
-                return Ok(about.to_string());
+            let loaded =
+                crate::embed::load(&self.engine, checkpoint, &coming, &cancel, &mut report);
+            let (embedder, mut about) = loaded.await.map_err(to_js)?;
+            if epoch != self.epoch.get() {
+                drop(embedder);
+                self.engine.device().trim();
+                return Err(to_js(Error::Cancelled));
             }
-            #[cfg(not(feature = "embed"))]
-            return Err(other_part("models that give vectors"));
+            about["name"] = name.into();
+            self.embedder.replace(Some(std::rc::Rc::new(embedder)));
+            return Ok(about.to_string());
         }
         let model = self
             .engine
@@ -254,7 +253,10 @@ impl WebEngine {
             "chat": model.text.template.is_some(),
             "embed": false,
             "weightBytes": model.checkpoint.weights().total_bytes(),
-            "accepts": {"images": false, "audio": false},
+            "accepts": {
+                "images": media::accepts(&model, MediaKind::Image),
+                "audio": false,
+            },
         });
         let session = Session::new(&self.engine, &model).map_err(to_js)?;
         self.session.replace(Some(session));
@@ -301,29 +303,26 @@ impl WebEngine {
         Ok(json!({"tokens": tokens, "context": context}).to_string())
     }
 
-    /// Answers. `request` is JSON; `on_event(type, text, ids)` gets `start` (ids: how many prompt tokens), `token` and `moved`
-    /// (text: why). Gives JSON of the finished answer.
+    /// Answers. `request` is JSON, `images` are encoded pictures in the order of the messages' parts; `on_event(type, text, ids)` gets
+    /// `start` (ids: how many prompt tokens, pictures not counted), `token`, `moved` (text: why) and `scaled` (text: how). Gives JSON
+    /// of the finished answer.
     ///
     /// # Errors
     /// An object with a code.
     pub async fn chat(
         &self,
         request: String,
+        images: Vec<js_sys::Uint8Array>,
         cancel: &Cancel,
         on_event: Function,
     ) -> Outcome<String> {
         let request: ChatRequest = serde_json::from_str(&request).map_err(invalid)?;
         let options = &request.options;
-        for (given, what) in [
-            (options.images.is_some(), "images"),
-            (options.audio.is_some(), "audio"),
-        ] {
-            if given {
-                return Err(unsupported(
-                    &format!("`{what}`: not in this engine"),
-                    "Leave it out; `device().features` says what this engine can do.",
-                ));
-            }
+        if options.audio.is_some() {
+            return Err(unsupported(
+                "`audio`: not in this engine",
+                "Leave it out; `device().features` says what this engine can do.",
+            ));
         }
         #[cfg(feature = "embed")]
         if self.embedder().is_some() {
@@ -335,12 +334,16 @@ impl WebEngine {
         if options.schema.is_some() && cfg!(not(feature = "grammar")) {
             return Err(other_part("answers under a schema"));
         }
+        let pictures = match &*self.session.borrow() {
+            Some(session) => media::pictures(session.model(), &images)?,
+            None => return Err(no_model()),
+        };
         let Some(mut session) = self.session.take() else {
             return Err(no_model());
         };
         let epoch = self.epoch.get();
         let cancel = cancel.0.clone();
-        let outcome = answer(&mut session, &request, &cancel, &on_event).await;
+        let outcome = answer(&mut session, &request, pictures, &cancel, &on_event).await;
         self.put_back(session, epoch);
         outcome.map_err(to_js)
     }
@@ -401,25 +404,35 @@ impl WebEngine {
     }
 }
 
+/// Whether the engine for text alone can do all that a model can.
+fn is_text(checkpoint: &Checkpoint, family: &str) -> firelight_runtime::Result<bool> {
+    let sees_or_hears = match checkpoint.config()? {
+        Config::Json(config) => ["vision_config", "audio_config"]
+            .iter()
+            .any(|part| config.get(part).is_some_and(|v| !v.is_null())),
+        Config::Gguf(_) => false,
+    };
+    Ok(models::families().any(|name| name == family) && !sees_or_hears)
+}
+
 async fn answer(
     session: &mut Session,
     request: &ChatRequest,
+    media: Vec<Medium>,
     cancel: &CancelToken,
     on_event: &Function,
 ) -> firelight_runtime::Result<String> {
     let options = &request.options;
     let text = Arc::clone(&session.model().text);
+    let mut messages = request.messages.clone();
+    if let Some(system) = &options.system
+        && messages.first().is_none_or(|m| m.role != "system")
+    {
+        messages.insert(0, Message::system(system.as_str()));
+    }
     let prompt = match &options.prompt {
         Some(prompt) => text.encode_text(prompt)?,
-        None => {
-            let mut messages = request.messages.clone();
-            if let Some(system) = &options.system
-                && messages.first().is_none_or(|m| m.role != "system")
-            {
-                messages.insert(0, Message::system(system.as_str()));
-            }
-            text.encode_rendered(&text.render(&messages, true)?)?
-        }
+        None => text.encode_rendered(&text.render(&messages, true)?)?,
     };
     let generate = GenerateOptions {
         sampling: options.sampling(),
@@ -429,6 +442,7 @@ async fn answer(
         context: options.context,
         resume: request.resume.clone(),
         grammar: options.schema.clone().map(Grammar::JsonSchema),
+        media,
         ..Default::default()
     };
     let send = |kind: &str, text: &str, ids: &[u32]| {
@@ -438,18 +452,27 @@ async fn answer(
     };
     send("start", "", &[prompt.len() as u32]);
     let mut ids = Vec::new();
-    let answer = session
-        .generate(&prompt, &generate, cancel, &mut |event| match event {
-            Event::Token(id) => ids.push(id),
-            Event::Text(text) => send("token", &text, &std::mem::take(&mut ids)),
-            Event::Moved { why, .. } => send("moved", &why, &[]),
-            Event::Scaled { from, to } => send(
-                "scaled",
-                &format!("{to} tokens of pictures instead of {from}"),
-                &[],
-            ),
-        })
-        .await?;
+    let mut listen = |event| match event {
+        Event::Token(id) => ids.push(id),
+        Event::Text(text) => send("token", &text, &std::mem::take(&mut ids)),
+        Event::Moved { why, .. } => send("moved", &why, &[]),
+        Event::Scaled { from, to } => {
+            let how = format!("{to} tokens of pictures instead of {from}");
+            send("scaled", &how, &[]);
+        }
+    };
+    let answer = match options.prompt {
+        Some(_) => {
+            session
+                .generate(&prompt, &generate, cancel, &mut listen)
+                .await?
+        }
+        None => {
+            session
+                .chat(&messages, &generate, cancel, &mut listen)
+                .await?
+        }
+    };
     let (_, encode) = session.state().decode_cost();
     let context = session.model().model.spec().context;
     Ok(json!({

@@ -112,6 +112,8 @@ pub(crate) fn to_js(error: Error) -> JsValue {
             firelight_kernels::Error::Limit { .. } => ("limit", ""),
             _ => ("internal", "Please report this with the device report."),
         },
+        #[cfg(feature = "vision")]
+        Error::Vision(_) => ("invalid_input", "The model cannot take this picture."),
         Error::Text(_) => (
             "invalid_input",
             "The model's template or tokenizer does not accept this conversation.",

@@ -6,6 +6,7 @@
 //! | `engine` | `WebEngine`: device, model, conversation |
 //! | `embed` | models that give vectors (feature `embed`) |
 //! | `files` | files whose bytes JavaScript has, or will have |
+//! | `media` | pictures of a conversation |
 //! | `pause` | giving the worker's messages a turn |
 //! | `probe` | how fast this device is, without a model |
 //! | `reports` | what is told about device and memory |
@@ -19,6 +20,7 @@ mod engine;
 mod error;
 mod files;
 mod hash;
+mod media;
 mod pause;
 mod probe;
 mod reports;

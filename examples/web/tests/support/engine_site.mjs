@@ -18,7 +18,7 @@ const CHUNK = 1 << 20;
 
 /** Skips the test where the engine is not built (`scripts/build_web.sh --quick`); CI must have it. */
 export function needEngine(skip) {
-  if (existsSync(join(engine, 'simd', 'firelight_bg.wasm'))) return;
+  if (['relaxed', 'simd'].some((build) => existsSync(join(engine, build, 'firelight_bg.wasm')))) return;
   const what = 'the engine is not built (scripts/build_web.sh --quick builds it)';
   if (process.env.CI === 'true') throw new Error(what);
   skip(what);
@@ -43,6 +43,7 @@ export async function fixture(name) {
   const folder = join(repository, 'crates', 'runtime', 'tests', 'data', name);
   const files = {};
   for (const file of ['model.safetensors', 'config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja', 'modules.json',
+    'preprocessor_config.json', 'processor_config.json',
     'sentence_bert_config.json', 'config_sentence_transformers.json', '1_Pooling/config.json']) {
     if (existsSync(join(folder, file))) files[file] = join(folder, file);
   }

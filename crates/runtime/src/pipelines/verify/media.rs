@@ -84,6 +84,7 @@ pub(super) fn open(case: &Value, golden: &Weights, name: &str, dir: &Path) -> Re
     Ok(media)
 }
 
+#[cfg(feature = "vision")]
 fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|source| Error::Io {
         path: path.display().to_string(),
