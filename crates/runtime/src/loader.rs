@@ -442,113 +442,6 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    /// The matrix `name.weight` and, if there is one, the bias `name.bias` of a linear layer with `rows` outputs.
-    ///
-    /// # Errors
-    /// As [`Loader::weight`].
-    pub fn linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
-        let weight = self.weight(name, rows, cols)?;
-        let bias = match self.has(&format!("{name}.bias")) {
-            true => Some(self.vector(&format!("{name}.bias"), rows)?),
-            false => None,
-        };
-        Ok(Linear { weight, bias })
-    }
-
-    /// The convolution `name` whose kernel is its stride, as a linear layer of patches: `name.weight` of `shape` `[N, C, …]` as rows of
-    /// all its elements but the first dimension, filled up with zeros to a multiple of 8, and the bias if there is one.
-    ///
-    /// # Errors
-    /// As [`Loader::weight`].
-    pub fn patch_embedding(&mut self, name: &str, shape: &[usize]) -> Result<Linear> {
-        let (rows, cols) = (
-            shape.first().copied().unwrap_or(0),
-            shape.iter().skip(1).product::<usize>(),
-        );
-        let (tensor, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-        let padded = cols.next_multiple_of(8);
-        let synthetic = self.checkpoint.synthetic_dtype().is_some();
-        let weight = if synthetic {
-            self.matrix(&tensor, &[rows, padded], std::slice::from_ref(&(0..rows)))?
-        } else if padded == cols {
-            let info = self.require(&tensor, shape)?;
-            let to = self.checkpoint.dtypes().of(&info.name, info.dtype, cols);
-            let weight = Weight::empty(self.device, to, rows, cols)?;
-            self.fill_weight(info, &weight, std::slice::from_ref(&(0..rows)))?;
-            weight
-        } else {
-            let values = self.host(&tensor, shape)?;
-            let mut wide = vec![0.0f32; rows * padded];
-            for (from, to) in values.chunks(cols.max(1)).zip(wide.chunks_mut(padded)) {
-                to[..cols].copy_from_slice(from);
-            }
-            let bytes = bytemuck::cast_slice(&wide);
-            let array = self
-                .device
-                .upload(DType::F32, &[rows, padded], bytes, Holder::Weights)?;
-            Weight::from_array(&array)?
-        };
-        let bias = match self.has(&bias) {
-            true => Some(self.vector(&bias, rows)?),
-            false => None,
-        };
-        Ok(Linear { weight, bias })
-    }
-
-    /// Rows of the matrix `name.weight` `[all, cols]` and of the bias `name.bias` `[all]`, which has to be there if `bias`.
-    ///
-    /// # Errors
-    /// As [`Loader::weight`].
-    pub fn linear_part(
-        &mut self,
-        name: &str,
-        rows: Range<usize>,
-        all: usize,
-        cols: usize,
-        bias: bool,
-    ) -> Result<Linear> {
-        let weight = self.weight_part(name, rows.clone(), all, cols)?;
-        self.with_bias(weight, name, rows, all, bias)
-    }
-
-    /// A linear layer of `weight` and rows of the bias `name.bias` `[all]`, which has to be there if `bias`.
-    ///
-    /// # Errors
-    /// As [`Loader::weight`].
-    pub fn with_bias(
-        &mut self,
-        weight: Weight,
-        name: &str,
-        rows: Range<usize>,
-        all: usize,
-        bias: bool,
-    ) -> Result<Linear> {
-        let name = format!("{name}.bias");
-        let bias = match bias || self.has(&name) {
-            true => {
-                let values = self.host(&name, &[all])?;
-                Some(self.upload(values.get(rows).unwrap_or_default())?)
-            }
-            false => None,
-        };
-        Ok(Linear { weight, bias })
-    }
-
-    /// The linear layer of some rows of the matrix `name.weight` `[all, cols]`: the `pieces` one after the other. No bias.
-    ///
-    /// # Errors
-    /// As [`Loader::weight`].
-    pub fn linear_rows(
-        &mut self,
-        name: &str,
-        all: usize,
-        cols: usize,
-        pieces: &[Range<usize>],
-    ) -> Result<Linear> {
-        let weight = self.matrix(&format!("{name}.weight"), &[all, cols], pieces)?;
-        Ok(Linear { weight, bias: None })
-    }
-
     /// Values made on the host, as f32 `[n]` on the device.
     ///
     /// # Errors
@@ -600,19 +493,8 @@ impl<'a> Loader<'a> {
         self.advance(info.nbytes);
         Ok(tensor.to_f32_vec()?)
     }
-
-    /// The weight of an RMSNorm over `n` elements.
-    ///
-    /// # Errors
-    /// As [`Loader::weight`].
-    pub fn rms_norm(&mut self, name: &str, n: usize, eps: f32, offset: f32) -> Result<RmsNorm> {
-        Ok(RmsNorm {
-            weight: self.vector(&format!("{name}.weight"), n)?,
-            eps,
-            offset,
-        })
-    }
 }
 
+mod layers;
 #[cfg(test)]
 mod tests;

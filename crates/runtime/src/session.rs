@@ -199,18 +199,33 @@ impl Session {
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<Answer> {
+        let ids = self.prompt(messages, options, on_event)?;
+        let mut answer = self.generate(&ids, options, cancel, on_event).await?;
+        self.read_calls(&mut answer, options);
+        Ok(answer)
+    }
+
+    /// The ids of a conversation, for [`Session::generate`]: rendered by the model's template, its pictures and sounds prepared and in
+    /// their places. Ids of [`crate::media::FIRST_SOFT`] and above stand for them, in this session only.
+    ///
+    /// # Errors
+    /// `Unsupported` for a model without a template or without a tower for a medium, `InvalidInput` if media and places differ in number,
+    /// what is wrong with a medium.
+    pub fn prompt(
+        &mut self,
+        messages: &[Message],
+        options: &GenerateOptions,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Vec<u32>> {
         let with = Rendering {
             tools: options.tools.as_ref(),
             thinking: options.thinking,
         };
         let rendered = self.model.text.render_with(messages, true, with)?;
-        let ids = match options.media.is_empty() {
-            true => self.model.text.encode_rendered(&rendered)?,
-            false => self.encode_with_media(&rendered, options, on_event)?,
-        };
-        let mut answer = self.generate(&ids, options, cancel, on_event).await?;
-        self.read_calls(&mut answer, options);
-        Ok(answer)
+        match options.media.is_empty() {
+            true => self.model.text.encode_rendered(&rendered),
+            false => self.encode_with_media(&rendered, options, on_event),
+        }
     }
 
     /// The ids of a rendered conversation with pictures or sounds. If it does not fit into the context with room for an answer, they

@@ -4,7 +4,8 @@ use crate::checkpoint::Checkpoint;
 use crate::{Error, Result};
 use firelight_tensor::gguf::Metadata;
 use firelight_text::{
-    ChatInput, ChatTemplate, GgufVocab, Message, Tokenizer, TokenizerConfig, Vocabulary,
+    ChatInput, ChatTemplate, Content, GgufVocab, Message, Part, Tokenizer, TokenizerConfig,
+    Vocabulary,
 };
 use std::sync::OnceLock;
 
@@ -19,6 +20,26 @@ pub struct TextSide {
     bos_token: String,
     eos_token: String,
     vocabulary: OnceLock<Vocabulary>,
+    /// The template reads the parts of a content and knows no other form of it.
+    reads_parts: bool,
+}
+
+/// A message whose content is parts, whatever it was.
+fn in_parts(message: &Message) -> Message {
+    let mut message = message.clone();
+    if let Content::Text(text) = message.content {
+        message.content = Content::Parts(vec![Part::text(text)]);
+    }
+    message
+}
+
+/// True if a template asks a content's parts for their type and never whether it is a plain text.
+fn reads_parts(template: &str) -> bool {
+    let asks = ["['type']", "[\"type\"]", ".type"]
+        .iter()
+        .any(|t| template.contains(t));
+    asks && template.contains("'image'") | template.contains("\"image\"")
+        && !template.contains("is string")
 }
 
 /// What a template is told beside the messages.
@@ -46,6 +67,7 @@ impl TextSide {
                 bos_token: String::new(),
                 eos_token: String::new(),
                 vocabulary: OnceLock::new(),
+                reads_parts: false,
             });
         }
         let mut eos_ids = checkpoint.eos_ids()?;
@@ -101,6 +123,7 @@ impl TextSide {
             config.as_ref().and_then(|c| c.eos_token.as_deref()),
             tokenizer.eos(),
         );
+        let reads_parts = template.as_deref().is_some_and(reads_parts);
         let template = template.map(|t| ChatTemplate::new(&t)).transpose()?;
         Ok(TextSide {
             tokenizer,
@@ -109,6 +132,7 @@ impl TextSide {
             bos_token,
             eos_token,
             vocabulary: OnceLock::new(),
+            reads_parts,
         })
     }
 
@@ -147,6 +171,15 @@ impl TextSide {
                 "this is a base model without a chat template; give it text to continue (--raw) or take an instruct model".into(),
             )
         })?;
+        // Templates of models that see read parts; a plain text becomes one.
+        let parts;
+        let messages = match self.reads_parts {
+            true => {
+                parts = messages.iter().map(in_parts).collect::<Vec<_>>();
+                &parts[..]
+            }
+            false => messages,
+        };
         let mut input = ChatInput {
             messages,
             add_generation_prompt,

@@ -6,7 +6,7 @@ use firelight_runtime::pipelines::verify::{VerifyReport, verify};
 use std::path::Path;
 use support::{altered, cpu, pass_on_the_cpu, pass_on_the_gpu, passes};
 
-const FAMILIES: [&str; 11] = [
+const FAMILIES: [&str; 14] = [
     "llama",
     "llama2",
     "gemma3_text",
@@ -18,6 +18,9 @@ const FAMILIES: [&str; 11] = [
     "gpt2",
     "gemma4",
     "gemma4_large",
+    "smolvlm",
+    "qwen2_vl",
+    "qwen3_5_vl",
 ];
 
 fn enough(report: &VerifyReport) {

@@ -71,6 +71,8 @@ pub(crate) enum Event<'a> {
     Done {
         /// Ids of the prompt.
         prompt_ids: &'a [u32],
+        /// Pictures and sounds encoded for this answer.
+        encoded: usize,
         /// Ids generated, without the one that ended the answer.
         ids: &'a [u32],
         /// Their text.

@@ -4,6 +4,7 @@ use crate::args::EngineArgs;
 use crate::interrupt;
 use crate::json::{self, Event};
 use crate::progress::{self, Progress};
+use crate::spark;
 use crate::ui::Ui;
 use anyhow::{Context, Result};
 use firelight_runtime::checkpoint::Checkpoint;
@@ -23,7 +24,9 @@ pub(crate) struct Ready {
 
 /// The resolver with the user's environment.
 pub(crate) fn resolver() -> Result<Resolver> {
-    Ok(Resolver::new(Options::from_env()?))
+    let mut options = Options::from_env()?;
+    spark::embed(&mut options.catalogue)?;
+    Ok(Resolver::new(options))
 }
 
 /// The name of the model to use if none was given.

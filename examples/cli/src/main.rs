@@ -10,6 +10,7 @@
 //! | [`interrupt`] | Ctrl-C |
 //! | [`mod@format`] | bytes, times and tables for people |
 //! | [`npy`] | vectors for NumPy |
+//! | [`pictures`], [`spark`] | pictures from files, the model in the program that sees them |
 //!
 //! Exit codes: 0 done, 1 failed, 2 used wrongly, 130 interrupted.
 #![deny(unsafe_code)]
@@ -21,7 +22,9 @@ mod interrupt;
 mod json;
 mod load;
 mod npy;
+mod pictures;
 mod progress;
+mod spark;
 mod ui;
 
 use clap::{CommandFactory, Parser};
@@ -47,6 +50,7 @@ const EXAMPLES: &str = "\
 Examples:
   firelight chat \"Why is the sky blue?\"     one answer; the model is fetched on first use
   firelight chat                            a conversation
+  firelight describe photo.jpg              what is in a picture; also: chat --image
   firelight embed \"A cat sleeps.\"           texts as vectors; also: similar, classify, rerank, ner
   firelight models list                     what there is, and what is here
   firelight doctor                          which device runs, and why

@@ -190,6 +190,11 @@ impl Resolver {
         report: &mut Reporter<'_>,
         cancel: &CancelToken,
     ) -> Result<()> {
+        for source in &file.sources {
+            if let SourceSpec::Embedded(content) = source {
+                return self.take_from_program(entry, file, content.0, store);
+            }
+        }
         let mut tried = Vec::new();
         for kind in &self.options.sources {
             for source in file.sources.iter().filter(|s| kind_of(s) == *kind) {
@@ -270,6 +275,23 @@ impl Resolver {
             fetched,
         };
         store.remember(entry, file, &hub.to_string(), Some(copy))
+    }
+
+    /// Writes a file that is in the program. Its hash is checked as any other's when it is next looked at.
+    fn take_from_program(
+        &self,
+        entry: &Entry,
+        file: &FileSpec,
+        bytes: &[u8],
+        store: &Store,
+    ) -> Result<()> {
+        let dest = store.file(entry, file);
+        self.options.check_space(&store.dir(entry), file.size)?;
+        let part = dest.with_extension("part");
+        std::fs::write(&part, bytes)
+            .and_then(|()| std::fs::rename(&part, &dest))
+            .map_err(|e| disk::write_error(&self.options, &dest, file.size, e))?;
+        store.remember(entry, file, "the program itself", None)
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod classify;
+mod describe;
 mod doctor;
 mod embed;
 mod models;
@@ -22,6 +23,8 @@ use anyhow::Result;
 pub(crate) enum Command {
     /// Ask a model: one answer with a prompt, a conversation without
     Chat(chat::ChatArgs),
+    /// Say what is in pictures
+    Describe(describe::DescribeArgs),
     /// Turn texts into vectors
     Embed(embed::EmbedArgs),
     /// Find the texts closest to a query
@@ -53,6 +56,7 @@ impl Command {
     pub(crate) fn json(&self) -> bool {
         match self {
             Command::Chat(a) => a.json,
+            Command::Describe(a) => a.json,
             Command::Embed(a) => a.json,
             Command::Similar(a) => a.json,
             Command::Classify(a) => a.json,
@@ -72,6 +76,7 @@ impl Command {
     pub(crate) fn run(self) -> Result<u8> {
         match self {
             Command::Chat(a) => chat::run(a),
+            Command::Describe(a) => describe::run(&a),
             Command::Embed(a) => embed::run(&a),
             Command::Similar(a) => similar::run(&a),
             Command::Classify(a) => classify::run(&a),

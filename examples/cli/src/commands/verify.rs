@@ -10,8 +10,11 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct VerifyArgs {
-    /// A checkpoint's folder with golden.json and golden.safetensors beside the weights
+    /// The folder of golden.json, golden.safetensors and the inputs, usually the checkpoint's own
     dir: PathBuf,
+    /// The checkpoint's folder, where it is not beside the goldens
+    #[arg(short, long, value_name = "DIR")]
+    model: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineArgs,
     /// Write what was computed to this safetensors file, under the goldens' names
@@ -29,6 +32,7 @@ Exit code 0: all within the tolerance; 1: something is beyond it.
 Examples:
   firelight verify crates/runtime/tests/data/llama
   firelight verify crates/runtime/tests/data/llama --device gpu --rung gpu-f32
+  firelight verify samples --model model
   firelight verify DIR --dump computed.safetensors";
 
 const NAME_WIDTH: usize = 28;
@@ -58,7 +62,9 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
         };
         written = ui::to_stdout(&(head + &shown(check)));
     };
-    let report = pollster::block_on(verify::verify(&engine, &args.dir, &mut on_check))
+    let model = args.model.as_ref().unwrap_or(&args.dir);
+    let report = verify::verify_model(&engine, &args.dir, model, &mut on_check);
+    let report = pollster::block_on(report)
         .with_context(|| format!("cannot verify {}", args.dir.display()))?;
     written?;
     if let Some(path) = &args.dump {

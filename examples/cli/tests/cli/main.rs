@@ -2,6 +2,7 @@
 
 mod chat;
 mod common;
+mod describe;
 mod encoders;
 mod gpu;
 mod program;

@@ -28,7 +28,7 @@ fn parts(source: &SourceSpec) -> Option<(Tool, &[Member])> {
         SourceSpec::PipParts(m) => Some((Tool::Pip, m)),
         SourceSpec::Npm(m) => Some((Tool::Npm, std::slice::from_ref(m))),
         SourceSpec::NpmParts(m) => Some((Tool::Npm, m)),
-        SourceSpec::Hub(_) => None,
+        SourceSpec::Hub(_) | SourceSpec::Embedded(_) => None,
     }
 }
 

@@ -4,8 +4,31 @@ use crate::json::Event;
 use crate::ui::{self, Ui};
 use crate::{format, interrupt};
 use anyhow::Result;
-use firelight_runtime::{Answer, Error, Finish, GenerateOptions, Report, Session};
+use firelight_runtime::{Answer, Error, Finish, GenerateOptions, Message, Report, Session};
 use std::io::{self, IsTerminal};
+
+/// The ids of a conversation. Says if its pictures had to be made smaller.
+pub(super) fn prompt(
+    session: &mut Session,
+    messages: &[Message],
+    options: &GenerateOptions,
+    ui: &Ui,
+) -> Result<Vec<u32>> {
+    let mut told = Ok(());
+    let ids = session.prompt(messages, options, &mut |event| {
+        if let firelight_runtime::Event::Scaled { from, to } = event {
+            told = scaled(ui, from, to);
+        }
+    })?;
+    told.map(|()| ids)
+}
+
+fn scaled(ui: &Ui, from: usize, to: usize) -> Result<()> {
+    ui.note(&format!(
+        "[pictures made smaller to fit into the context: {to} tokens instead of {from}]"
+    ));
+    ui.event(&Event::Scaled { from, to })
+}
 
 /// Generates an answer and shows it as it comes. Ctrl-C ends it.
 pub(super) fn stream(
@@ -41,12 +64,7 @@ pub(super) fn stream(
                     device: &device,
                 })
             }
-            firelight_runtime::Event::Scaled { from, to } => {
-                ui.note(&format!(
-                    "[pictures made smaller to fit into the context: {to} tokens instead of {from}]"
-                ));
-                ui.event(&Event::Scaled { from, to })
-            }
+            firelight_runtime::Event::Scaled { from, to } => scaled(ui, from, to),
         };
         if shown.is_err() {
             // Nobody reads any more.
@@ -85,6 +103,7 @@ pub(super) fn close(
     ui.note(&summary(answer, options, report));
     ui.event(&Event::Done {
         prompt_ids: &answer.prompt_ids,
+        encoded: answer.encoded,
         ids: &answer.ids,
         text: &answer.text,
         device: &report.device,

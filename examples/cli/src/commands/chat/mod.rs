@@ -11,11 +11,12 @@ mod repl;
 use crate::args::{EngineArgs, ModelArgs, SamplingArgs};
 use crate::load::{self, Ready};
 use crate::ui::{Show, Ui};
-use crate::{INTERRUPTED, OK, Usage, interrupt};
+use crate::{INTERRUPTED, OK, Usage, interrupt, pictures, spark};
 use anyhow::Result;
-use firelight_runtime::{Finish, GenerateOptions, Message, Rendering, Session};
+use firelight_runtime::{Finish, GenerateOptions, Message, Session};
 use law::LawArgs;
 use prompt::Prompt;
+use std::path::PathBuf;
 
 /// See the module's head.
 #[derive(clap::Args)]
@@ -26,6 +27,10 @@ pub(crate) struct ChatArgs {
     prompt: Option<String>,
     #[command(flatten)]
     model: ModelArgs,
+    /// A picture to ask about (PNG, JPEG, WebP, GIF, BMP); may be given several times. Without --model the model that is in the
+    /// program answers, which knows drawn shapes and short words only
+    #[arg(short, long, value_name = "FILE", conflicts_with = "raw")]
+    image: Vec<PathBuf>,
     /// What the model should know or be, before the conversation
     #[arg(short, long, value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
@@ -80,6 +85,7 @@ Examples:
   firelight chat --model ./llama-1b --lora ./clinic --lora ./style=0.5 \"Sum up the findings.\"
   firelight chat --choices positive,negative \"The mood of: What a day!\"
   firelight chat --schema person.json \"Who wrote Faust?\" | jq .name
+  firelight chat --image shapes.png \"What colour is the circle?\"
   firelight chat --device gpu --json \"Hello\"";
 
 pub(crate) fn run(args: ChatArgs) -> Result<u8> {
@@ -131,19 +137,19 @@ fn options(args: &ChatArgs) -> Result<GenerateOptions> {
     })
 }
 
-/// What the template is told.
-fn rendering(options: &GenerateOptions) -> Rendering<'_> {
-    Rendering {
-        tools: options.tools.as_ref(),
-        thinking: options.thinking,
-    }
-}
-
 /// The model, a session with it, and how answers are generated.
 fn start(args: &ChatArgs, ui: &mut Ui) -> Result<(Ready, Session, GenerateOptions)> {
     let adapters = lora::open(&args.lora)?;
     let merged = if args.merge_lora { &adapters[..] } else { &[] };
-    let ready = load::ready_with(args.model.model.as_deref(), &args.engine, merged, ui)?;
+    let seeing = args.model.model.is_none() && !args.image.is_empty();
+    let model = match seeing {
+        true => Some(spark::NAME),
+        false => args.model.model.as_deref(),
+    };
+    if seeing {
+        ui.note(spark::NOTE);
+    }
+    let ready = load::ready_with(model, &args.engine, merged, ui)?;
     let mut options = options(args)?;
     if args.merge_lora {
         ui.note(&lora::merged(&ready.model.checkpoint.merged()));
@@ -171,18 +177,19 @@ fn one_shot(args: &ChatArgs, prompt: Prompt, ui: &mut Ui) -> Result<u8> {
     } else {
         Some(prompt.text(ui)?)
     };
-    let (ready, mut session, options) = start(args, ui)?;
+    // A picture that cannot be used is told before a model is loaded.
+    let media = args.image.iter().map(|path| pictures::open(path));
+    let media = media.collect::<Result<Vec<_>>>()?;
+    let (ready, mut session, mut options) = start(args, ui)?;
+    options.media = media;
     let text = text.map_or_else(|| prompt.text(ui), Ok)?;
     let ids = if args.raw {
         session.model().text.encode_text(&text)?
     } else {
         let system = args.system.iter().map(|s| Message::system(s.as_str()));
-        let messages: Vec<Message> = system.chain([Message::user(text)]).collect();
-        let rendered = session
-            .model()
-            .text
-            .render_with(&messages, true, rendering(&options))?;
-        session.model().text.encode_rendered(&rendered)?
+        let question = pictures::question(text, options.media.len());
+        let messages: Vec<Message> = system.chain([question]).collect();
+        answer::prompt(&mut session, &messages, &options, ui)?
     };
     let answer = answer::stream(&mut session, &ids, &options, ui)?;
     answer::close(&answer, &options, &ready.engine.report(), ui)?;

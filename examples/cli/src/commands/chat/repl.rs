@@ -1,17 +1,19 @@
 //! The conversation: questions from the keyboard, the model's cache kept between them.
 
-use super::{ChatArgs, answer, rendering, start};
+use super::{ChatArgs, answer, start};
 use crate::args::random_seed;
 use crate::load::Ready;
 use crate::ui::{self, Ui};
-use crate::{INTERRUPTED, OK, format, interrupt};
+use crate::{INTERRUPTED, OK, format, interrupt, pictures};
 use anyhow::{Context, Result};
-use firelight_runtime::{Answer, Finish, GenerateOptions, Message, Session};
+use firelight_runtime::{Answer, Finish, GenerateOptions, MediaKind, Medium, Message, Session};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
+use std::path::Path;
 
 const HELP: &str = "\
 /system TEXT   what the model should know or be; begins a new conversation (without TEXT: take it away)
+/image FILE    a picture for the next question
 /reset         begin a new conversation
 /regenerate    answer the last question again
 /stats         tokens, memory, speed, device
@@ -24,6 +26,7 @@ A line that ends in \\ goes on in the next one. Ctrl-C ends an answer; twice wit
 enum Line<'a> {
     Ask(&'a str),
     System(&'a str),
+    Image(&'a str),
     Reset,
     Regenerate,
     Stats,
@@ -39,6 +42,7 @@ fn understand(line: &str) -> Line<'_> {
     match word {
         "" => Line::Nothing,
         "/system" => Line::System(rest.trim()),
+        "/image" => Line::Image(rest.trim()),
         "/reset" => Line::Reset,
         "/regenerate" => Line::Regenerate,
         "/stats" => Line::Stats,
@@ -67,6 +71,8 @@ struct Talk<'a> {
     /// With `--raw`: the text so far.
     text: String,
     system: Option<String>,
+    /// Pictures for the next question.
+    pictures: Vec<Medium>,
     last: Option<Answer>,
 }
 
@@ -85,8 +91,12 @@ pub(super) fn run(args: &ChatArgs, ui: &mut Ui) -> Result<u8> {
         messages: Vec::new(),
         text: String::new(),
         system: args.system.clone(),
+        pictures: Vec::new(),
         last: None,
     };
+    for path in &args.image {
+        talk.look(path)?;
+    }
     loop {
         let line = match read(&mut editor) {
             Ok(line) => line,
@@ -121,6 +131,9 @@ pub(super) fn run(args: &ChatArgs, ui: &mut Ui) -> Result<u8> {
                 ui::to_stderr("a new conversation");
                 Ok(())
             }
+            Line::Image(file) => talk.look(Path::new(file)).map(|()| {
+                ui::to_stderr("a picture for the next question");
+            }),
             Line::Stats => ui::to_stdout(&talk.stats()),
             Line::Regenerate => talk.regenerate(ui),
             Line::Ask(text) => talk.ask(text, ui),
@@ -154,18 +167,40 @@ fn read(editor: &mut DefaultEditor) -> Result<String, ReadlineError> {
 impl Talk<'_> {
     fn reset(&mut self) {
         self.messages.clear();
+        self.options.media.clear();
+        self.pictures.clear();
         self.text.clear();
         self.session.state().clear();
     }
 
+    /// Takes a picture for the next question.
+    fn look(&mut self, path: &Path) -> Result<()> {
+        let sees = self.session.model().model.tower(MediaKind::Image).is_some();
+        anyhow::ensure!(
+            sees,
+            "{} takes no pictures; firelight chat --image FILE takes a model that does",
+            self.ready.local.name
+        );
+        self.pictures.push(pictures::open(path)?);
+        Ok(())
+    }
+
     fn ask(&mut self, text: &str, ui: &mut Ui) -> Result<()> {
-        let before = (self.messages.len(), self.text.len());
-        self.messages.push(Message::user(text));
+        let before = (
+            self.messages.len(),
+            self.text.len(),
+            self.options.media.len(),
+        );
+        let new = std::mem::take(&mut self.pictures);
+        self.messages
+            .push(pictures::question(text.to_owned(), new.len()));
+        self.options.media.extend(new);
         self.text.push_str(text);
         let done = self.answer(ui);
         if done.is_err() {
             self.messages.truncate(before.0);
             self.text.truncate(before.1);
+            self.pictures = self.options.media.split_off(before.2);
         }
         done
     }
@@ -187,13 +222,12 @@ impl Talk<'_> {
     }
 
     fn answer(&mut self, ui: &mut Ui) -> Result<()> {
-        let side = &self.session.model().text;
         let ids = if self.args.raw {
-            side.encode_text(&self.text)?
+            self.session.model().text.encode_text(&self.text)?
         } else {
             let system = self.system.iter().map(|s| Message::system(s.as_str()));
             let messages: Vec<Message> = system.chain(self.messages.iter().cloned()).collect();
-            side.encode_rendered(&side.render_with(&messages, true, rendering(&self.options))?)?
+            answer::prompt(&mut self.session, &messages, &self.options, ui)?
         };
         let answer = answer::stream(&mut self.session, &ids, &self.options, ui)?;
         let report = self.ready.engine.report();
@@ -272,6 +306,7 @@ mod tests {
             ("/quit ", Line::Quit),
             ("/system  be  brief", Line::System("be  brief")),
             ("/system", Line::System("")),
+            ("/image a b.png", Line::Image("a b.png")),
             ("/rest", Line::Unknown("/rest")),
             ("/usr/bin/ls is what?", Line::Ask("/usr/bin/ls is what?")),
             ("/etc is what?", Line::Ask("/etc is what?")),
