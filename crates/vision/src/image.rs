@@ -64,6 +64,11 @@ impl Image {
         &self.rgb
     }
 
+    /// The samples, to be written.
+    pub fn rgb_mut(&mut self) -> &mut [u8] {
+        &mut self.rgb
+    }
+
     /// The samples, without a copy.
     pub fn into_rgb(self) -> Vec<u8> {
         self.rgb

@@ -7,7 +7,7 @@
 //! ```
 //! A sample has 256 values, so each channel is a table of 256 results: exact in either rounding, and one load per sample.
 
-use crate::{Error, Image, Reference, Result, pixels};
+use crate::{Error, Image, Reference, Result, pixels, threads};
 use firelight_tensor::Tensor;
 
 /// A map of 8-bit RGB samples to f32, per channel.
@@ -97,9 +97,12 @@ impl Normalize {
             )));
         }
         pixels::buffer(&[images.len(), 3, height, width], |i, planes| {
-            for (c, plane) in planes.chunks_exact_mut(width * height).enumerate() {
-                self.channel(c, images[i].rgb(), plane);
-            }
+            let bytes = planes.len();
+            threads::bands(planes, width, bytes, |first, rows| {
+                for (row, out) in (first..).zip(rows.chunks_exact_mut(width)) {
+                    self.channel(row / height, images[i].row(row % height), out);
+                }
+            });
         })
     }
 

@@ -1,6 +1,6 @@
 //! 8-bit pictures into f32 tensors, without a copy in between.
 
-use crate::{Error, Image, Normalize, PatchLayout, PatchOrder, Result};
+use crate::{Error, Image, Normalize, PatchLayout, PatchOrder, Result, threads};
 use firelight_tensor::{AlignedBuf, DType, Tensor};
 
 /// A tensor of zeros that `fill` writes.
@@ -44,33 +44,48 @@ pub(crate) fn patches(
     let blocks = (rows / merge) * (cols / merge);
     let per_group = blocks * merge * merge;
     let values = 3 * temporal * patch * patch;
-    for (n, out) in out.chunks_exact_mut(values).enumerate() {
-        // The n-th patch: group of frames, block row and column, row and column inside the block.
-        let (group, n) = (n / per_group, n % per_group);
-        let (block, inside) = (n / (merge * merge), n % (merge * merge));
-        let (by, bx) = (block / (cols / merge), block % (cols / merge));
-        let (y0, x0) = (
-            (by * merge + inside / merge) * patch,
-            (bx * merge + inside % merge) * patch,
-        );
-        let line = |t: usize, y: usize| {
-            let frame = frames[(group * temporal + t).min(frames.len() - 1)];
-            &frame.row(y0 + y)[x0 * 3..(x0 + patch) * 3]
-        };
-        let lines = (0..temporal).flat_map(|t| (0..patch).map(move |y| (t, y)));
-        match order {
-            PatchOrder::ChannelFirst => {
-                for (c, out) in out.chunks_exact_mut(temporal * patch * patch).enumerate() {
-                    for ((t, y), out) in lines.clone().zip(out.chunks_exact_mut(patch)) {
-                        normalize.channel(c, line(t, y), out);
+    let bytes = out.len();
+    threads::bands(out, values, bytes, |from, out| {
+        for (n, out) in (from..).zip(out.chunks_exact_mut(values)) {
+            // The n-th patch: group of frames, block row and column, row and column inside the block.
+            let (group, n) = (n / per_group, n % per_group);
+            let (block, inside) = (n / (merge * merge), n % (merge * merge));
+            let (by, bx) = (block / (cols / merge), block % (cols / merge));
+            let (y0, x0) = (
+                (by * merge + inside / merge) * patch,
+                (bx * merge + inside % merge) * patch,
+            );
+            let line = |t: usize, y: usize| {
+                let frame = frames[(group * temporal + t).min(frames.len() - 1)];
+                &frame.row(y0 + y)[x0 * 3..(x0 + patch) * 3]
+            };
+            match order {
+                PatchOrder::ChannelFirst => {
+                    for (c, out) in out.chunks_exact_mut(temporal * patch * patch).enumerate() {
+                        let mut rest = out;
+                        for t in 0..temporal {
+                            let (own, later) = rest.split_at_mut(patch * patch);
+                            for (y, out) in own.chunks_exact_mut(patch).enumerate() {
+                                normalize.channel(c, line(t, y), out);
+                            }
+                            // A still picture repeats its frame.
+                            if frames.len() == 1 {
+                                later
+                                    .chunks_exact_mut(patch * patch)
+                                    .for_each(|l| l.copy_from_slice(own));
+                                break;
+                            }
+                            rest = later;
+                        }
+                    }
+                }
+                PatchOrder::ChannelLast => {
+                    let lines = (0..temporal).flat_map(|t| (0..patch).map(move |y| (t, y)));
+                    for ((t, y), out) in lines.zip(out.chunks_exact_mut(patch * 3)) {
+                        normalize.interleaved(line(t, y), out);
                     }
                 }
             }
-            PatchOrder::ChannelLast => {
-                for ((t, y), out) in lines.zip(out.chunks_exact_mut(patch * 3)) {
-                    normalize.interleaved(line(t, y), out);
-                }
-            }
         }
-    }
+    });
 }

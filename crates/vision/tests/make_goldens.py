@@ -50,21 +50,30 @@ def resized(reference, name, im, w, h):
     return t.permute(1, 2, 0).numpy()
 
 
+def settled(n, to):
+    """Whether torch's nearest takes the same samples on any processor: with and without fused multiply-add (2 to 97 does not)."""
+    i, scale = np.arange(to), np.float32(n) / np.float32(to)
+    fused = ((np.float64(scale) * (i + 0.5) - 0.5).astype(np.float32).clip(0) + 0.5).astype(np.float32)
+    return ((i.astype(np.float32) + np.float32(0.5)) * scale).astype(int).tolist() == fused.astype(int).tolist()
+
+
 def resize_cases():
     odd = [1, 2, 3, 5, 7, 11, 13, 17, 31, 37, 48, 53, 61, 64, 71, 97, 101, 127, 131, 224]
     rng = np.random.default_rng(20)
     cases = [(1, 1, 1, 1), (1, 1, 7, 5), (1, 5000, 3, 11), (4000, 3, 64, 64), (70, 100, 48, 48), (120, 90, 48, 48), (5000, 1, 1, 1),
              (97, 101, 97, 50), (97, 101, 50, 101), (2, 2, 131, 127), (640, 427, 224, 224), (427, 640, 31, 500), (3, 4000, 4000, 3), (3, 301, 40, 300), (3, 300, 40, 30), (3, 301, 40, 400)]
-    while len(cases) < 60:
-        cases.append(tuple(int(v) for v in rng.choice(odd, 4)))
-    lines = ["# reference filter in_w in_h out_w out_h seed crc32(out [h,w,3])"]
+    cases += [(4000, 3, 16, 16), (3, 4000, 50, 1), (1999, 7, 40, 40), (2, 5000, 2, 40), (499, 3, 3, 499), (613, 401, 224, 224), (401, 613, 56, 84), (800, 37, 53, 37), (5, 5, 224, 224), (257, 1, 1, 257)]
+    while len(cases) < 200:
+        case = tuple(int(v) for v in rng.choice(odd, 4))
+        if settled(case[0], case[2]) and settled(case[1], case[3]):
+            cases.append(case)
+    columns = [(reference, name) for reference, filters in (("torchvision", TORCH_FILTER), ("pillow", PIL_FILTER)) for name in filters]
+    lines = ["# in_w in_h out_w out_h seed, then crc32(out [h,w,3]) of:", " ".join(f"{r}:{n}" for r, n in columns)]
     for i, (w, h, ow, oh) in enumerate(cases):
         im = picture(w, h, i)
-        for reference, filters in (("torchvision", TORCH_FILTER), ("pillow", PIL_FILTER)):
-            for name in filters:
-                lines.append(f"{reference} {name} {w} {h} {ow} {oh} {i} {crc(resized(reference, name, im, ow, oh))}")
+        lines.append(" ".join([f"{w} {h} {ow} {oh} {i}"] + [crc(resized(r, n, im, ow, oh)) for r, n in columns]))
     (DATA / "resize.txt").write_text("\n".join(lines) + "\n")
-    return len(lines) - 1
+    return len(cases) * len(columns)
 
 
 # ---------------------------------------------------------------- decode
@@ -305,7 +314,79 @@ def patches_cases():
     return len(out)
 
 
+# ---------------------------------------------------------------- films
+def films_cases():
+    from transformers import Qwen2VLVideoProcessor, Qwen3VLVideoProcessor
+    from transformers.image_transforms import convert_to_rgb
+    from transformers.video_utils import VideoMetadata
+    classes = {"Qwen2VL": Qwen2VLVideoProcessor, "Qwen3VL": Qwen3VLVideoProcessor}
+    small = {"patch_size": 8, "size": {"shortest_edge": 1024, "longest_edge": 9216}}
+    tensors, sampled = [], []
+    for family, settings in (("Qwen2VL", small), ("Qwen3VL", {**small, "size": {"shortest_edge": 4096, "longest_edge": 30000}}), ("Qwen2VL", {"patch_size": 5, "merge_size": 1, "temporal_patch_size": 3, "min_pixels": 400, "max_pixels": 4000})):
+        for n, w, h in ((4, 64, 48), (5, 30, 50), (2, 97, 33), (7, 5, 9), (3, 200, 120)):
+            frames = [picture(w, h, i) for i in range(n)]
+            made = classes[family](**settings)(videos=[np.stack(frames)], return_tensors="pt", do_sample_frames=False)
+            tensors.append({"config": {"video_processor_type": f"{family}VideoProcessor", **settings}, "frames": [n, w, h],
+                            "pixel_values": golden(made["pixel_values_videos"]), "grid": golden(made["video_grid_thw"])})
+    for family, settings in (("Qwen2VL", {"fps": 2}), ("Qwen2VL", {"fps": 1.5, "max_frames": 10}), ("Qwen2VL", {"num_frames": 7}), ("Qwen3VL", {}), ("Qwen3VL", {"fps": 4, "max_frames": 9}), ("Qwen3VL", {"fps": 0.5})):
+        for total, fps in ((16, 8.0), (31, 25.0), (100, 29.97), (301, 24.0), (64, 10.0)):
+            p = classes[family](**settings)
+            want = p.sample_frames(VideoMetadata(total_num_frames=total, fps=fps, duration=total / fps))
+            sampled.append({"config": {"video_processor_type": f"{family}VideoProcessor", "do_sample_frames": True, **settings}, "total": total, "fps": fps, "indices": [int(i) for i in want]})
+    folder = DATA / "films"
+    folder.mkdir(exist_ok=True)
+    films = []
+    w, h = 23, 17
+    ims = [Image.fromarray(picture(w, h, i)) for i in range(4)]
+    patch = [im.crop((0, 0, 9, 7)) for im in ims]
+    def gif(name, disposal, transparent):
+        base = ims[0].quantize(16)
+        rest = []
+        for i, im in enumerate(ims[1:]):
+            q = im.quantize(8)
+            rest.append(q)
+        kw = {"transparency": 2} if transparent else {}
+        base.save(folder / name, save_all=True, append_images=rest, duration=[100, 50, 200, 30], disposal=disposal, optimize=False, **kw)
+    for d in (1, 2, 3):
+        gif(f"dispose{d}.gif", d, False)
+        gif(f"dispose{d}_transparent.gif", d, True)
+    ims[0].save(folder / "film.webp", save_all=True, append_images=ims[1:], duration=[100, 50, 200, 30], lossless=True)
+    alpha = []
+    for i, im in enumerate(ims):
+        im = im.convert("RGBA")
+        im.putalpha(Image.fromarray(picture(w, h, 9 + i)[..., 0]))
+        alpha.append(im)
+    alpha[0].save(folder / "film_alpha.webp", save_all=True, append_images=alpha[1:], duration=40, lossless=True)
+    for f in sorted(folder.iterdir()):
+        im = Image.open(f)
+        shown = []
+        for i in range(im.n_frames):
+            im.seek(i)
+            im.load()  # sets the duration
+            shown.append({"millis": int(im.info.get("duration", 0)), "crc": crc(np.asarray(convert_to_rgb(im, return_numpy=True)))})
+        films.append({"file": f.name, "frames": shown})
+    (DATA / "films.json").write_text(json.dumps({"tensors": tensors, "sampled": sampled, "films": films}).replace('{"config"', '\n{"config"').replace('{"file"', '\n{"file"') + "\n")
+    return len(tensors) + len(sampled) + len(films)
+
+
+# ---------------------------------------------------------------- boxes
+def boxes_cases():
+    from torchvision import ops
+    out = []
+    for seed, n, threshold in ((0, 1, 0.5), (1, 12, 0.5), (2, 40, 0.3), (3, 40, 0.7), (4, 25, 0.0), (5, 60, 0.45)):
+        rng = np.random.default_rng(seed)
+        corner, size = rng.integers(0, 60, (n, 2)), rng.integers(1, 40, (n, 2))
+        boxes = torch.tensor(np.concatenate([corner, corner + size], 1), dtype=torch.float32)
+        scores = torch.tensor(rng.permutation(n), dtype=torch.float32) / n
+        classes = torch.tensor(rng.integers(0, 3, n))
+        out.append({"boxes": boxes.tolist(), "scores": scores.tolist(), "classes": classes.tolist(), "threshold": threshold, "nms": ops.nms(boxes, scores, threshold).tolist(),
+                    "batched_nms": ops.batched_nms(boxes, scores, classes, threshold).tolist(), "iou": ops.box_iou(boxes[:12], boxes[:12]).tolist(),
+                    "xywh": ops.box_convert(boxes, "xyxy", "xywh").tolist(), "cxcywh": ops.box_convert(boxes, "xyxy", "cxcywh").tolist()})
+    (DATA / "boxes.json").write_text("[\n" + ",\n".join(json.dumps(o) for o in out) + "\n]\n")
+    return len(out)
+
+
 if __name__ == "__main__":
     DATA.mkdir(exist_ok=True)
-    for part in sys.argv[1:] or ["resize", "decode", "processors", "patches"]:
+    for part in sys.argv[1:] or ["resize", "decode", "processors", "patches", "films", "boxes"]:
         print(part, globals()[part + "_cases"]())

@@ -20,6 +20,11 @@ struct Header {
     pixels: usize,
 }
 
+/// Width and height; this format has no orientation.
+pub(super) fn size(bytes: &[u8]) -> Result<(usize, usize, u8)> {
+    header(bytes).map(|h| (h.width, h.height, 1))
+}
+
 /// The picture.
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Image> {
     let header = header(bytes)?;

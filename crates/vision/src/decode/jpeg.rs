@@ -13,8 +13,7 @@ use zune_jpeg::errors::DecodeErrors;
 
 const FORMAT: &str = "JPEG";
 
-/// The picture and its EXIF orientation.
-pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(Image, u8)> {
+fn decoder(bytes: &[u8]) -> Result<JpegDecoder<ZCursor<&[u8]>>> {
     let settings = DecoderOptions::default()
         .set_strict_mode(false)
         .set_max_width(usize::from(u16::MAX))
@@ -22,6 +21,22 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(Image, u8
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), settings);
     decoder.decode_headers().map_err(|e| error(e, bytes))?;
+    Ok(decoder)
+}
+
+/// Width, height and EXIF orientation.
+pub(super) fn header(bytes: &[u8]) -> Result<(usize, usize, u8)> {
+    let decoder = decoder(bytes)?;
+    let (width, height) = decoder
+        .dimensions()
+        .ok_or_else(|| Error::malformed(FORMAT, 0, "the file has no frame header"))?;
+    let orientation = decoder.exif().map_or(1, |block| exif::orientation(block));
+    Ok((width, height, orientation))
+}
+
+/// The picture and its EXIF orientation.
+pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(Image, u8)> {
+    let mut decoder = decoder(bytes)?;
     let (Some((width, height)), Some(info), Some(colours)) = (
         decoder.dimensions(),
         decoder.info(),

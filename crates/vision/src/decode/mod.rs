@@ -14,6 +14,8 @@
 
 mod bmp;
 mod exif;
+#[cfg(feature = "webp")]
+mod film;
 #[cfg(feature = "gif")]
 mod gif;
 mod jpeg;
@@ -21,6 +23,11 @@ mod pixels;
 mod png;
 #[cfg(feature = "webp")]
 mod webp;
+
+#[cfg(feature = "gif")]
+pub(crate) use gif::frames as gif_frames;
+#[cfg(feature = "webp")]
+pub(crate) use webp::frames as webp_frames;
 
 use crate::{Error, Image, Result};
 
@@ -103,6 +110,31 @@ impl Default for DecodeOptions {
 }
 
 impl DecodeOptions {
+    #[cfg(any(feature = "gif", feature = "webp"))]
+    /// Checks what `frames` frames of an animation hold together, three bytes per pixel, beside what decoding holds.
+    fn check_frames(&self, width: usize, height: usize, frames: usize, held: usize) -> Result<()> {
+        let pixels = (width as u64).saturating_mul(height as u64);
+        let got = pixels.saturating_mul(
+            (frames as u64)
+                .saturating_mul(3)
+                .saturating_add(held as u64),
+        );
+        match got > self.max_bytes {
+            true => Err(Error::Limit {
+                what: "bytes held by the frames of an animation",
+                max: self.max_bytes,
+                got,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// What to do with the transparency of a file whose header says whether it has any.
+    #[cfg(feature = "webp")]
+    fn alpha_of(&self, has: bool) -> Alpha {
+        if has { self.alpha } else { Alpha::Drop }
+    }
+
     /// Checks a header's dimensions; `per_pixel` is what decoding holds per pixel at its peak, in bytes.
     fn check(&self, format: &'static str, width: u64, height: u64, per_pixel: u64) -> Result<()> {
         if width == 0 || height == 0 {
@@ -147,15 +179,7 @@ pub fn decode(bytes: &[u8]) -> Result<Image> {
 /// `Unsupported` if the content is none of these or a variant that is not read, `Malformed` if the bytes are broken or
 /// end too soon, `Limit` if the picture is larger than `options` allow.
 pub fn decode_with(bytes: &[u8], options: &DecodeOptions) -> Result<Image> {
-    let format = Format::of(bytes).ok_or_else(|| {
-        let head: Vec<String> = bytes.iter().take(8).map(|b| format!("{b:02x}")).collect();
-        Error::unsupported(format!(
-            "the bytes are no PNG, JPEG, WebP, GIF or BMP file: {} bytes starting [{}]",
-            bytes.len(),
-            head.join(" ")
-        ))
-    })?;
-    let (image, orientation) = match format {
+    let (image, orientation) = match known(bytes)? {
         Format::Png => png::decode(bytes, options)?,
         Format::Jpeg => jpeg::decode(bytes, options)?,
         Format::Bmp => (bmp::decode(bytes, options)?, 1),
@@ -164,15 +188,62 @@ pub fn decode_with(bytes: &[u8], options: &DecodeOptions) -> Result<Image> {
         #[cfg(feature = "gif")]
         Format::Gif => (gif::decode(bytes, options)?, 1),
         #[cfg(not(all(feature = "webp", feature = "gif")))]
-        other => {
-            return Err(Error::unsupported(format!(
-                "{other:?} files: build firelight-vision with its feature of that name"
-            )));
-        }
+        other => return Err(missing(other)),
     };
     Ok(if options.orient {
         image.oriented(orientation)
     } else {
         image
     })
+}
+
+/// Width and height of the upright picture in a file, from its header alone.
+///
+/// # Errors
+/// As [`dimensions_with`].
+pub fn dimensions(bytes: &[u8]) -> Result<(usize, usize)> {
+    dimensions_with(bytes, &DecodeOptions::default())
+}
+
+/// Width and height that [`decode_with`] would give, from the header alone: to plan before decoding. That the header
+/// reads is no promise that the picture does.
+///
+/// # Errors
+/// `Unsupported` if the content is none of these formats, `Malformed` if the header is broken, `Limit` if the picture
+/// has more pixels than `options` allow.
+pub fn dimensions_with(bytes: &[u8], options: &DecodeOptions) -> Result<(usize, usize)> {
+    let (format, (width, height, orientation)) = match known(bytes)? {
+        Format::Png => ("PNG", png::header(bytes)?),
+        Format::Jpeg => ("JPEG", jpeg::header(bytes)?),
+        Format::Bmp => ("BMP", bmp::size(bytes)?),
+        #[cfg(feature = "webp")]
+        Format::WebP => ("WebP", webp::header(bytes)?),
+        #[cfg(feature = "gif")]
+        Format::Gif => ("GIF", gif::size(bytes)?),
+        #[cfg(not(all(feature = "webp", feature = "gif")))]
+        other => return Err(missing(other)),
+    };
+    options.check(format, width as u64, height as u64, 3)?;
+    Ok(match options.orient && (5..=8).contains(&orientation) {
+        true => (height, width),
+        false => (width, height),
+    })
+}
+
+fn known(bytes: &[u8]) -> Result<Format> {
+    Format::of(bytes).ok_or_else(|| {
+        let head: Vec<String> = bytes.iter().take(8).map(|b| format!("{b:02x}")).collect();
+        Error::unsupported(format!(
+            "the bytes are no PNG, JPEG, WebP, GIF or BMP file: {} bytes starting [{}]",
+            bytes.len(),
+            head.join(" ")
+        ))
+    })
+}
+
+#[cfg(not(all(feature = "webp", feature = "gif")))]
+fn missing(format: Format) -> Error {
+    Error::unsupported(format!(
+        "{format:?} files: build firelight-vision with its feature of that name"
+    ))
 }

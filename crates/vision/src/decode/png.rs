@@ -86,3 +86,33 @@ fn read(cursor: &mut Cursor<&[u8]>, options: &DecodeOptions) -> Result<(Image, u
         .map_or(1, exif::orientation);
     Ok((Image::new(width, height, rgb)?, orientation))
 }
+
+/// Width, height and EXIF orientation. The tag may follow the pixels, so chunk heads are walked to the end.
+pub(super) fn header(bytes: &[u8]) -> Result<(usize, usize, u8)> {
+    let word = |at: usize| -> Option<usize> {
+        let b = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
+        usize::try_from(u32::from_be_bytes(b)).ok()
+    };
+    let (Some(13), Some(b"IHDR"), Some(width), Some(height)) =
+        (word(8), bytes.get(12..16), word(16), word(20))
+    else {
+        return Err(Error::malformed(
+            FORMAT,
+            8,
+            "a PNG file begins with an IHDR chunk of 13 bytes",
+        ));
+    };
+    let mut at = 8;
+    while let (Some(len), Some(tag)) = (word(at), bytes.get(at + 4..at + 8)) {
+        let body = at + 8;
+        if tag == b"eXIf" {
+            let block = bytes.get(body..body.saturating_add(len)).unwrap_or(&[]);
+            return Ok((width, height, exif::orientation(block)));
+        }
+        match body.checked_add(len).and_then(|n| n.checked_add(4)) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    Ok((width, height, 1))
+}

@@ -1,10 +1,12 @@
 //! `preprocessor_config.json` and the classes it can name.
 
+use super::classes::{CLASSES, CLIP_MEAN, CLIP_STD, Class, Family, HALF, class, square};
 use super::detect::Detect;
 use super::fixed::Fixed;
 use super::grid::Grid;
 use super::soft::{SOFT_TOKENS, Soft};
 use super::tiles::{TileSize, Tiles};
+use super::video::{Sampling, Style, VideoProcessor};
 use super::{Kind, Processor, Size, Steps};
 use crate::normalize::check_std;
 use crate::{Error, Filter, Normalize, Reference, Result};
@@ -13,157 +15,32 @@ use serde_json::{Map, Value};
 /// The greatest width or height that a configuration may ask for.
 const MAX_SIDE: u64 = 16384;
 
-/// How a class treats a picture's shape.
-#[derive(Clone, Copy, PartialEq)]
-enum Family {
-    Fixed,
-    /// Sides become multiples of the number.
-    Detect(usize),
-    Tiles,
-    Grid,
-    Soft,
+/// Whether a `processor_config.json` holds the picture's part, too.
+pub(super) fn is_nested(json: &str) -> bool {
+    json_value(json).is_ok_and(|v| v.get("image_processor").is_some_and(Value::is_object))
 }
 
-/// What a class does where the file is silent.
-struct Class {
-    name: &'static str,
-    family: Family,
-    size: Size,
-    /// Whether an old-style number for `size` means a square (else the shortest edge).
-    square: bool,
-    crop: Option<usize>,
-    do_crop: bool,
-    filter: Filter,
-    mean: [f64; 3],
-    std: [f64; 3],
-    do_normalize: bool,
-    do_pad: bool,
+/// The tokens of a tile, where a `processor_config.json` says them.
+pub(super) fn image_seq_len(json: &str) -> Result<Option<usize>> {
+    let value = json_value(json)?;
+    value
+        .as_object()
+        .map_or(Ok(None), |m| File(m).count("image_seq_len"))
 }
 
-const HALF: [f64; 3] = [0.5; 3];
-const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
-const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
-const IMAGENET_MEAN: [f64; 3] = [0.485, 0.456, 0.406];
-const IMAGENET_STD: [f64; 3] = [0.229, 0.224, 0.225];
-
-/// The class attributes of transformers 5.
-const CLASSES: [Class; 14] = [
-    class("ViT", square(224), Filter::Bilinear),
-    Class {
-        crop: Some(224),
-        do_crop: true,
-        ..class("DeiT", square(256), Filter::Bicubic)
-    },
-    clip_like("CLIP"),
-    clip_like("Bit"),
-    Class {
-        square: false,
-        ..class("Siglip", square(224), Filter::Bicubic)
-    },
-    mobilenet("MobileNetV1"),
-    mobilenet("MobileNetV2"),
-    Class {
-        crop: Some(289),
-        ..class("EfficientNet", square(346), Filter::Bicubic)
-    },
-    Class {
-        family: Family::Detect(1),
-        square: false,
-        mean: IMAGENET_MEAN,
-        std: IMAGENET_STD,
-        do_normalize: false,
-        ..class("RTDetr", square(640), Filter::Bilinear)
-    },
-    Class {
-        family: Family::Detect(16),
-        square: false,
-        mean: IMAGENET_MEAN,
-        std: IMAGENET_STD,
-        do_pad: true,
-        ..class("Yolos", YOLOS_SIZE, Filter::Bilinear)
-    },
-    tiled("Idefics3"),
-    tiled("SmolVLM"),
-    Class {
-        family: Family::Grid,
-        mean: CLIP_MEAN,
-        std: CLIP_STD,
-        ..class("Qwen2VL", square(0), Filter::Bicubic)
-    },
-    Class {
-        family: Family::Soft,
-        mean: [0.0; 3],
-        std: [1.0; 3],
-        do_normalize: false,
-        ..class("Gemma4", square(0), Filter::Bicubic)
-    },
-];
-
-const YOLOS_SIZE: Size = Size::Between {
-    shortest: 800,
-    longest: 1333,
-};
-
-const fn tiled(name: &'static str) -> Class {
-    Class {
-        family: Family::Tiles,
-        do_pad: true,
-        ..class(name, square(0), Filter::Lanczos3)
-    }
-}
-
-const fn square(side: usize) -> Size {
-    Size::Exact {
-        width: side,
-        height: side,
-    }
-}
-
-const fn class(name: &'static str, size: Size, filter: Filter) -> Class {
-    Class {
-        name,
-        family: Family::Fixed,
-        size,
-        square: true,
-        crop: None,
-        do_crop: false,
-        filter,
-        mean: HALF,
-        std: HALF,
-        do_normalize: true,
-        do_pad: false,
-    }
-}
-
-const fn clip_like(name: &'static str) -> Class {
-    Class {
-        square: false,
-        crop: Some(224),
-        do_crop: true,
-        mean: CLIP_MEAN,
-        std: CLIP_STD,
-        ..class(name, Size::Shortest(224), Filter::Bicubic)
-    }
-}
-
-const fn mobilenet(name: &'static str) -> Class {
-    Class {
-        square: false,
-        crop: Some(224),
-        do_crop: true,
-        ..class(name, Size::Shortest(256), Filter::Bilinear)
-    }
-}
-
-pub(super) fn parse(json: &str, reference: Option<Reference>) -> Result<Processor> {
-    let value: Value = serde_json::from_str(json).map_err(|e| {
+fn json_value(json: &str) -> Result<Value> {
+    serde_json::from_str(json).map_err(|e| {
         let line_start = json
             .split_inclusive('\n')
             .take(e.line().saturating_sub(1))
             .map(str::len);
         let offset = line_start.sum::<usize>() + e.column().saturating_sub(1);
         Error::malformed("preprocessor_config.json", offset as u64, e.to_string())
-    })?;
+    })
+}
+
+pub(super) fn parse(json: &str, reference: Option<Reference>) -> Result<Processor> {
+    let value = json_value(json)?;
     let whole = value.as_object();
     let map = whole.and_then(|m| match m.get("image_processor") {
         Some(inner) => inner.as_object(),
@@ -177,24 +54,17 @@ pub(super) fn parse(json: &str, reference: Option<Reference>) -> Result<Processo
     })?);
     let (class, named) = file.class()?;
     let reference = reference.unwrap_or(named);
-    let filter = match file.get("resample") {
-        None => class.filter,
-        Some(v) => v
-            .as_u64()
-            .and_then(Filter::from_pillow)
-            .ok_or_else(|| Error::invalid(format!("resample is a number from 0 to 5, got {v}")))?,
-    };
     let steps = Steps {
         reference,
         resize: file.flag("do_resize", true)?,
-        filter,
+        filter: file.filter(class)?,
         normalize: file.normalize(class, reference)?,
     };
     let kind = match class.family {
         Family::Fixed => Kind::Fixed(file.fixed(class, &steps)?),
         Family::Detect(multiple) => Kind::Detect(file.detect(class, multiple)?),
         Family::Tiles => Kind::Tiles(file.tiles(class)?),
-        Family::Grid => Kind::Grid(file.grid()?),
+        Family::Grid => Kind::Grid(file.grid((56 * 56, 28 * 28 * 1280), 14)?),
         Family::Soft => Kind::Soft(file.soft()?),
     };
     let image_seq_len = match whole.map(File) {
@@ -205,6 +75,65 @@ pub(super) fn parse(json: &str, reference: Option<Reference>) -> Result<Processo
         steps,
         kind,
         image_seq_len,
+    })
+}
+
+pub(super) fn parse_video(json: &str, reference: Reference) -> Result<VideoProcessor> {
+    let value = json_value(json)?;
+    let map = value.as_object().map(|m| {
+        m.get("video_processor")
+            .and_then(Value::as_object)
+            .unwrap_or(m)
+    });
+    let file = File(map.ok_or_else(|| {
+        Error::invalid(format!(
+            "a preprocessor configuration is a JSON object, got {}",
+            kind(&value)
+        ))
+    })?);
+    let name = ["video_processor_type", "image_processor_type"]
+        .into_iter()
+        .find_map(|k| file.get(k).and_then(Value::as_str))
+        .unwrap_or_default();
+    let (style, mean, std, side, patch) = match name {
+        "Qwen2VLVideoProcessor" | "Qwen2VLImageProcessor" | "Qwen2VLImageProcessorFast" => {
+            (Style::Qwen2, CLIP_MEAN, CLIP_STD, 28, 14)
+        }
+        "Qwen3VLVideoProcessor" => (Style::Qwen3, HALF, HALF, 32, 16),
+        _ => {
+            return Err(Error::unsupported(format!(
+                "video processor {name:?}; Qwen2VLVideoProcessor and Qwen3VLVideoProcessor are served"
+            )));
+        }
+    };
+    let class = Class {
+        mean,
+        std,
+        ..class("video", square(0), Filter::Bicubic)
+    };
+    if file.flag("cap_pixels_per_frame", false)? {
+        return Err(Error::unsupported(
+            "cap_pixels_per_frame: set size.longest_edge instead",
+        ));
+    }
+    let qwen3 = style == Style::Qwen3;
+    let fps = file.number("fps", if qwen3 { 2.0 } else { 0.0 })?;
+    Ok(VideoProcessor {
+        steps: Steps {
+            reference,
+            resize: file.flag("do_resize", true)?,
+            filter: file.filter(&class)?,
+            normalize: file.normalize(&class, reference)?,
+        },
+        grid: file.grid((128 * side * side, 768 * side * side), patch)?,
+        style,
+        sampling: Sampling {
+            on: file.flag("do_sample_frames", qwen3)?,
+            fps: Some(fps).filter(|&f| f > 0.0),
+            num_frames: file.count("num_frames")?,
+            min_frames: file.count("min_frames")?.unwrap_or(4),
+            max_frames: file.count("max_frames")?.unwrap_or(768),
+        },
     })
 }
 
@@ -273,6 +202,15 @@ impl File<'_> {
                 known.join("-, ")
             ))
         })
+    }
+
+    fn filter(&self, class: &Class) -> Result<Filter> {
+        match self.get("resample") {
+            None => Ok(class.filter),
+            Some(v) => v.as_u64().and_then(Filter::from_pillow).ok_or_else(|| {
+                Error::invalid(format!("resample is a number from 0 to 5, got {v}"))
+            }),
+        }
     }
 
     /// A whole number of at least 1.
@@ -345,7 +283,8 @@ impl File<'_> {
         })
     }
 
-    fn grid(&self) -> Result<Grid> {
+    /// `min` and `max` pixels, and the side of a patch, where the file is silent.
+    fn grid(&self, (min, max): (usize, usize), patch: usize) -> Result<Grid> {
         // Pixels of a whole picture, under three generations of names.
         let pixels = |old: &str, new: &str, default: usize| {
             let size = self.get("size").and_then(Value::as_object);
@@ -368,9 +307,9 @@ impl File<'_> {
             }
         };
         Ok(Grid {
-            min_pixels: pixels("min_pixels", "shortest_edge", 56 * 56)?,
-            max_pixels: pixels("max_pixels", "longest_edge", 28 * 28 * 1280)?,
-            patch: self.small("patch_size", 14)?,
+            min_pixels: pixels("min_pixels", "shortest_edge", min)?,
+            max_pixels: pixels("max_pixels", "longest_edge", max)?,
+            patch: self.small("patch_size", patch)?,
             merge: self.small("merge_size", 2)?,
             temporal: self.small("temporal_patch_size", 2)?,
         })

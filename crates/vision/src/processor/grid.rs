@@ -26,40 +26,14 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    fn factor(&self) -> usize {
+    pub(super) fn factor(&self) -> usize {
         self.patch * self.merge
     }
 
     /// Width and height of the resized picture.
     pub(super) fn size(&self, width: usize, height: usize) -> Result<(usize, usize)> {
         let (w, h, f) = (width as f64, height as f64, self.factor() as f64);
-        if w.max(h) / w.min(h) > MAX_RATIO {
-            return Err(Error::invalid(format!(
-                "the model takes pictures up to {MAX_RATIO} times as long as wide, got {width}×{height}; crop or pad it"
-            )));
-        }
-        let near = |v: f64| (v / f).round_ties_even() * f;
-        let (min, max) = (self.min_pixels as f64, self.max_pixels as f64);
-        let (to_w, to_h) = match near(w) * near(h) {
-            area if area > max => {
-                let beta = (w * h / max).sqrt();
-                let side = |v: f64| f.max((v / beta / f).floor() * f);
-                (side(w), side(h))
-            }
-            area if area < min => {
-                let beta = (min / (w * h)).sqrt();
-                let side = |v: f64| (v * beta / f).ceil() * f;
-                (side(w), side(h))
-            }
-            _ => (near(w), near(h)),
-        };
-        if to_w < 1.0 || to_h < 1.0 {
-            return Err(Error::invalid(format!(
-                "a {width}×{height} picture is smaller than half a patch and min_pixels does not enlarge it; set min_pixels to at least {}",
-                self.factor().pow(2)
-            )));
-        }
-        Ok((to_w as usize, to_h as usize))
+        nearest_size((w, h), f, (1.0, 1.0), self.min_pixels, self.max_pixels)
     }
 
     pub(super) fn plan(&self, steps: &Steps, width: usize, height: usize) -> Result<Plan> {
@@ -113,6 +87,43 @@ impl Grid {
             }
         })
     }
+}
+
+/// Multiples of `f` near `w × h` with pixels in the range. `frames` multiply the pixels: as they will be, and as they are.
+pub(super) fn nearest_size(
+    (w, h): (f64, f64),
+    f: f64,
+    frames: (f64, f64),
+    min_pixels: usize,
+    max_pixels: usize,
+) -> Result<(usize, usize)> {
+    if w.max(h) / w.min(h) > MAX_RATIO {
+        return Err(Error::invalid(format!(
+            "the model takes pictures up to {MAX_RATIO} times as long as wide, got {w}×{h}; crop or pad it"
+        )));
+    }
+    let near = |v: f64| (v / f).round_ties_even() * f;
+    let (min, max) = (min_pixels as f64, max_pixels as f64);
+    let (to_w, to_h) = match frames.0 * near(h) * near(w) {
+        volume if volume > max => {
+            let beta = (frames.1 * h * w / max).sqrt();
+            let side = |v: f64| f.max((v / beta / f).floor() * f);
+            (side(w), side(h))
+        }
+        volume if volume < min => {
+            let beta = (min / (frames.1 * h * w)).sqrt();
+            let side = |v: f64| (v * beta / f).ceil() * f;
+            (side(w), side(h))
+        }
+        _ => (near(w), near(h)),
+    };
+    if to_w < 1.0 || to_h < 1.0 {
+        return Err(Error::invalid(format!(
+            "a {w}×{h} picture is smaller than half a patch and min_pixels does not enlarge it; set min_pixels to at least {}",
+            f * f
+        )));
+    }
+    Ok((to_w as usize, to_h as usize))
 }
 
 /// `[B, 3]` i64: groups of frames, rows, columns.

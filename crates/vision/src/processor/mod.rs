@@ -8,12 +8,14 @@
 //! | `detect` | YOLOS, RT-DETR (also D-FINE's) | one input `[3, H, W]`, padded to the batch, with a mask |
 //! | `tiles` | Idefics3, SmolVLM | rows × columns of square tiles and a view of the whole |
 //! | `grid` | Qwen2-VL (also Qwen3.5's) | a grid of patches, as many as its size asks for |
+//! | `video` | Qwen2-VL's and Qwen3-VL's for films | frames as a grid with a time axis |
 //! | `soft` | Gemma 4 | patches with positions, padded to the most there may be |
 //!
 //! The tensors other than `pixel_values` (masks, grids, positions) follow from the [`Plan`]s, which follow from the
 //! pictures' sizes: [`Processor::plan`] tells them before anything is decoded, [`Processed::tensors`] writes them out.
 
 mod budget;
+mod classes;
 mod config;
 mod detect;
 mod fixed;
@@ -22,10 +24,12 @@ mod plan;
 mod size;
 mod soft;
 mod tiles;
+mod video;
 
 pub use budget::Overrides;
 pub use plan::{Layout, Plan};
 pub use size::Size;
+pub use video::{ProcessedVideo, VideoProcessor};
 
 use crate::{Error, Filter, Image, Normalize, Reference, Result, resize};
 use detect::Detect;
@@ -184,6 +188,36 @@ impl Processor {
     /// `InvalidInput` for a value of the wrong type or range, `Limit` for sizes beyond 16384.
     pub fn from_config(json: &str) -> Result<Self> {
         config::parse(json, None)
+    }
+
+    /// The processor of a checkpoint: `read` gives the text of a file of this name, or `None` where there is none.
+    ///
+    /// Newer checkpoints have everything in `processor_config.json`, older ones the picture's part in
+    /// `preprocessor_config.json` and the length of a tile, if any, in the former.
+    ///
+    /// # Errors
+    /// `InvalidInput` if neither file is there, and as [`Processor::from_config`]; what `read` brings.
+    pub fn from_checkpoint<E: From<Error>>(
+        mut read: impl FnMut(&str) -> Result<Option<String>, E>,
+        reference: Option<Reference>,
+    ) -> Result<Self, E> {
+        let whole = read("processor_config.json")?;
+        if let Some(json) = &whole
+            && config::is_nested(json)
+        {
+            return Ok(config::parse(json, reference)?);
+        }
+        let Some(json) = read("preprocessor_config.json")? else {
+            return Err(Error::invalid(
+                "there is neither a preprocessor_config.json nor a processor_config.json with an image_processor; fetch the checkpoint's processor files",
+            )
+            .into());
+        };
+        let mut processor = config::parse(&json, reference)?;
+        if let (Some(json), Kind::Tiles(_)) = (&whole, &processor.kind) {
+            processor.image_seq_len = config::image_seq_len(json)?;
+        }
+        Ok(processor)
     }
 
     /// The same processor with the arithmetic of another reference.

@@ -4,11 +4,22 @@
 //! clip in the middle is off by up to 16 levels. Both references work with fixed-point weights, of different width:
 //! [`Reference`] says whose. Integer sums are exact in any order, so the fast loops need no tolerance.
 //!
+//! | file | home of |
+//! |---|---|
+//! | `weights` | the fixed-point weights of one axis |
+//! | `rows` | one row of each pass, for any processor |
+//! | `x86` | the same with AVX2, for torchvision's 16-bit weights |
+//! | `passes` | whole pictures: both passes at once in bands of rows, on several threads |
+//!
 //! Nearest: both take the pixel under the centre, torchvision (`NEAREST_EXACT`, to which transformers maps it) by
 //! `⌊(i + ½) · (in/out)⌋` in f32, Pillow by adding up the step in f64.
 
 mod filter;
+mod passes;
+mod rows;
 mod weights;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use filter::Filter;
 use weights::Axis;
@@ -71,57 +82,17 @@ pub fn resize(
     let across = || Axis::new(image.width(), width, filter, reference);
     let down = || Axis::new(image.height(), height, filter, reference);
     if height == image.height() {
-        return horizontal(image, &across());
+        return passes::horizontal(image, &across());
     }
     if width == image.width() {
-        return vertical(image, &down());
+        return passes::vertical(image, &down());
     }
     // Pillow shrinks pictures more than a hundred times as tall as wide downwards first.
     let tall = image.height() > image.width().saturating_mul(100);
     if reference == Reference::Pillow && tall && height < image.height() {
-        return horizontal(&vertical(image, &down())?, &across());
+        return passes::horizontal(&passes::vertical(image, &down())?, &across());
     }
-    vertical(&horizontal(image, &across())?, &down())
-}
-
-fn horizontal(image: &Image, axis: &Axis) -> Result<Image> {
-    let width = axis.taps.len();
-    let mut rgb = vec![0; width * image.height() * 3];
-    for (y, out) in rgb.chunks_exact_mut(width * 3).enumerate() {
-        let row = image.row(y);
-        for (x, out) in out.chunks_exact_mut(3).enumerate() {
-            let (start, weights) = axis.get(x);
-            let mut sum = [1i32 << (axis.shift - 1); 3];
-            for (p, &w) in row[start * 3..].chunks_exact(3).zip(weights) {
-                sum[0] += w * i32::from(p[0]);
-                sum[1] += w * i32::from(p[1]);
-                sum[2] += w * i32::from(p[2]);
-            }
-            for (o, s) in out.iter_mut().zip(sum) {
-                *o = (s >> axis.shift).clamp(0, 255) as u8;
-            }
-        }
-    }
-    Image::new(width, image.height(), rgb)
-}
-
-fn vertical(image: &Image, axis: &Axis) -> Result<Image> {
-    let (width, height) = (image.width(), axis.taps.len());
-    let mut rgb = vec![0; width * height * 3];
-    let mut sum = vec![0i32; width * 3];
-    for (y, out) in rgb.chunks_exact_mut(width * 3).enumerate() {
-        let (start, weights) = axis.get(y);
-        sum.fill(1 << (axis.shift - 1));
-        for (i, &w) in weights.iter().enumerate() {
-            for (s, &p) in sum.iter_mut().zip(image.row(start + i)) {
-                *s += w * i32::from(p);
-            }
-        }
-        for (o, s) in out.iter_mut().zip(&sum) {
-            *o = (s >> axis.shift).clamp(0, 255) as u8;
-        }
-    }
-    Image::new(width, height, rgb)
+    passes::both(image, &across(), &down())
 }
 
 fn nearest(image: &Image, width: usize, height: usize, reference: Reference) -> Result<Image> {

@@ -19,12 +19,18 @@ pub(super) struct Axis {
     pub(super) weights: Vec<i32>,
     /// Fractional bits of the weights.
     pub(super) shift: u32,
+    /// The weights once more in groups of four, each pair in one word, zeros at the end; none where they exceed 16 bits.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) quads: Vec<[i32; 2]>,
 }
 
 pub(super) struct Taps {
     pub(super) start: usize,
     pub(super) at: usize,
     pub(super) len: usize,
+    /// Where its groups lie in `quads`.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) quads: usize,
 }
 
 impl Axis {
@@ -52,6 +58,8 @@ impl Axis {
                 start,
                 at,
                 len: exact.len() - at,
+                #[cfg(target_arch = "x86_64")]
+                quads: 0,
             });
         }
         let shift = match reference {
@@ -61,15 +69,26 @@ impl Axis {
                 .unwrap_or(22),
         };
         let one = f64::from(1u32 << shift);
-        let weights = exact
+        let weights: Vec<i32> = exact
             .iter()
             .map(|w| (w * one + 0.5f64.copysign(*w)) as i32)
             .collect();
+        #[cfg(target_arch = "x86_64")]
+        let quads = in_fours(&mut taps, &weights);
         Axis {
             taps,
             weights,
             shift,
+            #[cfg(target_arch = "x86_64")]
+            quads,
         }
+    }
+
+    /// The groups of output sample `i`.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn quads(&self, i: usize) -> (usize, &[[i32; 2]]) {
+        let t = &self.taps[i];
+        (t.start, &self.quads[t.quads..t.quads + t.len.div_ceil(4)])
     }
 
     /// The source range and the weights of output sample `i`.
@@ -77,4 +96,21 @@ impl Axis {
         let t = &self.taps[i];
         (t.start, &self.weights[t.at..t.at + t.len])
     }
+}
+
+/// The weights in groups of four, and where the groups of each output sample lie.
+#[cfg(target_arch = "x86_64")]
+fn in_fours(taps: &mut [Taps], weights: &[i32]) -> Vec<[i32; 2]> {
+    let mut quads = Vec::new();
+    if weights.iter().any(|&w| i16::try_from(w).is_err()) {
+        return quads;
+    }
+    for t in taps {
+        t.quads = quads.len();
+        for four in weights[t.at..t.at + t.len].chunks(4) {
+            let w = |i: usize| four.get(i).map_or(0, |&w| u32::from(w as u16));
+            quads.push([w(0) | w(1) << 16, w(2) | w(3) << 16].map(|v| v as i32));
+        }
+    }
+    quads
 }

@@ -28,11 +28,14 @@ pub fn picture(width: usize, height: usize, seed: u32) -> Image {
     Image::new(width, height, rgb).unwrap()
 }
 
-/// CRC-32 (IEEE), bit by bit.
+/// CRC-32 (IEEE).
 pub fn crc32(bytes: impl IntoIterator<Item = u8>) -> u32 {
-    !bytes.into_iter().fold(!0, |crc, b| {
-        (0..8).fold(crc ^ u32::from(b), |c, _| {
+    let table: [u32; 256] = std::array::from_fn(|b| {
+        (0..8).fold(b as u32, |c, _| {
             (c >> 1) ^ (0xedb88320 & (c & 1).wrapping_neg())
         })
-    })
+    });
+    !bytes
+        .into_iter()
+        .fold(!0, |crc, b| (crc >> 8) ^ table[(crc as u8 ^ b) as usize])
 }

@@ -9,6 +9,7 @@ mod embed;
 mod models;
 mod ner;
 mod perplexity;
+mod preprocess;
 mod quantize;
 mod rerank;
 mod similar;
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     /// Measure a model's mean next-token loss over a text
     Perplexity(perplexity::PerplexityArgs),
+    /// Turn pictures into the tensors a vision model takes
+    Preprocess(preprocess::PreprocessArgs),
     /// Write a model as a GGUF file in other types
     Quantize(quantize::QuantizeArgs),
     /// Compare a checkpoint with what its reference implementation computed
@@ -66,6 +69,7 @@ impl Command {
             Command::Doctor(a) => a.json,
             Command::Bench(a) => a.json,
             Command::Perplexity(a) => a.json,
+            Command::Preprocess(a) => a.json,
             Command::Quantize(a) => a.json,
             Command::Verify(a) => a.json,
             Command::Web(a) => a.json,
@@ -86,6 +90,7 @@ impl Command {
             Command::Doctor(a) => doctor::run(&a),
             Command::Bench(a) => bench::run(&a),
             Command::Perplexity(a) => perplexity::run(&a),
+            Command::Preprocess(a) => preprocess::run(&a),
             Command::Quantize(a) => quantize::run(&a),
             Command::Verify(a) => verify::run(&a),
             Command::Web(a) => web::run(a),

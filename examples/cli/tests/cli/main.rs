@@ -5,6 +5,7 @@ mod common;
 mod describe;
 mod encoders;
 mod gpu;
+mod preprocess;
 mod program;
 mod verify;
 mod web;
