@@ -186,7 +186,9 @@ impl Cache {
                     window,
                 } => {
                     // The keys that a step's first token sees are not written over by its last.
-                    let slots = (window + CHUNK).next_multiple_of(64).min(capacity);
+                    let slots = (window + CHUNK.max(spec.mutual))
+                        .next_multiple_of(64)
+                        .min(capacity);
                     let shape = [self.sequences, slots, kv_heads, head_dim];
                     match old.filter(|(k, _)| k.shape() == shape) {
                         Some(pair) => pair.clone(),

@@ -479,6 +479,24 @@ impl<'a> Loader<'a> {
         Ok(array)
     }
 
+    /// A scalar that may be infinite: a bound.
+    ///
+    /// # Errors
+    /// As [`Loader::weight`]; NaN is `Malformed`.
+    pub fn bound(&mut self, name: &str) -> Result<f32> {
+        if self.checkpoint.synthetic_dtype().is_some() {
+            return Ok(f32::INFINITY.copysign(if name.ends_with("min") { -1.0 } else { 1.0 }));
+        }
+        let info = self.require(name, &[])?;
+        let tensor = self.checkpoint.weights().read(&info.name)?;
+        self.advance(info.nbytes);
+        let value = tensor.to_f32_vec()?.first().copied().unwrap_or(f32::NAN);
+        if value.is_nan() {
+            return Err(Error::malformed(name, "NaN; expected a bound"));
+        }
+        Ok(value)
+    }
+
     /// A small tensor's values on the host.
     ///
     /// # Errors

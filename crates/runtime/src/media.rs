@@ -142,6 +142,18 @@ pub trait Tower: Send + Sync {
     /// # Errors
     /// What the kernels refuse.
     fn forward(&self, rec: &mut Recorder, prepared: &Prepared) -> Result<Array>;
+
+    /// Records what a reference shows of the way to the features, under its names: for checks.
+    ///
+    /// # Errors
+    /// As [`Tower::forward`].
+    fn stages(
+        &self,
+        _rec: &mut Recorder,
+        _prepared: &Prepared,
+    ) -> Result<Vec<(&'static str, Array)>> {
+        Ok(Vec::new())
+    }
 }
 
 /// The media of the conversation that a state holds.

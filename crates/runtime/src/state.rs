@@ -39,8 +39,8 @@ struct Step {
     recording: Recording,
     /// `None`: ids come from the token sampled last.
     ids: Option<Dynamic>,
-    /// The same with padding for soft tokens, if there are any.
-    plain: Option<Dynamic>,
+    /// What stands for soft tokens, if there are any.
+    soft: Option<soft::Soft>,
     rows: Dynamic,
     /// With the row whose logits are sampled; `None`: the step only fills the cache, or leaves its logits.
     sampling: Option<Dynamic>,
@@ -256,6 +256,7 @@ impl State {
             if recurrent && at < tail && tail < end {
                 end = tail;
             }
+            end = self.step_end(prompt, at, end);
             let kind = if end == prompt.len() {
                 Kind::Last
             } else {
@@ -378,11 +379,11 @@ impl State {
         let chunk = ((8 << 20) / vocab).clamp(1, CHUNK);
         let mut at = 0;
         while at < ids.len() {
-            let end = (at + chunk).min(ids.len());
+            let end = self.step_end(ids, at, (at + chunk).min(ids.len()));
             let soft = self.soft_tables(&ids[at..end]).await?;
             let mut rec = self.recorder();
             let (id_words, row_words) = (rec.dynamic(end - at)?, rec.dynamic(2 * (end - at))?);
-            let soft = Self::soft(&mut rec, soft, end - at)?;
+            let soft = self.soft(&mut rec, soft, end - at)?;
             let inputs = Inputs {
                 soft: soft.as_ref().map(soft::Soft::inputs),
                 ..Inputs::text(id_words.array(), row_words.array(), Logits::All)
@@ -393,7 +394,7 @@ impl State {
             recording.set(&id_words, &ids[at..end])?;
             recording.set(&row_words, &rows(at, end - at))?;
             if let Some(soft) = &soft {
-                recording.set(&soft.plain, &self.padded(&ids[at..end]))?;
+                self.set_soft(&mut recording, soft, &ids[at..end], at)?;
             }
             let submission = recording.submit()?;
             self.cache.advance(0, end);

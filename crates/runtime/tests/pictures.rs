@@ -257,3 +257,50 @@ fn an_answer_about_a_picture_survives_its_device() {
     assert_eq!(answer.ids, expected);
     assert!(moves >= 1 && session.model().device.rung() > Rung::GpuF16Subgroups);
 }
+
+/// Tokens of a picture that see each other are processed in one step, wherever in the prompt it is.
+#[test]
+fn a_picture_across_the_end_of_a_step_is_not_split() {
+    let engine = cpu();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/gemma4_large_vl");
+    let model = block_on(engine.load(dir.clone(), &mut |_, _| ())).expect("loads");
+    let bytes = std::fs::read(dir.join("input.png")).expect("a picture");
+    let media: Medium = firelight_vision::decode(&bytes).expect("a picture").into();
+    let text = "The quick brown fox jumps over the lazy dog. ".repeat(8);
+    let whole = Message::user(Content::Parts(vec![
+        Part::text(text.as_str()),
+        Part::image(),
+        Part::text("What is it?"),
+    ]));
+    let options = |media| GenerateOptions {
+        max_tokens: 12,
+        media,
+        ..Default::default()
+    };
+    let mut fresh = Session::new(&engine, &model).expect("a session");
+    let a = ask(
+        &mut fresh,
+        std::slice::from_ref(&whole),
+        &options(vec![media.clone()]),
+    )
+    .expect("an answer");
+    let soft: Vec<usize> = (0..a.prompt_ids.len())
+        .filter(|&i| a.prompt_ids[i] == 13)
+        .collect();
+    assert!(
+        soft.contains(&255) && soft.contains(&256),
+        "the picture is not across the end of the first step: {:?}",
+        (soft.first(), soft.last())
+    );
+
+    let mut warm = Session::new(&engine, &model).expect("a session");
+    let begun = Message::user(Content::Parts(vec![Part::text(text.as_str())]));
+    ask(&mut warm, &[begun], &options(Vec::new())).expect("an answer");
+    let b = ask(&mut warm, &[whole], &options(vec![media])).expect("an answer");
+    assert!(
+        b.prefilled < 120,
+        "the text was processed again: {}",
+        b.prefilled
+    );
+    assert_eq!(a.ids, b.ids);
+}

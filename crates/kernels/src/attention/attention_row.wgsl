@@ -1,14 +1,15 @@
 // Attention, decode form. out = sum_j softmax(scale q.k_j) v_j over the visible keys.
-// Operands: q f32 [T, NH*HD], kc and vc KV [NSEQ, CAP, NKV, HD/4], rows u32 [T, 2], out f32 [T, NH*HD].
+// Operands: q f32 [T, NH*HD], kc and vc KV [NSEQ, CAP, NKV, HD/4], rows u32 [T, 2], ends u32 [T] if mutual, out f32 [T, NH*HD].
 // One workgroup serves one token and head: an invocation scores one key of each 128, then sums four elements of v.
 // Source: Dao et al. 2022 (online softmax).
-struct Params { t: u32, nh: u32, nkv: u32, hd: u32, cap: u32, window: u32, scale: f32, softcap: f32 }
+struct Params { t: u32, nh: u32, nkv: u32, hd: u32, cap: u32, window: u32, scale: f32, softcap: f32, mutual: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> kc: array<KV>;
 @group(0) @binding(3) var<storage, read> vc: array<KV>;
 @group(0) @binding(4) var<storage, read> rows: array<vec2<u32>>;
-@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> ends_at: array<u32>;
+@group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 
 const LOWEST = -3.0e38;
 var<workgroup> qs: array<vec4<f32>, 128>;
@@ -28,10 +29,12 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let stride = p.nkv * n4;
   let base = row.x * p.cap * stride + (h / (p.nh / p.nkv)) * n4;
   // At most CAP keys are there: key j is in slot j mod CAP.
-  let end = row.y + 1u;
+  let own = row.y + 1u;
   var held = p.cap;
   if p.window > 0u { held = min(held, p.window); }
-  let begin = end - min(end, held);
+  let begin = own - min(own, held);
+  var end = own;
+  if p.mutual > 0u { end = min(max(own, ends_at[t]), begin + p.cap); }
   let first = begin % p.cap;
   if lane < n4 { qs[lane] = q[i * n4 + lane] * p.scale; }
   workgroupBarrier();

@@ -1,14 +1,15 @@
 // Attention, prefill form. out = sum_j softmax(scale q.k_j) v_j over the visible keys.
-// Operands: q f32 [T, NH*HD], kc and vc KV [NSEQ, CAP, NKV, HD/4], rows u32 [T, 2], out f32 [T, NH*HD].
+// Operands: q f32 [T, NH*HD], kc and vc KV [NSEQ, CAP, NKV, HD/4], rows u32 [T, 2], ends u32 [T] if mutual, out f32 [T, NH*HD].
 // One workgroup serves four tokens of one head: see four_queries.wgsl, which is joined to this.
 // Source: Dao et al. 2022 (online softmax).
-struct Params { t: u32, nh: u32, nkv: u32, hd: u32, cap: u32, window: u32, scale: f32, softcap: f32 }
+struct Params { t: u32, nh: u32, nkv: u32, hd: u32, cap: u32, window: u32, scale: f32, softcap: f32, mutual: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> kc: array<KV>;
 @group(0) @binding(3) var<storage, read> vc: array<KV>;
 @group(0) @binding(4) var<storage, read> rows: array<vec2<u32>>;
-@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> ends_at: array<u32>;
+@group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -24,10 +25,14 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let r0 = rows[tokens.x]; let r1 = rows[tokens.y]; let r2 = rows[tokens.z]; let r3 = rows[tokens.w];
   let seqs = vec4<u32>(r0.x, r1.x, r2.x, r3.x);
   // At most CAP keys are there: key j is in slot j mod CAP.
-  let ends = vec4<u32>(r0.y, r1.y, r2.y, r3.y) + 1u;
+  let own = vec4<u32>(r0.y, r1.y, r2.y, r3.y) + 1u;
   var held = p.cap;
   if p.window > 0u { held = min(held, p.window); }
-  let begins = ends - min(ends, vec4<u32>(held));
+  let begins = own - min(own, vec4<u32>(held));
+  var ends = own;
+  if p.mutual > 0u {
+    ends = max(ends, vec4<u32>(ends_at[tokens.x], ends_at[tokens.y], ends_at[tokens.z], ends_at[tokens.w]));
+  }
   for (var c = lane; c < 4u * n4; c += 128u) {
     let token = tokens[c / n4];
     qs[c] = q[(token * p.nh + h) * n4 + c % n4] * p.scale;

@@ -6,9 +6,19 @@ use firelight_tensor::compare::Tolerance;
 
 pub(super) fn cases() -> Vec<Case> {
     let base =
-        Params { t: 1, nh: 4, nkv: 2, hd: 16, cap: 300, window: 0, scale: 0.25, softcap: 0.0 };
+        Params { t: 1, nh: 4, nkv: 2, hd: 16, cap: 300, window: 0, scale: 0.25, softcap: 0.0, mutual: 0 };
     let mut cases = Vec::new();
     for kv in [DType::F32, DType::F16] {
+        // Two texts around a picture of nine tokens, which see each other.
+        let mut ends: Vec<u32> = (31..44).collect();
+        ends[2..11].fill(41);
+        let rows: Vec<_> = (0..13).map(|i| [1, 30 + i]).collect();
+        for (name, window, cap) in [("a picture", 0, 300), ("a picture, window", 6, 300), ("a picture, slots used again", 6, 20)] {
+            let p = Params { t: 13, window, cap, mutual: 1, ..base };
+            cases.push(seeing(&format!("{kv} {name}"), kv, p, &rows, &ends));
+        }
+        let p = Params { t: 1, window: 6, mutual: 1, ..base };
+        cases.push(seeing(&format!("{kv} one token of a picture"), kv, p, &rows[4..5], &ends[4..5]));
         let mut add = |name: &str, p: Params, rows: Vec<[u32; 2]>, probe: bool| {
             let case = case(&format!("{kv} {name}"), kv, p, &rows);
             cases.push(if probe { case.self_test() } else { case });
@@ -41,7 +51,7 @@ pub(super) fn cases() -> Vec<Case> {
         add("ragged 6 + 7, slots used again", Params { t: 13, ..short }, ragged, false);
         add("prefill, soft cap", Params { softcap: 2.0, scale: 1.0, ..p }, from(0, 0, 13).collect(), false);
     }
-    let p = Params { t: 1, nh: 16, nkv: 4, hd: 64, cap: 2048, window: 0, scale: 0.125, softcap: 0.0 };
+    let p = Params { t: 1, nh: 16, nkv: 4, hd: 64, cap: 2048, window: 0, scale: 0.125, softcap: 0.0, mutual: 0 };
     let one = case("bench decode at 2047", DType::F32, p, &[[0, 2047]]);
     cases.push(one.bench(4 * 16 * 64 * 2048));
     let rows: Vec<_> = (0..256).map(|i| [0, i]).collect();
@@ -51,6 +61,11 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 fn case(name: &str, kv: DType, p: Params, rows: &[[u32; 2]]) -> Case {
+    let own: Vec<u32> = rows.iter().map(|[_, pos]| pos + 1).collect();
+    seeing(name, kv, p, rows, &own)
+}
+
+fn seeing(name: &str, kv: DType, p: Params, rows: &[[u32; 2]], ends: &[u32]) -> Case {
     let (t, len) = (p.t as usize, (p.nh * p.hd) as usize);
     let cache = vec![2, p.cap as usize, p.nkv as usize, p.hd as usize];
     Case::new(
@@ -60,6 +75,7 @@ fn case(name: &str, kv: DType, p: Params, rows: &[[u32; 2]]) -> Case {
             (kv, cache.clone(), Fill::Normal(1.0)),
             (kv, cache, Fill::Normal(1.0)),
             (DType::U32, vec![t, 2], Fill::Words(rows.as_flattened().to_vec())),
+            (DType::U32, vec![t], Fill::Words(ends.to_vec())),
             (DType::F32, vec![t, len], Fill::Values(vec![9.0])),
         ],
         &p,

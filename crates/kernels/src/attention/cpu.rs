@@ -8,7 +8,7 @@ use half::f16;
 pub(super) fn run(c: &mut CpuCall<'_, '_>) {
     let p: Params = c.call.params();
     let isa = c.cpu.isa;
-    let (q, rows) = (c.read::<f32>(0), c.read::<u32>(3));
+    let (q, rows) = (c.read::<f32>(0), [c.read::<u32>(3), c.read::<u32>(4)]);
     let (hd, pool) = (p.hd as usize, &c.cpu.pool);
     let cache = c.call.operands[1].dtype;
     let (kb, vb) = (c.reads[1], c.reads[2]);
@@ -33,7 +33,7 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
 fn head(
     p: &Params,
     isa: Isa,
-    rows: &[u32],
+    [rows, ends]: [&[u32]; 2],
     i: usize,
     out: &mut [f32],
     dot: impl Fn(usize) -> f32,
@@ -42,9 +42,9 @@ fn head(
     let (nh, nkv, hd, cap) = (p.nh as usize, p.nkv as usize, p.hd as usize, p.cap as usize);
     let (t, h) = (i / nh, i % nh);
     let (seq, pos) = (rows[2 * t] as usize, rows[2 * t + 1] as usize);
-    let end = pos + 1;
     let held = if p.window > 0 { cap.min(p.window as usize) } else { cap };
-    let begin = end.saturating_sub(held);
+    let begin = (pos + 1).saturating_sub(held);
+    let end = if p.mutual > 0 { (pos + 1).max(ends[t] as usize).min(begin + cap) } else { pos + 1 };
     let cell = |j: usize| ((seq * cap + j % cap) * nkv + h / (nh / nkv)) * hd;
     let mut scores: Vec<f32> = (begin..end).map(|j| dot(cell(j)) * p.scale).collect();
     if p.softcap > 0.0 {

@@ -2,7 +2,8 @@
 //!
 //! For token `t` of sequence `seq` at `pos` and head `h`, over the keys `j ≤ pos` with `window = 0` or `j > pos − window`:
 //! `s_j = scale · q·k_j`, soft-capped to `cap·tanh(s_j / cap)` if `softcap > 0`; `out = Σ softmax(s)_j · v_j`. Query head `h` uses
-//! key/value head `h / (NH / NKV)`. Tokens of one sequence stand next to each other in `rows`. Online softmax in f32.
+//! key/value head `h / (NH / NKV)`. With `mutual` a token also sees the keys up to `ends[t]`: a picture's tokens see each other.
+//! Tokens of one sequence stand next to each other in `rows`. Online softmax in f32.
 //! Key `j` is in slot `j mod CAP`: with a window the caches may be shorter than the sequence, `CAP ≥ window − 1` plus the tokens of
 //! a call; without one only the last `CAP` keys are there.
 //! Source: Vaswani et al. 2017, Ainslie et al. 2023 (GQA), Dao et al. 2022; `eager_attention_forward` in transformers.
@@ -44,6 +45,8 @@ pub struct Params {
     pub scale: f32,
     /// Soft cap of the scaled products; 0: none.
     pub softcap: f32,
+    /// Not 0: keys up to `ends` are seen, too.
+    pub mutual: u32,
 }
 
 const OPERANDS: &[Operand] = &[
@@ -51,6 +54,7 @@ const OPERANDS: &[Operand] = &[
     Operand::read("kc", &[DType::F32, DType::F16], "[NSEQ, CAP, NKV, HD]"),
     Operand::read("vc", &[DType::F32, DType::F16], "[NSEQ, CAP, NKV, HD]"),
     Operand::read("rows", &[DType::U32], "[T, 2]"),
+    Operand::read("ends", &[DType::U32], "[T] if mutual"),
     Operand::write("out", &[DType::F32], "[T, NH·HD]"),
 ];
 
@@ -69,8 +73,8 @@ impl Kernel for Attention {
 
     fn plan(&self, call: &Call<'_>, caps: &Caps) -> Result<Plan> {
         let p: Params = call.params();
-        let [q, kc, vc, rows, out] = call.operands else {
-            return Err(crate::Error::invalid("attention: expected 5 operands"));
+        let [q, kc, vc, rows, ends, out] = call.operands else {
+            return Err(crate::Error::invalid("attention: expected 6 operands"));
         };
         let t = p.t as usize;
         ensure(self, p.hd.is_multiple_of(4) && (4..=512).contains(&p.hd), || {
@@ -80,8 +84,9 @@ impl Kernel for Attention {
             format!("{} query heads over {} key/value heads", p.nh, p.nkv)
         })?;
         let len = t * (p.nh * p.hd) as usize;
-        ensure(self, q.elements() == len && out.elements() == len && rows.elements() >= 2 * t, || {
-            format!("q {:?}, rows {:?}, out {:?} for {t} tokens", q.shape, rows.shape, out.shape)
+        let listed = rows.elements() >= 2 * t && ends.elements() >= t;
+        ensure(self, q.elements() == len && out.elements() == len && listed, || {
+            format!("q {:?}, rows {:?}, ends {:?}, out {:?} for {t} tokens", q.shape, rows.shape, ends.shape, out.shape)
         })?;
         let cell = p.cap as usize * (p.nkv * p.hd) as usize;
         let room = cell > 0 && kc.elements().is_multiple_of(cell);
@@ -129,6 +134,9 @@ pub struct AttentionArgs<'a> {
     pub scale: f32,
     /// Soft cap; 0: none.
     pub softcap: f32,
+    /// One past the last key each token sees where that is behind its own, u32 `[T]`; those keys are in the cache and have not been
+    /// written over. `None`: no token sees what comes after it.
+    pub ends: Option<&'a Array>,
 }
 
 /// Attends with `q` f32 `[T, NH·HD]`; the result has its shape.
@@ -150,7 +158,9 @@ pub fn attention(rec: &mut Recorder, q: &Array, args: AttentionArgs<'_>) -> Resu
         window: args.window,
         scale: args.scale,
         softcap: args.softcap,
+        mutual: u32::from(args.ends.is_some()),
     };
-    rec.call(&Attention, &[q, args.k_cache, args.v_cache, args.rows, &out], &params)?;
+    let ends = args.ends.unwrap_or(args.rows);
+    rec.call(&Attention, &[q, args.k_cache, args.v_cache, args.rows, ends, &out], &params)?;
     Ok(out)
 }

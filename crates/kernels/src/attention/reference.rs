@@ -2,13 +2,16 @@
 use super::Params;
 
 pub(super) fn run(p: &Params, values: &mut [Vec<f64>]) {
-    let [q, kc, vc, rows, out] = values else { return };
+    let [q, kc, vc, rows, ends, out] = values else { return };
     let (nh, nkv, hd, cap) = (p.nh as usize, p.nkv as usize, p.hd as usize, p.cap as usize);
     for t in 0..p.t as usize {
         let (seq, pos) = (rows[2 * t] as usize, rows[2 * t + 1] as usize);
-        let end = pos + 1;
+        let mut end = pos + 1;
         let held = if p.window > 0 { cap.min(p.window as usize) } else { cap };
         let begin = end.saturating_sub(held);
+        if p.mutual > 0 {
+            end = end.max(ends[t] as usize).min(begin + cap);
+        }
         for h in 0..nh {
             let at = (t * nh + h) * hd;
             let cell = |j: usize| ((seq * cap + j % cap) * nkv + h / (nh / nkv)) * hd;

@@ -444,6 +444,7 @@ pub(super) fn load(
             .map(|w| config.heads().cached(*w))
             .collect(),
         ropes: config.ropes.clone(),
+        mutual: 0,
     };
     Ok(Box::new(Decoder {
         config,

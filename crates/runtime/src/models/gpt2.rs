@@ -216,6 +216,7 @@ pub(super) fn load(
         context: config.n_positions,
         layers: vec![layer; config.n_layer],
         ropes: vec![Rope::identity()],
+        mutual: 0,
     };
     Ok(Box::new(Gpt2 {
         config,

@@ -82,6 +82,9 @@ pub struct Spec {
     pub layers: Vec<LayerCache>,
     /// The rotary tables its layers use.
     pub ropes: Vec<Rope>,
+    /// Soft tokens of the largest picture, if tokens of one picture see each other on sliding layers: it is then processed in one step.
+    /// 0: they do not.
+    pub mutual: usize,
 }
 
 impl LayerCache {
@@ -137,6 +140,9 @@ pub struct SoftTokens<'a> {
     pub plain: &'a Array,
     /// The features: id `first + n` is row `n` of f32 `[N, D]`.
     pub tables: &'a [(u32, Weight)],
+    /// One past the last position that each token sees, u32 `[T]`: a picture's tokens see its end. `None` unless the model's
+    /// [`Spec::mutual`] is set.
+    pub ends: Option<&'a Array>,
 }
 
 impl<'a> Inputs<'a> {

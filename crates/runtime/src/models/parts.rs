@@ -209,6 +209,7 @@ impl Attention {
             window: view.window,
             scale: view.scale,
             softcap: 0.0,
+            ends: None,
         };
         let mut out = attention(rec, &q, args)?;
         drop(q);

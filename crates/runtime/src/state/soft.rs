@@ -2,15 +2,17 @@
 
 use super::State;
 use crate::Result;
-use crate::media::{FIRST_SOFT, Media, Prepared};
+use crate::media::{FIRST_SOFT, Media, MediaKind, Prepared};
 use crate::rope::Places;
-use firelight_kernels::{Dynamic, Recorder, Weight};
+use firelight_kernels::{Dynamic, Recorder, Recording, Weight};
 use std::sync::Arc;
 
 /// The features of a step's soft tokens, and where the step's plain ids go.
 pub(super) struct Soft {
     pub tables: Vec<(u32, Weight)>,
     pub plain: Dynamic,
+    /// See [`crate::models::SoftTokens::ends`].
+    pub ends: Option<Dynamic>,
 }
 
 impl State {
@@ -91,6 +93,40 @@ impl State {
             .collect()
     }
 
+    /// One past the last position that each of `ids`, from position `at` on, sees: a picture's tokens see its end.
+    pub(super) fn ends(&self, ids: &[u32], at: usize) -> Vec<u32> {
+        let end = |(i, &id): (usize, &u32)| {
+            let rest = match self.picture(id) {
+                Some((first, tokens)) => first + tokens - id,
+                None => 1,
+            };
+            (at + i) as u32 + rest
+        };
+        ids.iter().enumerate().map(end).collect()
+    }
+
+    /// First id and number of tokens of the picture that a soft id is of.
+    fn picture(&self, id: u32) -> Option<(u32, u32)> {
+        let (first, prepared) = self.media.of(id)?;
+        (prepared.kind == MediaKind::Image).then_some((first, prepared.tokens as u32))
+    }
+
+    /// Where the step from position `at` of `ids` ends that would end at `end`: pictures whose tokens see each other are not split.
+    pub(super) fn step_end(&self, ids: &[u32], at: usize, end: usize) -> usize {
+        let split = match ids.get(end) {
+            Some(&id) if self.model.spec().mutual > 0 => self.picture(id).map(|p| (id, p)),
+            _ => None,
+        };
+        let Some((id, (first, tokens))) = split else {
+            return end;
+        };
+        let (before, behind) = ((id - first) as usize, (first + tokens - id) as usize);
+        match end.checked_sub(before) {
+            Some(start) if start > at => start,
+            _ => (end + behind).min(ids.len()),
+        }
+    }
+
     /// What a step of `ids` needs for its soft tokens: towers run that have not yet. `None` if there are no such tokens.
     pub(super) async fn soft_tables(&mut self, ids: &[u32]) -> Result<Option<Vec<(u32, Weight)>>> {
         if ids.iter().all(|&id| id < FIRST_SOFT) {
@@ -103,8 +139,24 @@ impl State {
         tables.await.map(Some)
     }
 
+    /// Writes what a step's soft tokens need.
+    pub(super) fn set_soft(
+        &self,
+        recording: &mut Recording,
+        soft: &Soft,
+        ids: &[u32],
+        at: usize,
+    ) -> Result<()> {
+        recording.set(&soft.plain, &self.padded(ids))?;
+        if let Some(ends) = &soft.ends {
+            recording.set(ends, &self.ends(ids, at))?;
+        }
+        Ok(())
+    }
+
     /// The inputs' part for soft tokens.
     pub(super) fn soft(
+        &self,
         rec: &mut Recorder,
         tables: Option<Vec<(u32, Weight)>>,
         tokens: usize,
@@ -113,7 +165,15 @@ impl State {
             return Ok(None);
         };
         let plain = rec.dynamic(tokens)?;
-        Ok(Some(Soft { tables, plain }))
+        let ends = match self.model.spec().mutual {
+            0 => None,
+            _ => Some(rec.dynamic(tokens)?),
+        };
+        Ok(Some(Soft {
+            tables,
+            plain,
+            ends,
+        }))
     }
 }
 
@@ -122,6 +182,7 @@ impl Soft {
         crate::models::SoftTokens {
             plain: self.plain.array(),
             tables: &self.tables,
+            ends: self.ends.as_ref().map(Dynamic::array),
         }
     }
 }

@@ -42,7 +42,7 @@ impl State {
             _ => None,
         };
         let last = rec.dynamic(1)?;
-        let soft = Self::soft(&mut rec, soft, tokens)?;
+        let soft = self.soft(&mut rec, soft, tokens)?;
         let inputs = Inputs {
             ids: ids.as_ref().map_or(&self.token, Dynamic::array),
             rows: rows.array(),
@@ -75,7 +75,7 @@ impl State {
             generation: self.cache.generation(),
             recording,
             ids,
-            plain: soft.map(|soft| soft.plain),
+            soft,
             rows,
             sampling,
             mask,
@@ -87,8 +87,8 @@ impl State {
         if let Some(words) = &step.ids {
             step.recording.set(words, ids)?;
         }
-        if let Some(words) = &step.plain {
-            step.recording.set(words, &self.padded(ids))?;
+        if let Some(soft) = &step.soft {
+            self.set_soft(&mut step.recording, soft, ids, at)?;
         }
         step.recording.set(&step.rows, &rows(at, step.tokens))?;
         if let Some(words) = &step.sampling {

@@ -27,6 +27,9 @@ pub(super) struct Config {
     /// Of full, then of sliding layers.
     pub ropes: [Rope; 2],
     pub experts: Option<Experts>,
+    /// Tokens of a picture see each other on sliding layers.
+    #[cfg(feature = "vision")]
+    pub mutual_pictures: bool,
 }
 
 /// What differs from layer to layer.
@@ -190,6 +193,8 @@ fn from_json(value: &Value) -> Result<Config> {
             sliding_heads.map_or(head_dim, |h| h.head_dim),
         )?,
         experts,
+        #[cfg(feature = "vision")]
+        mutual_pictures: c.text("use_bidirectional_attention") == Some("vision"),
     })
 }
 
@@ -393,5 +398,7 @@ fn from_gguf(checkpoint: &Checkpoint, m: &Metadata) -> Result<Config> {
             ),
         ],
         experts,
+        #[cfg(feature = "vision")]
+        mutual_pictures: false,
     })
 }

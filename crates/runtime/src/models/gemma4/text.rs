@@ -74,9 +74,10 @@ impl Attention {
         c: &Config,
         layer: &Layer,
         x: &Array,
-        rows: &Array,
+        inputs: Inputs<'_>,
         cache: &Cache,
     ) -> Result<Array> {
+        let rows = inputs.rows;
         let q = self.q_proj.forward(rec, x)?;
         let q = self.q_norm.forward(rec, &q)?;
         let (k_cache, v_cache) = cache.layer(layer.cache);
@@ -115,6 +116,11 @@ impl Attention {
             // The norms of queries and keys take the scale's part.
             scale: 1.0,
             softcap: 0.0,
+            // A picture's tokens see each other here, and only here.
+            ends: match layer.sliding {
+                true => inputs.soft.and_then(|soft| soft.ends),
+                false => None,
+            },
         };
         let out = attention(rec, &q, args)?;
         self.o_proj.forward(rec, &out)
@@ -284,12 +290,12 @@ impl Block {
         i: usize,
         h: &Array,
         inputs: Option<&Array>,
-        (rows, cache): (&Array, &Cache),
+        (step, cache): (Inputs<'_>, &Cache),
     ) -> Result<()> {
         let x = self.input_layernorm.forward(rec, h)?;
         let attn = self
             .self_attn
-            .forward(rec, c, &c.layers[i], &x, rows, cache)?;
+            .forward(rec, c, &c.layers[i], &x, step, cache)?;
         let attn = self.post_attention_layernorm.forward(rec, &attn)?;
         let x = self.pre_feedforward_layernorm.add_forward(rec, h, &attn)?;
         drop(attn);
@@ -362,11 +368,12 @@ struct Gemma4Text {
     norm: RmsNorm,
 }
 
-/// Loads what `config` describes.
+/// Loads what `config` describes; `mutual` is that of the [`Spec`].
 pub(super) fn load(
     mut config: Config,
     checkpoint: &Checkpoint,
     device: &Device,
+    mutual: usize,
     progress: &mut LoadProgress<'_>,
 ) -> Result<Box<dyn CausalLm>> {
     let mut report = |done, total| progress(done, total);
@@ -398,6 +405,7 @@ pub(super) fn load(
         context: config.max_position_embeddings,
         layers: cached.collect(),
         ropes: config.ropes.to_vec(),
+        mutual,
     };
     Ok(Box::new(Gemma4Text {
         config,
@@ -426,7 +434,7 @@ impl CausalLm for Gemma4Text {
             None => None,
         };
         for (i, block) in self.layers.iter().enumerate() {
-            let place = (inputs.rows, cache);
+            let place = (inputs, cache);
             block.forward(rec, &self.config, i, &h, per_layer.as_ref(), place)?;
         }
         drop(per_layer);

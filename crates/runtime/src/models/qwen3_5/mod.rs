@@ -228,6 +228,7 @@ fn load_text(
         context: config.max_position_embeddings,
         layers: config.full_attention.iter().map(kind).collect(),
         ropes: vec![config.rope.clone()],
+        mutual: 0,
     };
     Ok(Box::new(Qwen35 {
         config,

@@ -5,6 +5,7 @@ use crate::engine::LoadedModel;
 use crate::media::{self, MediaKind, Medium, Prepared};
 use crate::state::State;
 use crate::{Error, Result};
+use firelight_kernels::Recorder;
 use firelight_tensor::{DType, Tensor, Weights};
 use firelight_text::{Message, PartKind};
 use serde_json::Value;
@@ -133,7 +134,8 @@ impl Verify<'_> {
             }
         }
         let (text, order) = media::expand(rendered, &prepared, tower)?;
-        let mut ids = model.text.encode_rendered(&text)?;
+        // The reference's processor adds the special tokens, even where the template has written one.
+        let mut ids = model.text.encode_text(&text)?;
         let firsts = state.place_media(&order)?;
         media::place_soft(&mut ids, &order, &firsts, tower)?;
 
@@ -211,8 +213,44 @@ impl Verify<'_> {
         Ok(())
     }
 
-    /// The towers' features.
+    /// What is known of the way to the towers' features, and those.
     async fn features(
+        &mut self,
+        model: &LoadedModel,
+        case: &str,
+        kind: MediaKind,
+        prepared: &[&Arc<Prepared>],
+    ) -> Result<()> {
+        let tower = model
+            .model
+            .tower(kind)
+            .ok_or_else(|| media::takes_none(kind))?;
+        let mut stages: Vec<(String, usize, Vec<f32>)> = Vec::new();
+        for prepared in prepared {
+            let mut rec = Recorder::new(&model.device);
+            let recorded = tower.stages(&mut rec, prepared)?;
+            let mut recording = rec.finish()?;
+            drop(recording.submit()?.wait().await?);
+            for (name, array) in recorded {
+                let name = format!("{case}.{name}");
+                let values = model.device.read_f32(&array).await?;
+                let width = array.shape().last().copied().unwrap_or(1);
+                match stages.iter_mut().find(|(n, _, _)| *n == name) {
+                    Some((_, _, all)) => all.extend(values),
+                    None => stages.push((name, width, values)),
+                }
+            }
+        }
+        for (name, width, values) in stages {
+            if self.golden.info(&name).is_some() {
+                let rows = values.len() / width.max(1);
+                self.floats(name, &[rows, width], values)?;
+            }
+        }
+        self.last_features(model, case, kind, prepared).await
+    }
+
+    async fn last_features(
         &mut self,
         model: &LoadedModel,
         case: &str,
