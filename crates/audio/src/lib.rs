@@ -4,14 +4,20 @@
 
 mod decode;
 mod error;
+mod level;
+mod logmel;
 mod mel;
 mod resample;
 mod stft;
+mod vad;
 mod whisper;
 
-pub use decode::{Audio, DecodeOptions, Decoder, decode, decode_with};
+pub use decode::{Audio, DecodeOptions, Decoder, Downmix, decode, decode_with};
 pub use error::{Error, Result};
-pub use mel::MelFilters;
+pub use level::{Chunks, Level, chunks, trim_silence};
+pub use logmel::{LogMel, LogMelConfig, LogMelStream, LogRule, Padding, Preset, Spectrum};
+pub use mel::{MelConfig, MelFilters, MelScale};
 pub use resample::{Resampler, resample};
-pub use stft::Stft;
+pub use stft::{Stft, Window};
+pub use vad::EnergyVad;
 pub use whisper::{Whisper, WhisperStream};

@@ -14,12 +14,41 @@ use realfft::num_complex::Complex;
 use realfft::{RealFftPlanner, RealToComplex};
 use std::sync::Arc;
 
+/// The weights of a frame's samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// `½ − ½·cos(2πi / n)`, for frames that overlap to a constant (`periodic=True`).
+    Hann,
+    /// `½ − ½·cos(2πi / (n − 1))`, both ends zero.
+    HannSymmetric,
+    /// `0.54 − 0.46·cos(2πi / (n − 1))`.
+    Hamming,
+    /// Kaldi's: the symmetric Hann window to the power 0.85.
+    Povey,
+}
+
+impl Window {
+    /// The `n` weights; Hann's are rounded to f32, as the references that use it have them.
+    pub fn weights(self, n: usize) -> Vec<f64> {
+        let turn =
+            |i: usize, n: usize| (2.0 * std::f64::consts::PI * i as f64 / n.max(1) as f64).cos();
+        let last = n.saturating_sub(1);
+        let weight = |i: usize| match self {
+            Window::Hann => f64::from((0.5 - 0.5 * turn(i, n)) as f32),
+            Window::HannSymmetric => 0.5 - 0.5 * turn(i, last),
+            Window::Hamming => 0.54 - 0.46 * turn(i, last),
+            Window::Povey => (0.5 - 0.5 * turn(i, last)).powf(0.85),
+        };
+        (0..n).map(weight).collect()
+    }
+}
+
 /// A planned transform.
 #[derive(Clone)]
 pub struct Stft {
     n_fft: usize,
     hop: usize,
-    window: Arc<[f32]>,
+    window: Arc<[f64]>,
     plan: Arc<dyn RealToComplex<f64>>,
 }
 
@@ -44,13 +73,22 @@ impl Stft {
         }
         // `torch.hann_window`: the angle in f32, which is what its last digits hang on.
         let step = (2.0 * std::f64::consts::PI / n_fft as f64) as f32;
-        let hann = |i: usize| 0.5 - 0.5 * f64::from(i as f32 * step).cos() as f32;
-        Ok(Stft {
+        let hann = |i: usize| f64::from(0.5 - 0.5 * f64::from(i as f32 * step).cos() as f32);
+        Ok(Self::with_window(
             n_fft,
             hop,
-            window: (0..n_fft).map(hann).collect(),
+            (0..n_fft).map(hann).collect(),
+        ))
+    }
+
+    /// With weights of a frame, at most `n_fft`; the rest of the transform is fed zeros. Arguments are checked by the caller.
+    pub(crate) fn with_window(n_fft: usize, hop: usize, window: Vec<f64>) -> Self {
+        Stft {
+            n_fft,
+            hop,
+            window: window.into(),
             plan: RealFftPlanner::new().plan_fft_forward(n_fft),
-        })
+        }
     }
 
     /// Frequencies per frame: n_fft / 2 + 1.
@@ -127,7 +165,7 @@ impl Stft {
         match inside.and_then(|s| samples.get(s..s + self.n_fft)) {
             Some(frame) => {
                 for ((o, &x), w) in scratch.frame.iter_mut().zip(frame).zip(&*self.window) {
-                    *o = f64::from(x * w);
+                    *o = f64::from(x * *w as f32);
                 }
             }
             None => {
@@ -135,10 +173,24 @@ impl Stft {
                     let i = if i < 0 { -i } else { i };
                     let i = if i > last { 2 * last - i } else { i };
                     let x = usize::try_from(i).ok().and_then(|i| samples.get(i));
-                    *o = f64::from(x.copied().unwrap_or(0.0) * w);
+                    *o = f64::from(x.copied().unwrap_or(0.0) * *w as f32);
                 }
             }
         }
+        self.transform(scratch, power);
+    }
+
+    /// The power of one frame of samples, which the window multiplies here.
+    pub(crate) fn windowed(&self, samples: &[f64], scratch: &mut Scratch, power: &mut [f64]) {
+        scratch.frame.fill(0.0);
+        for ((o, &x), &w) in scratch.frame.iter_mut().zip(samples).zip(&*self.window) {
+            *o = x * w;
+        }
+        self.transform(scratch, power);
+    }
+
+    /// The power of the windowed samples in `scratch`.
+    fn transform(&self, scratch: &mut Scratch, power: &mut [f64]) {
         let Scratch {
             frame,
             spectrum,

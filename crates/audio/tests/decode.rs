@@ -1,4 +1,4 @@
-//! Decoding against libsndfile's samples, and what hostile files do.
+//! Decoding against libsndfile's and ffmpeg's samples, and what hostile files do.
 
 mod common;
 use common::{Random, crc32, data, floats};
@@ -32,6 +32,10 @@ fn goldens() -> Vec<Golden> {
             !off("flac", cfg!(feature = "flac"))
                 && !off("mp3", cfg!(feature = "mp3"))
                 && !off("ogg", cfg!(feature = "vorbis"))
+                && !off("opus", cfg!(feature = "opus"))
+                && !off("webm", cfg!(feature = "opus"))
+                && !off("m4a", cfg!(feature = "aac"))
+                && !off("aac", cfg!(feature = "aac"))
         })
         .collect()
 }
@@ -61,7 +65,14 @@ fn equals_libsndfile() {
             "{}",
             g.name
         );
-        assert_eq!(audio.samples.len(), g.samples, "{}", g.name);
+        // Of WebM's last packet the padding is not told apart.
+        let more = if g.name.ends_with("webm") { 959 } else { 0 };
+        let found = audio.samples.len();
+        assert!(
+            (g.samples..=g.samples + more).contains(&found),
+            "{}: {found}",
+            g.name
+        );
         if g.crc != "0" {
             assert_eq!(crc32(&audio.samples), g.crc, "{}", g.name);
             continue;
@@ -76,7 +87,10 @@ fn equals_libsndfile() {
             0.0,
             |m: f32, d| if d.is_nan() { f32::INFINITY } else { m.max(d) },
         );
-        assert!(off <= 1e-4, "{}: {off}", g.name);
+        // Opus here is fixed point, there float.
+        let opus = g.name.ends_with("opus") || g.name.ends_with("webm");
+        let bound = if opus { 1e-3 } else { 1e-4 };
+        assert!(off <= bound, "{}: {off}", g.name);
     }
 }
 
@@ -114,6 +128,23 @@ fn integers_by_full_scale_and_channels_by_mean() {
         samples: vec![-1.0, 200.0 / 32768.0, 0.5],
     };
     assert_eq!(decode(&bytes).unwrap(), expected);
+}
+
+#[test]
+fn channels_summed_by_power() {
+    let options = DecodeOptions {
+        downmix: firelight_audio::Downmix::Power,
+        ..DecodeOptions::default()
+    };
+    let stereo = wav(1, 2, 16000, 16, &pcm16(&[16384, 16384, 0, -8192]));
+    let got = decode_with(&stereo, None, &options).unwrap().samples;
+    let half = std::f32::consts::SQRT_2 / 2.0;
+    assert!(
+        (got[0] - half).abs() < 1e-6 && (got[1] + 0.25 * half).abs() < 1e-6,
+        "{got:?}"
+    );
+    let mono = wav(1, 1, 16000, 16, &pcm16(&[16384]));
+    assert_eq!(decode_with(&mono, None, &options).unwrap().samples, [0.5]);
 }
 
 #[test]
@@ -278,6 +309,7 @@ fn damaged_files_neither_panic_nor_exceed_limits() {
             let options = DecodeOptions {
                 max_samples: 40_000,
                 keep_truncated: round % 2 == 0,
+                ..DecodeOptions::default()
             };
             // Every eighth goes through the resampler too, at whatever rate its header now says.
             let rate = (round % 8 == 0).then_some(16_000);

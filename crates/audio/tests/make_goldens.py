@@ -1,6 +1,6 @@
 """Makes tests/data from the reference implementations. Run it from this folder, with
 
-    pip install torch==2.15.0 transformers==5.23.0 numpy soundfile
+    pip install torch==2.15.0 transformers==5.23.0 numpy soundfile av==18.1.0
 
 The clip is ours (tones, sweeps, noise bursts and silence from a fixed seed), so no recording of anyone is kept here.
 """
@@ -133,11 +133,95 @@ def decode_cases():
     return len(lines) - 1
 
 
+def packed_cases():
+    """Containers that libsndfile does not read: encoded and decoded by ffmpeg (PyAV). Run it after decode."""
+    import av
+    folder = DATA / "decode"
+    long = clip(0.4, rate=48000, seed=5)[:9000]
+
+    def encode(name, fmt, codec, rate, channels, **options):
+        x = long if channels == 1 else np.stack([long, long[::-1]], 1).reshape(-1)
+        out = io.BytesIO()
+        with av.open(out, "w", format=fmt) as f:
+            stream = f.add_stream(codec, rate=rate, layout="mono" if channels == 1 else "stereo", options=options)
+            stream.bit_rate = 48000
+            frame = av.AudioFrame.from_ndarray(x[None, :], format="s16", layout="mono" if channels == 1 else "stereo")
+            frame.sample_rate = rate
+            for packet in stream.encode(frame):
+                f.mux(packet)
+            for packet in stream.encode(None):
+                f.mux(packet)
+        data = out.getvalue()
+        with av.open(io.BytesIO(data)) as f:
+            planes = np.concatenate([x.to_ndarray() for x in f.decode(audio=0)], 1)
+        return put(name, data, planes, rate, channels)
+
+    def put(name, data, planes, rate, channels):
+        mono = planes.astype(np.float32).mean(0, dtype=np.float32)
+        (folder / name).write_bytes(data)
+        (folder / f"{name}.f32").write_bytes(mono.tobytes())
+        return f"{name} {rate} {channels} {mono.size} 0"
+
+    def opus(name, channels):  # libopus, through libsndfile, which cuts the end as the last page says
+        x = long // 2  # what the codec makes of it stays below full scale, where the decoder compared with it clips
+        x = x if channels == 1 else np.stack([x, x[::-1]], 1)
+        out = io.BytesIO()
+        soundfile.write(out, x, 48000, format="OGG", subtype="OPUS")
+        planes = soundfile.read(io.BytesIO(out.getvalue()), dtype="float32", always_2d=True)[0].T
+        return put(name, out.getvalue(), planes, 48000, channels)
+
+    made = [
+        opus("mono.opus", 1),
+        opus("stereo.opus", 2),
+        encode("mono.webm", "webm", "libopus", 48000, 1),
+        encode("mono.m4a", "mp4", "aac", 48000, 1),
+        encode("stereo.aac", "adts", "aac", 48000, 2),
+    ]
+    names = [line.split()[0] for line in made]
+    kept = [line for line in (DATA / "decode.txt").read_text().splitlines() if line.split()[0] not in names]
+    (DATA / "decode.txt").write_text("\n".join(kept + made) + "\n")
+    return made
+
+
+def logmel_cases():
+    """Gemma 4's front end, and Kaldi's filter bank as SeamlessM4T's extractor calls it. With the transform in f64 beside it."""
+    from transformers.models.gemma4.feature_extraction_gemma4 import Gemma4AudioFeatureExtractor
+    from transformers.models.seamless_m4t.feature_extraction_seamless_m4t import SeamlessM4TFeatureExtractor
+    x = clip(2).astype(np.float32) / 32768
+    gemma, kaldi = Gemma4AudioFeatureExtractor(), SeamlessM4TFeatureExtractor()
+
+    def gemma_exact(x):
+        n = -(-x.size // 128) * 128
+        padded = np.concatenate([np.zeros(160), x, np.zeros(n - x.size)])
+        frames = np.lib.stride_tricks.sliding_window_view(padded, 321)[::160][:, :320] * gemma.window.astype(np.float64)
+        logs = np.log(np.abs(np.fft.rfft(frames, n=512)) @ gemma.mel_filters + gemma.mel_floor)
+        logs[np.arange(len(logs)) * 160 + 320 >= 160 + x.size] = 0
+        return logs
+
+    out, blob = [], b""
+    for name, preset, (a, b) in [("gemma4", "gemma4", (0, 32000)), ("gemma4, odd", "gemma4", (1000, 9777)), ("gemma4, short", "gemma4", (100, 500)),
+                                 ("kaldi", "kaldi80", (0, 32000)), ("kaldi, odd", "kaldi80", (700, 7031)), ("kaldi, one frame", "kaldi80", (0, 400))]:
+        y = x[a:b]
+        if preset == "gemma4":
+            f = gemma([y], sampling_rate=RATE, return_tensors="np")["input_features"][0]
+            exact = gemma_exact(y.astype(np.float64))
+        else:
+            f = exact = kaldi._extract_fbank_features(y)
+        columns = sorted({int(c) for c in np.linspace(0, len(f) - 1, 12)})
+        out.append({"name": name, "preset": preset, "samples": [a, b], "shape": list(f.shape), "columns": columns, "at": len(blob) // 4,
+                    "rounding": float(np.abs(f - exact).max())})
+        for path in (f, exact):
+            blob += np.ascontiguousarray(path[columns], dtype=np.float32).tobytes()
+    (DATA / "logmel.json").write_text("[\n" + ",\n".join(map(json.dumps, out)) + "\n]\n")
+    (DATA / "logmel.f32").write_bytes(blob)
+    return [(o["name"], o["shape"], o["rounding"]) for o in out]
+
+
 def x_of(wav):
     return soundfile.read(io.BytesIO(wav), dtype="float32")[0]
 
 
 if __name__ == "__main__":
     DATA.mkdir(exist_ok=True)
-    for part in sys.argv[1:] or ["whisper", "decode"]:
+    for part in sys.argv[1:] or ["whisper", "decode", "packed", "logmel"]:
         print(part, globals()[part + "_cases"]())

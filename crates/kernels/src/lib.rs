@@ -65,5 +65,6 @@ kernels! {
     softcap::Softcap,
     span_attention::SpanAttention,
     span_pool::SpanPool,
+    unfold::Unfold,
     weighted_sum::WeightedSum,
 }

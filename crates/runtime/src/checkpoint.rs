@@ -1,6 +1,9 @@
 //! A model's files, opened: weights, configuration, tokenizer, templates.
 //!
-//! A folder in the Hugging Face layout, a single `.gguf`, or the first part of a split one. Nothing is loaded here.
+//! A folder in the Hugging Face layout, a single `.gguf`, or the first part of a split one; a Whisper model in CTranslate2's
+//! layout. Nothing is loaded here.
+
+mod ct2;
 
 use crate::adapter::{AdapterUse, Merge, Merged};
 use crate::fill::Fill;
@@ -56,7 +59,8 @@ impl Checkpoint {
                 .map(Some)
                 .map_err(|e| Error::malformed(file.display().to_string(), e.to_string()))
         };
-        let (config, generation_config) = (json("config.json")?, json("generation_config.json")?);
+        let files = (json("config.json")?, json("generation_config.json")?);
+        let (weights, config, generation_config) = upstream(weights, files)?;
         let checkpoint = Checkpoint {
             root,
             weights,
@@ -88,10 +92,12 @@ impl Checkpoint {
             };
             files.get(name).map(parse).transpose()
         };
-        let (config, generation_config) = (json("config.json")?, json("generation_config.json")?);
+        let configs = (json("config.json")?, json("generation_config.json")?);
+        let (weights, config, generation_config) =
+            upstream(Weights::open_parts(weights)?, configs)?;
         let checkpoint = Checkpoint {
             root: PathBuf::from(name),
-            weights: Weights::open_parts(weights)?,
+            weights,
             config,
             generation_config,
             synthetic: None,
@@ -306,6 +312,18 @@ impl Checkpoint {
             .find(|l| !l.is_empty())
             .unwrap_or_default())
     }
+}
+
+/// Weights and configurations under upstream's names.
+fn upstream(
+    weights: Weights,
+    (config, generation): (Option<Value>, Option<Value>),
+) -> Result<(Weights, Option<Value>, Option<Value>)> {
+    if weights.ct2_spec().is_none() {
+        return Ok((weights, config, generation));
+    }
+    let (weights, config, own) = ct2::whisper(&weights, config.as_ref())?;
+    Ok((weights, Some(config), generation.or(own)))
 }
 
 /// A file of at most `max` bytes.

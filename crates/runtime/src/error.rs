@@ -71,6 +71,10 @@ pub enum Error {
     #[cfg(feature = "vision")]
     #[error(transparent)]
     Vision(#[from] firelight_vision::Error),
+    /// An error of samples or audio files.
+    #[cfg(feature = "audio")]
+    #[error(transparent)]
+    Audio(#[from] firelight_audio::Error),
     /// An error of finding or fetching a model.
     #[error(transparent)]
     Source(#[from] crate::source::Error),

@@ -23,6 +23,8 @@ pub mod rope;
 pub mod sentence;
 mod session;
 pub mod source;
+#[cfg(feature = "audio")]
+pub mod speech;
 mod state;
 pub mod stream;
 mod text_side;
@@ -39,5 +41,7 @@ pub use firelight_text::{Grammar, Message, ToolCall};
 pub use media::{MediaKind, Medium};
 pub use session::{Answer, Event, Finish, GenerateOptions, Session};
 pub use source::{CancelToken, Pause};
+#[cfg(feature = "audio")]
+pub use speech::LoadedSpeech;
 pub use state::{CHUNK, State};
 pub use text_side::{Rendering, TextSide};

@@ -6,7 +6,7 @@ use firelight_runtime::pipelines::verify::{VerifyReport, verify};
 use std::path::Path;
 use support::{altered, cpu, pass_on_the_cpu, pass_on_the_gpu, passes};
 
-const FAMILIES: [&str; 16] = [
+const FAMILIES: [&str; 18] = [
     "llama",
     "llama2",
     "gemma3_text",
@@ -23,6 +23,8 @@ const FAMILIES: [&str; 16] = [
     "qwen3_5_vl",
     "gemma4_vl",
     "gemma4_large_vl",
+    "whisper",
+    "moonshine",
 ];
 
 fn enough(report: &VerifyReport) {

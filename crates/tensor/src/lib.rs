@@ -11,6 +11,7 @@ mod bytes;
 mod cast;
 pub mod compare;
 pub mod convert;
+pub mod ct2;
 mod dtype;
 mod error;
 pub mod gguf;
@@ -25,6 +26,7 @@ mod weights;
 
 pub use bytes::{AlignedBuf, Bytes};
 pub use compare::{Comparison, Tolerance, compare};
+pub use ct2::Ct2;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use gguf::Gguf;

@@ -1,11 +1,13 @@
 //! One face for every weight file.
 
+use crate::ct2::Ct2;
 use crate::gguf::{Gguf, Metadata};
 use crate::header::TensorSet;
 use crate::safetensors::SafeTensors;
-use crate::{ByteSource, Result, Tensor, TensorInfo, UnsupportedTensor};
+use crate::{ByteSource, Error, Result, Shape, Tensor, TensorInfo, UnsupportedTensor};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The tensors of a model, whatever file format they are in.
@@ -19,11 +21,13 @@ pub struct Weights {
 enum Origin {
     SafeTensors(BTreeMap<String, String>),
     Gguf(Metadata),
+    Ct2(String),
 }
 
 impl Weights {
     /// Opens a `.gguf` file (of a split set any part), a `.safetensors` file, an index of shards (`.json`), or a folder
-    /// with `model.safetensors`, `model.safetensors.index.json`, one `.gguf` file or set, or one `.safetensors` file.
+    /// with `model.safetensors`, `model.safetensors.index.json`, one `.gguf` file or set, one `.safetensors` file, or
+    /// CTranslate2's `model.bin`.
     ///
     /// # Errors
     /// `InvalidInput` if the path is none of these; otherwise as [`Gguf::open_path`] and [`SafeTensors::open`].
@@ -41,35 +45,72 @@ impl Weights {
         }
     }
 
-    /// Opens a single file by its first bytes: GGUF by its magic, otherwise safetensors.
+    /// Opens a single file by its first bytes: GGUF by its magic, CTranslate2's layout by its head, otherwise safetensors.
     ///
     /// # Errors
-    /// As [`Gguf::open`] and [`SafeTensors::open`].
+    /// As [`Gguf::open`], [`Ct2::open`] and [`SafeTensors::open`].
     pub fn open(source: Arc<dyn ByteSource>) -> Result<Self> {
-        let mut magic = [0; 4];
-        if source.len() >= 4 {
-            source.read_at(0, &mut magic)?;
-        }
-        match &magic {
-            b"GGUF" => Ok(Gguf::open(source)?.into()),
-            _ => Ok(SafeTensors::open(source)?.into()),
-        }
+        Self::open_parts(vec![source])
     }
 
     /// Opens the files of one model by their first bytes: a `.gguf` file, the parts of a split one in order, or `.safetensors`
     /// files in any order, without an index.
     ///
     /// # Errors
-    /// As [`Gguf::open_parts`] and [`SafeTensors::open`]; `InvalidInput` for no file, `Malformed` if two hold the same tensor.
+    /// As [`Gguf::open_parts`], [`Ct2::open`] and [`SafeTensors::open`]; `InvalidInput` for no file, `Malformed` if two hold the
+    /// same tensor.
     pub fn open_parts(sources: Vec<Arc<dyn ByteSource>>) -> Result<Self> {
-        let mut magic = [0; 4];
-        if let Some(first) = sources.first().filter(|s| s.len() >= 4) {
-            first.read_at(0, &mut magic)?;
+        let mut head = [0; 8];
+        if let Some(first) = sources.first().filter(|s| s.len() >= 8) {
+            first.read_at(0, &mut head)?;
         }
-        match &magic {
-            b"GGUF" => Ok(Gguf::open_parts(sources)?.into()),
+        match sources.as_slice() {
+            _ if head.starts_with(b"GGUF") => Ok(Gguf::open_parts(sources)?.into()),
+            [one] if Ct2::is(&head) => Ok(Ct2::open(Arc::clone(one))?.into()),
             _ => Ok(SafeTensors::open_parts(sources)?.into()),
         }
+    }
+
+    /// The same files under other names: `of` says which tensors each becomes, by name and range of its first dimension; none: it
+    /// is left out. Nothing is read.
+    ///
+    /// # Errors
+    /// `InvalidInput` for rows that a tensor does not have, `Malformed` if a name comes twice.
+    pub fn map(&self, of: impl Fn(&TensorInfo) -> Vec<(String, Range<usize>)>) -> Result<Self> {
+        let mut parts = vec![Vec::new(); self.sources().len()];
+        for info in self.tensors() {
+            let dims = info.shape.dims();
+            let all = dims.first().copied().unwrap_or(1);
+            for (name, rows) in of(info) {
+                let row = info.nbytes / all.max(1);
+                let part = parts.get_mut(info.part);
+                let (Some(part), true) = (part, rows.start <= rows.end && rows.end <= all) else {
+                    return Err(Error::invalid(format!(
+                        "rows {rows:?} of tensor `{}` {dims:?}",
+                        info.name
+                    )));
+                };
+                let shape = match dims {
+                    [_, rest @ ..] => [&[rows.len()], rest].concat(),
+                    [] => Vec::new(),
+                };
+                part.push(TensorInfo {
+                    name,
+                    shape: Shape::new(shape)?,
+                    nbytes: row * rows.len(),
+                    offset: info.offset + (row * rows.start) as u64,
+                    ..info.clone()
+                });
+            }
+        }
+        let mut set = TensorSet::default();
+        for (source, tensors) in self.sources().iter().zip(parts) {
+            set.add("weights", Arc::clone(source), tensors, Vec::new())?;
+        }
+        Ok(Weights {
+            set,
+            origin: self.origin.clone(),
+        })
     }
 
     /// The names of all tensors that can be read, in file order.
@@ -138,7 +179,7 @@ impl Weights {
     pub fn gguf_metadata(&self) -> Option<&Metadata> {
         match &self.origin {
             Origin::Gguf(metadata) => Some(metadata),
-            Origin::SafeTensors(_) => None,
+            Origin::SafeTensors(_) | Origin::Ct2(_) => None,
         }
     }
 
@@ -146,7 +187,15 @@ impl Weights {
     pub fn safetensors_metadata(&self) -> Option<&BTreeMap<String, String>> {
         match &self.origin {
             Origin::SafeTensors(metadata) => Some(metadata),
-            Origin::Gguf(_) => None,
+            Origin::Gguf(_) | Origin::Ct2(_) => None,
+        }
+    }
+
+    /// The kind of model that a CTranslate2 file names; `None` for other formats.
+    pub fn ct2_spec(&self) -> Option<&str> {
+        match &self.origin {
+            Origin::Ct2(spec) => Some(spec),
+            Origin::SafeTensors(_) | Origin::Gguf(_) => None,
         }
     }
 }
@@ -162,6 +211,15 @@ impl From<Gguf> for Weights {
         Weights {
             set: file.set,
             origin: Origin::Gguf(file.metadata),
+        }
+    }
+}
+
+impl From<Ct2> for Weights {
+    fn from(file: Ct2) -> Self {
+        Weights {
+            set: file.set,
+            origin: Origin::Ct2(file.spec),
         }
     }
 }
@@ -200,6 +258,10 @@ fn weights_in_folder(dir: &std::path::Path) -> Result<std::path::PathBuf> {
         }
     }
     let counts = (gguf.len(), safetensors.len());
+    let ct2 = dir.join("model.bin");
+    if counts == (0, 0) && ct2.is_file() {
+        return Ok(ct2);
+    }
     match (counts, gguf.pop(), safetensors.pop()) {
         ((1, _), Some(path), _) | ((0, 1), _, Some(path)) => Ok(path),
         _ => Err(crate::Error::invalid(format!(

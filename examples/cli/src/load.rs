@@ -9,7 +9,9 @@ use crate::ui::Ui;
 use anyhow::{Context, Result};
 use firelight_runtime::checkpoint::Checkpoint;
 use firelight_runtime::source::{Error as SourceError, LocalModel, Options, Resolver};
-use firelight_runtime::{AdapterUse, DeviceChoice, Engine, LoadedEncoder, LoadedModel, Report};
+use firelight_runtime::{
+    AdapterUse, DeviceChoice, Engine, LoadedEncoder, LoadedModel, LoadedSpeech, Report,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -143,6 +145,30 @@ pub(crate) fn encoder(
         model,
         name: local.name,
     })
+}
+
+/// A speech model on its device.
+pub(crate) struct ReadySpeech {
+    pub(crate) engine: Engine,
+    pub(crate) model: LoadedSpeech,
+}
+
+/// [`ready`] for a speech model; without a name the first model of the catalogue that transcribes.
+pub(crate) fn speech(model: Option<&str>, args: &EngineArgs, ui: &mut Ui) -> Result<ReadySpeech> {
+    let resolver = resolver()?;
+    let name = match model {
+        Some(name) => name.to_owned(),
+        None => resolver
+            .catalogue()
+            .default_for("transcribe")
+            .context("the catalogue has no model to transcribe; name one with --model")?
+            .name
+            .clone(),
+    };
+    let (engine, _, model, _) = open(&resolver, &name, args, ui, |engine, root, progress| {
+        pollster::block_on(engine.load_speech(root, progress))
+    })?;
+    Ok(ReadySpeech { engine, model })
 }
 
 /// The name is checked before a device is opened, a device opened before gigabytes are fetched.

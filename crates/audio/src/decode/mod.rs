@@ -1,17 +1,32 @@
 //! Audio files to mono samples, under limits.
 //!
-//! The format is known by content. Samples become f32 (integers by their full scale: i16 / 32768), channels are averaged;
+//! The format is known by content. Samples become f32 (integers by their full scale: i16 / 32768), channels are averaged (or
+//! summed, see [`Downmix`]);
 //! values beyond ±1 in float files are kept. A NaN, an infinity or a value beyond 1e20 is an error: it would spoil all
 //! that is computed from it.
 
 mod g711;
-#[cfg(any(feature = "flac", feature = "mp3", feature = "vorbis"))]
+#[cfg(feature = "opus")]
+mod opus;
+#[cfg(any(
+    feature = "flac",
+    feature = "mp3",
+    feature = "vorbis",
+    feature = "aac",
+    feature = "opus"
+))]
 mod packed;
 mod wav;
 
 use crate::stft::{MAX_SAMPLE, first_bad};
 use crate::{Error, Resampler, Result};
-#[cfg(any(feature = "flac", feature = "mp3", feature = "vorbis"))]
+#[cfg(any(
+    feature = "flac",
+    feature = "mp3",
+    feature = "vorbis",
+    feature = "aac",
+    feature = "opus"
+))]
 use packed::Packed;
 use wav::Wav;
 
@@ -36,6 +51,19 @@ pub struct DecodeOptions {
     pub max_samples: u64,
     /// Whether a file that ends before its header says gives what is there (default: it is an error).
     pub keep_truncated: bool,
+    /// How channels become one.
+    pub downmix: Downmix,
+}
+
+/// How the channels of a frame become one sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Downmix {
+    /// Their mean, as ffmpeg and librosa do: never louder than the loudest channel.
+    #[default]
+    Mean,
+    /// Their sum over √C: for stereo √2/2 · (left + right), as the web's transcription apps do. Keeps the power of unlike channels,
+    /// and goes up to √C beyond ±1 where they are alike.
+    Power,
 }
 
 impl Default for DecodeOptions {
@@ -43,6 +71,7 @@ impl Default for DecodeOptions {
         DecodeOptions {
             max_samples: 1 << 28,
             keep_truncated: false,
+            downmix: Downmix::Mean,
         }
     }
 }
@@ -52,6 +81,7 @@ pub struct Decoder<'a> {
     reader: Reader<'a>,
     rate: u32,
     channels: usize,
+    downmix: Downmix,
     promised: Option<u64>,
     given: u64,
     interleaved: Vec<f32>,
@@ -60,12 +90,18 @@ pub struct Decoder<'a> {
 
 enum Reader<'a> {
     Wav(Wav<'a>),
-    #[cfg(any(feature = "flac", feature = "mp3", feature = "vorbis"))]
+    #[cfg(any(
+        feature = "flac",
+        feature = "mp3",
+        feature = "vorbis",
+        feature = "aac",
+        feature = "opus"
+    ))]
     Packed(Box<Packed<'a>>),
 }
 
 impl<'a> Decoder<'a> {
-    /// A decoder over the bytes of a file. Of `options`, `keep_truncated` matters.
+    /// A decoder over the bytes of a file. Of `options`, `keep_truncated` and `downmix` matter.
     ///
     /// # Errors
     /// `Unsupported` if the content is no format of this build or the sample rate lies outside 1…768 kHz, `Malformed` if
@@ -98,6 +134,7 @@ impl<'a> Decoder<'a> {
             reader,
             rate,
             channels,
+            downmix: options.downmix,
             promised,
             given: 0,
             interleaved: Vec::new(),
@@ -131,7 +168,13 @@ impl<'a> Decoder<'a> {
                 r.next_block(&mut self.interleaved);
                 r.position()
             }
-            #[cfg(any(feature = "flac", feature = "mp3", feature = "vorbis"))]
+            #[cfg(any(
+                feature = "flac",
+                feature = "mp3",
+                feature = "vorbis",
+                feature = "aac",
+                feature = "opus"
+            ))]
             Reader::Packed(r) => {
                 r.next_block(&mut self.interleaved)?;
                 0
@@ -145,13 +188,23 @@ impl<'a> Decoder<'a> {
             );
             return Err(Error::malformed(FORMAT, offset, what));
         }
-        downmix(&self.interleaved, self.channels, &mut self.mono);
+        let divisor = match self.downmix {
+            Downmix::Mean => self.channels as f32,
+            Downmix::Power => (self.channels as f32).sqrt(),
+        };
+        downmix(&self.interleaved, self.channels, divisor, &mut self.mono);
         self.given += self.mono.len() as u64;
         Ok((!self.mono.is_empty()).then_some(&self.mono))
     }
 }
 
-#[cfg(any(feature = "flac", feature = "mp3", feature = "vorbis"))]
+#[cfg(any(
+    feature = "flac",
+    feature = "mp3",
+    feature = "vorbis",
+    feature = "aac",
+    feature = "opus"
+))]
 fn packed<'a>(
     bytes: &'a [u8],
     options: &DecodeOptions,
@@ -161,14 +214,20 @@ fn packed<'a>(
     Ok((Reader::Packed(Box::new(r)), about.0, about.1, about.2))
 }
 
-#[cfg(not(any(feature = "flac", feature = "mp3", feature = "vorbis")))]
+#[cfg(not(any(
+    feature = "flac",
+    feature = "mp3",
+    feature = "vorbis",
+    feature = "aac",
+    feature = "opus"
+)))]
 fn packed<'a>(bytes: &'a [u8], _: &DecodeOptions) -> Result<(Reader<'a>, u32, usize, Option<u64>)> {
     Err(unknown(bytes))
 }
 
 fn unknown(bytes: &[u8]) -> Error {
     Error::unsupported(format!(
-        "the bytes are no audio file of a format in this build (WAV, and flac, mp3, vorbis as features): \
+        "the bytes are no audio file of a format in this build (WAV, and flac, mp3, vorbis, aac, opus as features): \
          {} bytes starting {:02x?}",
         bytes.len(),
         &bytes[..bytes.len().min(8)]
@@ -222,15 +281,15 @@ fn check_samples(samples: &[f32], options: &DecodeOptions) -> Result<()> {
     Ok(())
 }
 
-/// The mean of the channels of each interleaved frame.
-fn downmix(interleaved: &[f32], channels: usize, mono: &mut Vec<f32>) {
+/// The sum of the channels of each interleaved frame over `divisor`.
+fn downmix(interleaved: &[f32], channels: usize, divisor: f32, mono: &mut Vec<f32>) {
     mono.clear();
     match channels {
         1 => mono.extend_from_slice(interleaved),
         _ => mono.extend(
             interleaved
                 .chunks_exact(channels)
-                .map(|frame| frame.iter().sum::<f32>() / channels as f32),
+                .map(|frame| frame.iter().sum::<f32>() / divisor),
         ),
     }
 }

@@ -1,9 +1,13 @@
 //! Compressed formats, through symphonia.
 
+#[cfg(feature = "opus")]
+use super::opus::{self, Opus};
 use super::{DecodeOptions, FORMAT};
 use crate::{Error, Result};
 use std::io::Cursor;
-use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
+#[cfg(feature = "opus")]
+use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
+use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error as Fault;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatReader, TrackType};
@@ -16,11 +20,17 @@ pub(super) struct Packed<'a> {
     /// Samples per channel, where the header says so.
     pub(super) promised: Option<u64>,
     format: Box<dyn FormatReader + 'a>,
-    decoder: Box<dyn AudioDecoder>,
+    decoder: Codec,
     track: u32,
     given: u64,
     size: u64,
     keep_truncated: bool,
+}
+
+enum Codec {
+    Symphonia(Box<dyn AudioDecoder>),
+    #[cfg(feature = "opus")]
+    Opus(Box<Opus>),
 }
 
 impl<'a> Packed<'a> {
@@ -46,13 +56,30 @@ impl<'a> Packed<'a> {
             .as_ref()
             .and_then(|p| p.audio())
             .ok_or_else(|| Error::unsupported("a file whose codec this build does not know"))?;
-        let decoder = symphonia::default::get_codecs()
-            .make_audio_decoder(params, &AudioDecoderOptions::default())
-            .map_err(|e| fault(e, size))?;
+        #[cfg_attr(not(feature = "opus"), allow(unused_mut))]
+        let (mut rate, mut channels) = (
+            params.sample_rate.unwrap_or(0),
+            params.channels.as_ref().map_or(0, |c| c.count()),
+        );
+        // A container's clock may be coarser than a sample; then its lengths are no count of samples.
+        let clock = track.time_base.map(|t| (t.numer.get(), t.denom.get()));
+        #[cfg_attr(not(feature = "opus"), allow(unused_mut))]
+        let mut promised = track.num_frames.filter(|_| clock == Some((1, rate)));
+        #[cfg(feature = "opus")]
+        let decoder = if params.codec == CODEC_ID_OPUS {
+            let opus = Opus::new(params.extra_data.as_deref().unwrap_or_default(), bytes)?;
+            (rate, channels) = (opus::RATE, opus.channels);
+            promised = None;
+            Codec::Opus(Box::new(opus))
+        } else {
+            symphonia_decoder(params, size)?
+        };
+        #[cfg(not(feature = "opus"))]
+        let decoder = symphonia_decoder(params, size)?;
         Ok(Some(Packed {
-            rate: params.sample_rate.unwrap_or(0),
-            channels: params.channels.as_ref().map_or(0, |c| c.count()),
-            promised: track.num_frames,
+            rate,
+            channels,
+            promised,
             track: track.id,
             format,
             decoder,
@@ -75,19 +102,25 @@ impl<'a> Packed<'a> {
             if packet.track_id != self.track {
                 continue;
             }
-            let block = self
-                .decoder
-                .decode(&packet)
-                .map_err(|e| fault(e, self.size))?;
-            let (rate, channels) = (block.spec().rate(), block.spec().channels().count());
-            if rate != self.rate || channels != self.channels {
-                return Err(Error::unsupported(format!(
-                    "a file that changes on the way from {} Hz and {} channels to {rate} Hz and {channels}",
-                    self.rate, self.channels
-                )));
+            match &mut self.decoder {
+                #[cfg(feature = "opus")]
+                Codec::Opus(opus) => {
+                    opus.decode(&packet.data, out)?;
+                    self.given += (out.len() / self.channels) as u64;
+                }
+                Codec::Symphonia(decoder) => {
+                    let block = decoder.decode(&packet).map_err(|e| fault(e, self.size))?;
+                    let (rate, channels) = (block.spec().rate(), block.spec().channels().count());
+                    if rate != self.rate || channels != self.channels {
+                        return Err(Error::unsupported(format!(
+                            "a file that changes on the way from {} Hz and {} channels to {rate} Hz and {channels}",
+                            self.rate, self.channels
+                        )));
+                    }
+                    block.copy_to_vec_interleaved(out);
+                    self.given += block.frames() as u64;
+                }
             }
-            block.copy_to_vec_interleaved(out);
-            self.given += block.frames() as u64;
         }
         Ok(())
     }
@@ -107,6 +140,13 @@ impl<'a> Packed<'a> {
             _ => Ok(()),
         }
     }
+}
+
+fn symphonia_decoder(params: &AudioCodecParameters, size: u64) -> Result<Codec> {
+    symphonia::default::get_codecs()
+        .make_audio_decoder(params, &AudioDecoderOptions::default())
+        .map(Codec::Symphonia)
+        .map_err(|e| fault(e, size))
 }
 
 fn fault(e: Fault, size: u64) -> Error {

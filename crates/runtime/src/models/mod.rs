@@ -9,6 +9,8 @@ pub mod gemma3_text;
 pub mod gemma4;
 pub mod gpt2;
 pub mod llama;
+#[cfg(feature = "audio")]
+mod moonshine;
 pub mod nomic_bert;
 mod parts;
 pub mod phi3;
@@ -27,6 +29,8 @@ mod smolvlm;
 mod towers;
 #[cfg(feature = "vision")]
 mod vit;
+#[cfg(feature = "audio")]
+mod whisper;
 
 use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
@@ -34,6 +38,8 @@ use crate::encoder::Encoder;
 use crate::loader::LoadProgress;
 use crate::media::{MediaKind, Tower};
 use crate::rope::Rope;
+#[cfg(feature = "audio")]
+use crate::speech::SpeechModel;
 use crate::{Error, Result};
 use firelight_kernels::{Array, Device, Recorder, Weight, embed};
 
@@ -228,6 +234,43 @@ const ENCODERS: &[(&str, LoadEncoder)] = &[
     ("nomic_bert", nomic_bert::load),
 ];
 
+#[cfg(feature = "audio")]
+type LoadSpeech = fn(&Checkpoint, &Device, &mut LoadProgress<'_>) -> Result<Box<dyn SpeechModel>>;
+
+/// The same for models that hear; see [`crate::speech`].
+#[cfg(feature = "audio")]
+const SPEECH: &[(&str, LoadSpeech)] = &[("moonshine", moonshine::load), ("whisper", whisper::load)];
+
+/// The families of speech models this version runs.
+#[cfg(feature = "audio")]
+pub fn speech_families() -> impl Iterator<Item = &'static str> {
+    SPEECH.iter().map(|(name, _)| *name)
+}
+
+/// Loads a checkpoint's speech model onto a device.
+///
+/// # Errors
+/// `Unsupported` naming a family that does not hear and those that do, or what loading finds wrong.
+#[cfg(feature = "audio")]
+pub fn load_speech(
+    checkpoint: &Checkpoint,
+    device: &Device,
+    progress: &mut LoadProgress<'_>,
+) -> Result<Box<dyn SpeechModel>> {
+    let family = checkpoint.model_type()?;
+    let (_, load) = SPEECH
+        .iter()
+        .find(|(name, _)| *name == family)
+        .ok_or_else(|| {
+            let known: Vec<_> = speech_families().collect();
+            Error::Unsupported(format!(
+                "`{family}` as a speech model; this version transcribes with {}",
+                known.join(", ")
+            ))
+        })?;
+    load(checkpoint, device, progress)
+}
+
 /// The encoder families this version runs.
 pub fn encoder_families() -> impl Iterator<Item = &'static str> {
     ENCODERS.iter().map(|(name, _)| *name)
@@ -287,6 +330,12 @@ pub fn load(
             if encoder_families().any(|name| name == family) {
                 return Error::Unsupported(format!(
                     "`{family}` is an encoder and writes no text; it is for embed, similar, classify, rerank and ner"
+                ));
+            }
+            #[cfg(feature = "audio")]
+            if speech_families().any(|name| name == family) {
+                return Error::Unsupported(format!(
+                    "`{family}` hears and does not chat; it is for transcribe and listen"
                 ));
             }
             let known: Vec<_> = families().collect();

@@ -5,6 +5,8 @@
 
 mod encoder;
 mod media;
+#[cfg(feature = "audio")]
+mod speech;
 
 use crate::checkpoint::{Checkpoint, Config};
 use crate::engine::{Engine, LoadedModel};
@@ -156,6 +158,11 @@ pub async fn verify_model(
     };
     let cases = json.get("cases").and_then(Value::as_object);
     let cases = cases.ok_or_else(|| Error::malformed("golden.json", "`cases` is missing"))?;
+    #[cfg(feature = "audio")]
+    if models::speech_families().any(|name| name == run.report.family) {
+        run.speech(engine, checkpoint, dir, cases).await?;
+        return run.end();
+    }
     if encoder {
         let model = engine
             .load_encoder_checkpoint(checkpoint, &mut |_, _| ())
@@ -181,23 +188,30 @@ pub async fn verify_model(
             }
         }
     }
-    let report = run.report;
-    let compared = |name: &str| report.checks.iter().any(|c| c.name == name);
-    let skipped = |name: &str| {
-        let case = name.split_once('.').map_or(name, |(case, _)| case);
-        report.skipped.iter().any(|s| s.case == case)
-    };
-    // Where another backend of the reference rounds differently: not what this one computes.
-    let other = |name: &str| name.contains("_pil_") || name.ends_with("_pil");
-    let missed = run
-        .golden
-        .names()
-        .find(|n| !compared(n) && !skipped(n) && !other(n));
-    match missed {
-        None => Ok(report),
-        Some(name) => Err(Error::Unsupported(format!(
-            "golden tensor `{name}`: this version does not compute it"
-        ))),
+    run.end()
+}
+
+impl Verify<'_> {
+    /// The report, if every golden was compared or belongs to a case that was not run.
+    fn end(self) -> Result<VerifyReport> {
+        let report = self.report;
+        let compared = |name: &str| report.checks.iter().any(|c| c.name == name);
+        let skipped = |name: &str| {
+            let case = name.split_once('.').map_or(name, |(case, _)| case);
+            report.skipped.iter().any(|s| s.case == case)
+        };
+        // Where another backend of the reference rounds differently: not what this one computes.
+        let other = |name: &str| name.contains("_pil_") || name.ends_with("_pil");
+        let missed = self
+            .golden
+            .names()
+            .find(|n| !compared(n) && !skipped(n) && !other(n));
+        match missed {
+            None => Ok(report),
+            Some(name) => Err(Error::Unsupported(format!(
+                "golden tensor `{name}`: this version does not compute it"
+            ))),
+        }
     }
 }
 

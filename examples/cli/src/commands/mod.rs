@@ -6,14 +6,19 @@ mod classify;
 mod describe;
 mod doctor;
 mod embed;
+mod features;
+mod listen;
 mod models;
 mod ner;
 mod perplexity;
 mod preprocess;
 mod quantize;
 mod rerank;
+mod scribe;
 mod similar;
+mod sound;
 mod texts;
+mod transcribe;
 mod verify;
 mod web;
 
@@ -36,6 +41,14 @@ pub(crate) enum Command {
     Rerank(rerank::RerankArgs),
     /// Find names in a text
     Ner(ner::NerArgs),
+    /// Write down what is said in recordings: text, subtitles, times of words
+    Transcribe(transcribe::TranscribeArgs),
+    /// Write down what is said while it is said, and follow spoken commands
+    Listen(listen::ListenArgs),
+    /// Make a structured note of a dictation: what is said, and a note of it under a schema
+    Scribe(scribe::ScribeArgs),
+    /// Write the features a model hears of a recording
+    Features(features::FeaturesArgs),
     /// List, fetch, check and remove models
     Models(models::ModelsArgs),
     /// Say which devices there are, which one runs and why, and prove that it computes right
@@ -65,6 +78,9 @@ impl Command {
             Command::Classify(a) => a.json,
             Command::Rerank(a) => a.json,
             Command::Ner(a) => a.json,
+            Command::Transcribe(a) => a.format == transcribe::FormatKind::Json,
+            Command::Listen(a) => a.json,
+            Command::Scribe(_) | Command::Features(_) => false,
             Command::Models(a) => a.json(),
             Command::Doctor(a) => a.json,
             Command::Bench(a) => a.json,
@@ -86,6 +102,10 @@ impl Command {
             Command::Classify(a) => classify::run(&a),
             Command::Rerank(a) => rerank::run(&a),
             Command::Ner(a) => ner::run(&a),
+            Command::Transcribe(a) => transcribe::run(&a),
+            Command::Listen(a) => listen::run(&a),
+            Command::Scribe(a) => scribe::run(&a),
+            Command::Features(a) => features::run(&a),
             Command::Models(a) => models::run(a),
             Command::Doctor(a) => doctor::run(&a),
             Command::Bench(a) => bench::run(&a),

@@ -7,5 +7,6 @@ mod encoders;
 mod gpu;
 mod preprocess;
 mod program;
+mod sound;
 mod verify;
 mod web;

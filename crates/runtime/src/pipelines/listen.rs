@@ -1,0 +1,284 @@
+//! Speech to text while it is spoken.
+//!
+//! ```no_run
+//! # async fn run(engine: &firelight_runtime::Engine, mut microphone: impl Iterator<Item = Vec<f32>>) -> firelight_runtime::Result<()> {
+//! use firelight_runtime::CancelToken;
+//! use firelight_runtime::pipelines::listen::{Event, Listener, Options};
+//!
+//! let model = engine.load_speech("whisper-tiny.en", &mut |_, _| ()).await?;
+//! let mut listener = Listener::new(engine, model, Options::default())?;
+//! let cancel = CancelToken::new();
+//! while let Some(samples) = microphone.next() {
+//!     // Mono, 16 kHz.
+//!     let mut show = |event| if let Event::Final(said) = event { println!("{}", said.text) };
+//!     listener.push(&samples, &cancel, &mut show).await?;
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! A detector of speech opens an utterance and closes it after a pause. While it is open its text so far is told now and then; the
+//! text after its end is final. What is held is one utterance of bounded length and a little before it, however long one listens.
+//! Each piece of work is one utterance, so partial texts come as fast as the device allows and no faster: sound that arrives
+//! meanwhile waits in the caller's queue.
+
+use super::transcribe::{self, Recognizer};
+use crate::clock;
+use crate::engine::Engine;
+use crate::source::CancelToken;
+use crate::speech::LoadedSpeech;
+use crate::{Error, Result};
+use firelight_audio::EnergyVad;
+use std::time::Duration;
+
+/// How one listens.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How an utterance is decoded; times of segments and words play no part.
+    pub transcribe: transcribe::Options,
+    /// A pause that ends an utterance, s.
+    pub pause: f64,
+    /// The longest utterance, s; a longer one is cut.
+    pub longest: f64,
+    /// The shortest sound that is an utterance, s.
+    pub shortest: f64,
+    /// New sound after which a partial text is made, s; 0: none are.
+    pub partial: f64,
+    /// Sound before an utterance that belongs to it, s.
+    pub before: f64,
+    /// Models of a fixed window hear an utterance with only so much silence after it, s, instead of all of the window: faster, and not
+    /// what they were trained on. `None`: the whole window.
+    pub after: Option<f64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            transcribe: transcribe::Options {
+                timestamps: false,
+                condition: false,
+                temperatures: vec![0.0, 0.4],
+                ..transcribe::Options::default()
+            },
+            pause: 0.5,
+            longest: 28.0,
+            shortest: 0.2,
+            partial: 1.0,
+            before: 0.3,
+            after: Some(2.0),
+        }
+    }
+}
+
+/// What was said.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Said {
+    /// The text.
+    pub text: String,
+    /// Where it begins, s since the first sample.
+    pub start: f64,
+    /// Where it ends, s.
+    pub end: f64,
+    /// From the last sample of the pause that ended it to the text.
+    pub work: Duration,
+}
+
+/// What happens.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Somebody begins to speak, at this second.
+    Start(f64),
+    /// What has been said so far.
+    Partial(Said),
+    /// What was said; nothing, if it was no speech.
+    Final(Said),
+}
+
+/// See the module's head.
+pub struct Listener {
+    recognizer: Recognizer,
+    options: Options,
+    vad: EnergyVad,
+    /// Samples of less than a frame.
+    rest: Vec<f32>,
+    /// The utterance, or the last samples before one.
+    held: Vec<f32>,
+    open: bool,
+    /// Loud samples of the utterance.
+    loud: usize,
+    /// Samples since the last loud frame.
+    quiet: usize,
+    /// Samples of the utterance that the last partial text had.
+    shown: usize,
+    /// Samples judged.
+    seen: usize,
+}
+
+impl Listener {
+    /// A listener with a loaded model.
+    ///
+    /// # Errors
+    /// As [`transcribe::Transcriber::new`]; `InvalidInput` for times out of range.
+    pub fn new(engine: &Engine, model: LoadedSpeech, options: Options) -> Result<Self> {
+        let all = [
+            options.pause,
+            options.longest,
+            options.shortest,
+            options.partial,
+            options.before,
+            options.after.unwrap_or(0.0),
+        ];
+        let longest = 0.5..=30.0;
+        if all.iter().any(|t| !(0.0..=3600.0).contains(t)) || !longest.contains(&options.longest) {
+            return Err(Error::invalid(
+                "times are seconds from 0 on, the longest utterance 0.5 to 30",
+            ));
+        }
+        let mut recognizer = Recognizer::new(engine, model, options.transcribe.clone())?;
+        recognizer.after = options.after;
+        Ok(Listener {
+            vad: EnergyVad::new(RATE),
+            recognizer,
+            options,
+            rest: Vec::new(),
+            held: Vec::new(),
+            open: false,
+            loud: 0,
+            quiet: 0,
+            shown: 0,
+            seen: 0,
+        })
+    }
+
+    /// The sample rate that samples must have, Hz.
+    pub fn rate(&self) -> u32 {
+        RATE
+    }
+
+    /// Samples held now.
+    pub fn held(&self) -> usize {
+        self.held.len() + self.rest.len()
+    }
+
+    /// Takes samples, of any number at a time.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a sample is no number, `Cancelled`, `BadLogits`, `Device` if there is no rung left.
+    pub async fn push(
+        &mut self,
+        samples: &[f32],
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<()> {
+        if let Some(at) = samples.iter().position(|v| !v.is_finite()) {
+            return Err(Error::invalid(format!("sample {at} is {}", samples[at])));
+        }
+        let n = self.vad.frame();
+        let mut rest = std::mem::take(&mut self.rest);
+        rest.extend_from_slice(samples);
+        let mut frames = rest.chunks_exact(n);
+        for frame in frames.by_ref() {
+            self.frame(frame, cancel, on_event).await?;
+        }
+        self.rest = frames.remainder().to_vec();
+        Ok(())
+    }
+
+    /// Ends the utterance under way, if there is one.
+    ///
+    /// # Errors
+    /// As [`Listener::push`].
+    pub async fn finish(
+        &mut self,
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<()> {
+        if self.open {
+            let rest = std::mem::take(&mut self.rest);
+            self.seen += rest.len();
+            self.held.extend(rest);
+            self.end(cancel, on_event).await?;
+        }
+        Ok(())
+    }
+
+    async fn frame(
+        &mut self,
+        frame: &[f32],
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<()> {
+        let loud = self.vad.speech(frame);
+        self.held.extend_from_slice(frame);
+        self.seen += frame.len();
+        self.quiet = if loud { 0 } else { self.quiet + frame.len() };
+        if !self.open {
+            if !loud {
+                let extra = self.held.len().saturating_sub(samples(self.options.before));
+                self.held.drain(..extra);
+                return Ok(());
+            }
+            self.open = true;
+            (self.loud, self.shown) = (0, 0);
+            on_event(Event::Start(self.start()));
+        }
+        self.loud += if loud { frame.len() } else { 0 };
+        let o = &self.options;
+        if self.quiet >= samples(o.pause) || self.held.len() >= samples(o.longest) {
+            return self.end(cancel, on_event).await;
+        }
+        let due = o.partial > 0.0 && self.held.len() - self.shown >= samples(o.partial);
+        // In a pause the end is near: no work is begun that would delay it.
+        if due && loud && self.loud >= samples(o.shortest) {
+            self.shown = self.held.len();
+            let said = self.recognize(cancel).await?;
+            if !said.text.is_empty() {
+                on_event(Event::Partial(said));
+            }
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<()> {
+        let said = match self.loud >= samples(self.options.shortest) {
+            true => self.recognize(cancel).await?,
+            false => Said {
+                text: String::new(),
+                start: self.start(),
+                end: seconds(self.seen),
+                work: Duration::ZERO,
+            },
+        };
+        self.open = false;
+        // What the pause was is before the next utterance.
+        let extra = self.held.len().saturating_sub(samples(self.options.before));
+        self.held.drain(..extra);
+        on_event(Event::Final(said));
+        Ok(())
+    }
+
+    fn start(&self) -> f64 {
+        seconds(self.seen - self.held.len())
+    }
+
+    async fn recognize(&mut self, cancel: &CancelToken) -> Result<Said> {
+        let begun = clock::now();
+        let text = self.recognizer.recognize(&self.held, cancel).await?;
+        Ok(Said {
+            text,
+            start: self.start(),
+            end: seconds(self.seen - self.quiet.min(self.held.len())),
+            work: begun.elapsed(),
+        })
+    }
+}
+
+/// What every speech model here hears, Hz.
+const RATE: u32 = 16_000;
+
+fn samples(seconds: f64) -> usize {
+    (seconds * f64::from(RATE)) as usize
+}
+
+fn seconds(samples: usize) -> f64 {
+    samples as f64 / f64::from(RATE)
+}

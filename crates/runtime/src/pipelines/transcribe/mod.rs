@@ -1,0 +1,519 @@
+//! Speech to text, of any length.
+//!
+//! ```no_run
+//! # async fn run(engine: &firelight_runtime::Engine, samples: &[f32]) -> firelight_runtime::Result<()> {
+//! use firelight_runtime::pipelines::transcribe::{Options, Transcriber};
+//! use firelight_runtime::CancelToken;
+//!
+//! let model = engine.load_speech("whisper-base", &mut |_, _| ()).await?;
+//! let mut transcriber = Transcriber::new(engine, model, Options::default())?;
+//! // Mono, 16 kHz; `push` as they come, or all at once.
+//! let transcript = transcriber.transcribe(samples, &CancelToken::new(), &mut |_| ()).await?;
+//! println!("{}", transcript.text());
+//! # Ok(()) }
+//! ```
+//!
+//! A window of 30 s is decoded; where its last whole segment ends by the model's own timestamps the next window begins, so that no
+//! word is cut in two and none is heard twice. A window that the model takes for silence is left out, one whose text repeats itself
+//! or is improbable is decoded again with a higher temperature. Only a window's samples are held, however long the file is.
+//!
+//! Whisper's rules are those of OpenAI's `transcribe.py` and `decoding.py`, with one difference: the front end's floor is that of the
+//! window, as in training, and not that of the whole file. Samples without any sound ([`Options::silence_db`]) are never decoded.
+
+mod format;
+mod gate;
+mod recognize;
+mod segments;
+mod tokens;
+mod window;
+mod words;
+
+pub use format::{Format, write};
+pub use recognize::Recognizer;
+pub use tokens::Vocabulary;
+
+use crate::engine::Engine;
+use crate::source::CancelToken;
+use crate::speech::{Clip, Hears, LoadedSpeech, SpeechState};
+use crate::{Error, Result};
+use firelight_audio::{Level, Whisper};
+use gate::Gate;
+use serde::Serialize;
+use window::WindowDecoder;
+
+/// What is written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// What is said, in its language.
+    #[default]
+    Transcribe,
+    /// It in English.
+    Translate,
+}
+
+/// How a transcript is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is written down.
+    pub task: Task,
+    /// Code of the language (`en`, `de`, …); `None`: the model decides by the first window.
+    pub language: Option<String>,
+    /// Times of segments. Without them every window is a segment.
+    pub timestamps: bool,
+    /// Times of words.
+    pub word_timestamps: bool,
+    /// Temperatures tried, in order.
+    pub temperatures: Vec<f32>,
+    /// Text whose bytes are more than this many times those of it compressed repeats itself: the next temperature is tried.
+    pub max_compression: f32,
+    /// Mean log-probability of a token below which the next temperature is tried.
+    pub min_logprob: f32,
+    /// Probability of silence above which an improbable window is left out.
+    pub max_no_speech: f32,
+    /// The first segment of a window begins at most so many seconds after it.
+    pub max_first_time: f32,
+    /// What was said before is shown to the model.
+    pub condition: bool,
+    /// Text that comes before the first window: names, spelling, style.
+    pub prompt: Option<String>,
+    /// Words to be expected in every window.
+    pub hotwords: Option<String>,
+    /// What is no speech is left out before the model hears it.
+    pub vad: bool,
+    /// A window is silent if it is nowhere louder than this, RMS of 20 ms in dB below full scale.
+    pub silence_db: f32,
+    /// Of what is drawn at a temperature.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            task: Task::Transcribe,
+            language: None,
+            timestamps: true,
+            word_timestamps: false,
+            temperatures: vec![0.0, 0.2, 0.4, 0.6, 0.8, 1.0],
+            max_compression: 2.4,
+            min_logprob: -1.0,
+            max_no_speech: 0.6,
+            max_first_time: 1.0,
+            condition: true,
+            prompt: None,
+            hotwords: None,
+            vad: false,
+            silence_db: -60.0,
+            seed: 0,
+        }
+    }
+}
+
+/// A word and when it was said.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Word {
+    /// The word, with the space before it and the punctuation around it.
+    pub text: String,
+    /// Where it begins, s.
+    pub start: f64,
+    /// Where it ends, s.
+    pub end: f64,
+    /// How probable the model found it, 0…1.
+    pub probability: f32,
+}
+
+/// A piece of a transcript.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Segment {
+    /// Where it begins, s.
+    pub start: f64,
+    /// Where it ends, s.
+    pub end: f64,
+    /// What was said, without space around it.
+    pub text: String,
+    /// The tokens, timestamps included.
+    pub tokens: Vec<u32>,
+    /// The temperature it was decoded with.
+    pub temperature: f32,
+    /// Mean log-probability of a token of its window.
+    pub logprob: f32,
+    /// Probability that nobody spoke in its window.
+    pub no_speech: f32,
+    /// How often its window's text repeats itself; see [`Options::max_compression`].
+    pub compression: f32,
+    /// Its words, if they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<Word>,
+}
+
+/// A whole transcript.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Transcript {
+    /// Code of the language; `None`: the model knows one only, or nothing was said.
+    pub language: Option<String>,
+    /// How likely the model found that language, if it was asked.
+    pub language_probability: Option<f32>,
+    /// Length of the sound, s.
+    pub duration: f64,
+    /// The pieces in order.
+    pub segments: Vec<Segment>,
+}
+
+impl Transcript {
+    /// All of the text.
+    pub fn text(&self) -> String {
+        let pieces: Vec<&str> = self.segments.iter().map(|s| s.text.as_str()).collect();
+        pieces.join(" ")
+    }
+}
+
+/// What happens while a transcript is made.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The language was recognised.
+    Language(String, f32),
+    /// One more segment is final.
+    Segment(Segment),
+    /// So many seconds are done.
+    Progress(f64),
+    /// The device failed and the work goes on further down the ladder.
+    Moved(String),
+}
+
+/// See the module's head.
+pub struct Transcriber {
+    engine: Engine,
+    model: LoadedSpeech,
+    state: SpeechState,
+    front: Whisper,
+    words: Vocabulary,
+    options: Options,
+    run: Run,
+}
+
+/// One file under way.
+#[derive(Default)]
+struct Run {
+    /// Samples from `first` on.
+    buffer: Vec<f32>,
+    /// Where in the file the buffer begins, in samples.
+    first: usize,
+    /// What lets speech through; `None`: everything goes through.
+    gate: Option<Gate>,
+    language: Option<(u32, String)>,
+    /// Text tokens said so far that the model is shown.
+    previous: Vec<u32>,
+    /// Where the last word ended, s.
+    spoken: f64,
+    transcript: Transcript,
+}
+
+impl Transcriber {
+    /// A transcriber with a loaded model.
+    ///
+    /// # Errors
+    /// `InvalidInput` for options that the model cannot follow, `Unsupported` for one that is no Whisper, `Device` if memory runs out.
+    pub fn new(engine: &Engine, model: LoadedSpeech, options: Options) -> Result<Self> {
+        if let Hears::Samples { .. } = model.model.spec().hears {
+            return Err(Error::Unsupported(
+                "long transcripts with this model; it has no timestamps: use it live (`listen`)"
+                    .into(),
+            ));
+        }
+        let words = Vocabulary::of(&model)?;
+        language(&words, &options)?;
+        if options.temperatures.is_empty() {
+            return Err(Error::invalid("a list of temperatures has at least one"));
+        }
+        let mut this = Transcriber {
+            engine: engine.clone(),
+            state: SpeechState::new(&model.device, &model.model, 1)?,
+            front: model.front_end()?,
+            words,
+            model,
+            options,
+            run: Run::default(),
+        };
+        this.reset()?;
+        Ok(this)
+    }
+
+    /// The model, where it is now.
+    pub fn model(&self) -> &LoadedSpeech {
+        &self.model
+    }
+
+    /// The sample rate that samples must have, Hz.
+    pub fn rate(&self) -> u32 {
+        self.front.rate()
+    }
+
+    /// Forgets the file under way.
+    ///
+    /// # Errors
+    /// `Text` if the prompt cannot be encoded.
+    pub fn reset(&mut self) -> Result<()> {
+        let tokenizer = &self.model.text.tokenizer;
+        let previous = match &self.options.prompt {
+            Some(text) => tokenizer.encode(&format!(" {}", text.trim()), false)?,
+            None => Vec::new(),
+        };
+        self.run = Run {
+            gate: self.options.vad.then(|| Gate::new(self.front.rate())),
+            language: language(&self.words, &self.options)?,
+            previous,
+            ..Run::default()
+        };
+        Ok(())
+    }
+
+    /// Transcribes one recording: mono samples at [`Transcriber::rate`].
+    ///
+    /// # Errors
+    /// As [`Transcriber::push`].
+    pub async fn transcribe(
+        &mut self,
+        samples: &[f32],
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Transcript> {
+        self.reset()?;
+        // Piece by piece: the buffer stays small.
+        for piece in samples.chunks(self.front.window().max(1)) {
+            self.push(piece, cancel, on_event).await?;
+        }
+        self.finish(cancel, on_event).await
+    }
+
+    /// Takes samples; windows that they complete are decoded now.
+    ///
+    /// # Errors
+    /// `Audio` if a sample is no number, `Cancelled`, `BadLogits`, `Device` if there is no rung left.
+    pub async fn push(
+        &mut self,
+        samples: &[f32],
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<()> {
+        if let Some(at) = samples.iter().position(|v| !v.is_finite()) {
+            return Err(Error::invalid(format!("sample {at} is {}", samples[at])));
+        }
+        let Run { gate, buffer, .. } = &mut self.run;
+        match gate {
+            Some(gate) => gate.push(samples, buffer),
+            None => buffer.extend_from_slice(samples),
+        }
+        while self.run.buffer.len() >= self.front.window() {
+            self.window(cancel, on_event).await?;
+        }
+        Ok(())
+    }
+
+    /// Decodes what is left and gives the transcript.
+    ///
+    /// # Errors
+    /// As [`Transcriber::push`].
+    pub async fn finish(
+        &mut self,
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Transcript> {
+        // Less than a frame more than once is no sound.
+        while self.run.buffer.len() >= MIN_SAMPLES {
+            self.window(cancel, on_event).await?;
+        }
+        let total = self.place(self.run.first + self.run.buffer.len(), true);
+        let mut transcript = std::mem::take(&mut self.run.transcript);
+        transcript.duration = match &self.run.gate {
+            Some(gate) => gate.taken() as f64 / f64::from(self.rate()),
+            None => total,
+        };
+        transcript.language = self.run.language.take().map(|(_, code)| code);
+        if self.words.languages.is_empty() && !transcript.segments.is_empty() {
+            transcript.language = Some("en".to_owned());
+        }
+        self.reset()?;
+        Ok(transcript)
+    }
+
+    /// Decodes one window from the buffer's beginning on, and drops what is done of it.
+    async fn window(
+        &mut self,
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<()> {
+        let length = self.run.buffer.len().min(self.front.window());
+        let block = (self.rate() / 50) as usize;
+        let loud = |b: &[f32]| Level::of(b).rms_db > self.options.silence_db;
+        let done = if self.run.buffer[..length].chunks(block.max(1)).any(loud) {
+            loop {
+                match self.decode(length, cancel, on_event).await {
+                    Ok(done) => break done,
+                    Err(e) if e.is_device_fault() => {
+                        self.engine.step_down(&e).await?;
+                        let files = std::sync::Arc::clone(&self.model.checkpoint);
+                        self.model = self
+                            .engine
+                            .load_speech_checkpoint(files, &mut |_, _| ())
+                            .await?;
+                        self.state = SpeechState::new(&self.model.device, &self.model.model, 1)?;
+                        on_event(Event::Moved(self.engine.report().device));
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+        } else {
+            length
+        };
+        // Whatever the model says, time goes on.
+        let done = done.clamp(block.max(1).min(length), length);
+        self.run.buffer.drain(..done);
+        self.run.first += done;
+        on_event(Event::Progress(self.place(self.run.first, true)));
+        Ok(())
+    }
+
+    /// Where in the file, in seconds, sample `at` of what went through the gate is; `end`: as the end of something.
+    fn place(&self, at: usize, end: bool) -> f64 {
+        let gate = self.run.gate.as_ref();
+        gate.map_or(at, |gate| gate.place(at, end)) as f64 / f64::from(self.rate())
+    }
+
+    /// Decodes the first `length` samples of the buffer; how many of them are done.
+    async fn decode(
+        &mut self,
+        length: usize,
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<usize> {
+        let features = self.front.features(&self.run.buffer[..length])?;
+        let values = features.to_f32_vec()?;
+        self.state.encode(&[Clip { values: &values }]).await?;
+        let states = self.state.states().max(1);
+        let decoder = WindowDecoder {
+            model: &self.model,
+            words: &self.words,
+            options: &self.options,
+            step: self.front.window() as f32 / self.front.rate() as f32 / states as f32,
+        };
+        if self.run.language.is_none()
+            && let Some((id, probability)) = decoder.language(&mut self.state).await?
+        {
+            let listed = self.words.languages.iter().find(|(_, l)| *l == id);
+            let code = listed.map_or_else(String::new, |(code, _)| code.clone());
+            self.run.transcript.language_probability = Some(probability);
+            self.run.language = Some((id, code.clone()));
+            on_event(Event::Language(code, probability));
+        }
+        let language = self.run.language.as_ref().map(|(id, _)| *id);
+        let mut previous = Vec::new();
+        if let Some(text) = &self.options.hotwords {
+            let tokenizer = &self.model.text.tokenizer;
+            previous = tokenizer.encode(&format!(" {}", text.trim()), false)?;
+        }
+        previous.extend(&self.run.previous);
+        let decoded = decoder
+            .decode(&mut self.state, &previous, language, cancel)
+            .await?;
+        let o = &self.options;
+        if decoded.no_speech > o.max_no_speech && decoded.logprob < o.min_logprob {
+            return Ok(length);
+        }
+        let rate = f64::from(self.front.rate());
+        let per_step = self.front.window() / states;
+        let (mut pieces, mut done) = segments::cut(&self.words, &decoded.tokens, length, per_step);
+        let offset = self.run.first as f64 / rate;
+        let mut segments: Vec<Segment> = Vec::new();
+        for piece in &pieces {
+            segments.push(Segment {
+                start: offset + piece.start as f64 / rate,
+                end: offset + piece.end as f64 / rate,
+                text: decoder.text(&piece.tokens).trim().to_owned(),
+                tokens: piece.tokens.clone(),
+                temperature: decoded.temperature,
+                logprob: decoded.logprob,
+                no_speech: decoded.no_speech,
+                compression: decoded.compression,
+                words: Vec::new(),
+            });
+        }
+        if self.options.word_timestamps {
+            let code = self.run.language.as_ref().map_or("en", |(_, code)| code);
+            let heard = words::Heard {
+                language,
+                code,
+                length: (length, per_step),
+                probabilities: &decoded.probabilities,
+                offset,
+                before: self.run.spoken,
+            };
+            let last = words::add(&decoder, &mut self.state, heard, &mut segments).await?;
+            self.run.spoken = last.unwrap_or(self.run.spoken);
+            // The next window begins after the last word, not after the silence that the model may have put behind it.
+            if let (Some(last), true) = (last, done < length) {
+                let end = ((last - offset) * rate) as usize;
+                if end > 0 {
+                    done = end.min(length);
+                }
+            }
+        }
+        pieces.clear();
+        segments.retain(|s| !s.text.is_empty() && s.end > s.start);
+        if self.options.condition && decoded.temperature <= 0.5 {
+            let said = segments.iter().flat_map(|s| &s.tokens);
+            self.run
+                .previous
+                .extend(said.filter(|&&id| id < self.words.end));
+        } else {
+            self.run.previous.clear();
+        }
+        let keep = self.state.spec().decoder.context / 2;
+        let extra = self.run.previous.len().saturating_sub(keep);
+        self.run.previous.drain(..extra);
+        if self.run.gate.is_some() {
+            let at = |seconds: f64| (seconds * rate).round() as usize;
+            for s in &mut segments {
+                (s.start, s.end) = (self.place(at(s.start), false), self.place(at(s.end), true));
+                for w in &mut s.words {
+                    (w.start, w.end) =
+                        (self.place(at(w.start), false), self.place(at(w.end), true));
+                }
+            }
+        }
+        for segment in segments {
+            on_event(Event::Segment(segment.clone()));
+            self.run.transcript.segments.push(segment);
+        }
+        Ok(done)
+    }
+}
+
+/// The language that the options name, checked against what the model knows.
+fn language(words: &Vocabulary, options: &Options) -> Result<Option<(u32, String)>> {
+    let wanted = options.language.as_deref();
+    if words.languages.is_empty() {
+        if let Some(other) = wanted.filter(|l| *l != "en") {
+            return Err(Error::invalid(format!(
+                "language {other}: this model knows English only; take a multilingual one"
+            )));
+        }
+        if options.task == Task::Translate {
+            return Err(Error::invalid(
+                "this model knows English only and translates nothing",
+            ));
+        }
+        return Ok(None);
+    }
+    let Some(wanted) = wanted else {
+        return Ok(None);
+    };
+    let found = words.languages.iter().find(|(code, _)| code == wanted);
+    let (code, id) = found.ok_or_else(|| {
+        let known: Vec<&str> = words.languages.iter().map(|(c, _)| c.as_str()).collect();
+        Error::invalid(format!("language {wanted}; known: {}", known.join(" ")))
+    })?;
+    Ok(Some((*id, code.clone())))
+}
+
+/// The shortest rest of a file that is decoded: 10 ms, a frame.
+const MIN_SAMPLES: usize = 160;

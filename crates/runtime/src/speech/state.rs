@@ -1,0 +1,310 @@
+//! Clips on a device, and the steps of the decoder over them.
+//!
+//! The recordings of the encoder and of the usual steps are kept and replayed: a token costs one submit.
+
+use super::{Hears, SpeechInputs, SpeechModel, SpeechSpec, check_id};
+use crate::cache::Cache;
+use crate::models::Logits;
+use crate::{Error, Result};
+use firelight_kernels::{Array, DType, Device, Dynamic, Holder, Recorder, Recording};
+use std::sync::Arc;
+
+/// Steps of different shapes that are kept.
+const KEPT: usize = 4;
+
+/// What a clip is given as.
+#[derive(Clone, Copy, Debug)]
+pub struct Clip<'a> {
+    /// Features `[M, frames]` row-major, of at most the model's frames, or samples.
+    pub values: &'a [f32],
+}
+
+/// A token to be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Which clip it belongs to.
+    pub clip: u32,
+    /// Its position among the clip's tokens.
+    pub position: u32,
+    /// Its id.
+    pub id: u32,
+}
+
+/// The encoder's recording for `clips` clips of `input` frames or samples.
+struct Encoding {
+    clips: usize,
+    input: usize,
+    array: Array,
+    recording: Recording,
+    states: Array,
+    cross: Vec<[Array; 2]>,
+}
+
+/// The decoder's recording for some tokens and some of their logits.
+struct Step {
+    tokens: usize,
+    logits: usize,
+    recording: Recording,
+    ids: Dynamic,
+    rows: Dynamic,
+    spans: Dynamic,
+    wanted: Dynamic,
+}
+
+/// See the module's head.
+pub struct SpeechState {
+    device: Device,
+    model: Arc<dyn SpeechModel>,
+    cache: Cache,
+    encoding: Option<Encoding>,
+    steps: Vec<Step>,
+}
+
+impl SpeechState {
+    /// A state for at most `clips` clips at once.
+    ///
+    /// # Errors
+    /// `Device` if memory runs out.
+    pub fn new(device: &Device, model: &Arc<dyn SpeechModel>, clips: usize) -> Result<Self> {
+        let mut cache = Cache::new(device, clips.max(1));
+        let spec = &model.spec().decoder;
+        cache.reserve(spec, spec.context)?;
+        Ok(SpeechState {
+            device: device.clone(),
+            model: Arc::clone(model),
+            cache,
+            encoding: None,
+            steps: Vec::new(),
+        })
+    }
+
+    /// Sizes of the model.
+    pub fn spec(&self) -> &SpeechSpec {
+        self.model.spec()
+    }
+
+    /// Encoder states of each clip, `S`; 0 before the first.
+    pub fn states(&self) -> usize {
+        let per = |e: &Encoding| self.model.states(e.input);
+        self.encoding.as_ref().map_or(0, per)
+    }
+
+    /// Encodes clips of one length, replacing those before; decoding starts anew.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there is no clip, their lengths differ, or one is not what the model hears; `Device`.
+    pub async fn encode(&mut self, clips: &[Clip<'_>]) -> Result<()> {
+        let hears = self.model.spec().hears;
+        let Some(len) = clips.first().map(|c| c.values.len()) else {
+            return Err(Error::invalid("no clip to encode"));
+        };
+        if clips.iter().any(|c| c.values.len() != len) {
+            return Err(Error::invalid("clips of a batch have one length"));
+        }
+        let (input, width) = match hears {
+            // A shorter clip than the model's costs less; what it was trained on is the whole.
+            Hears::Mel { mels, frames }
+                if len.is_multiple_of(mels) && (2..=frames).contains(&(len / mels)) =>
+            {
+                (len / mels, mels)
+            }
+            Hears::Mel { mels, frames } => {
+                return Err(Error::invalid(format!(
+                    "{len} values of a clip; the model hears {mels} bands of at most {frames} frames"
+                )));
+            }
+            Hears::Samples { least } if len >= least => (len, 1),
+            Hears::Samples { least } => {
+                return Err(Error::invalid(format!(
+                    "{len} samples; the model hears {least} or more"
+                )));
+            }
+        };
+        let same = |e: &Encoding| e.clips == clips.len() && e.input == input;
+        if !self.encoding.as_ref().is_some_and(same) {
+            // What is not needed any more makes room first.
+            (self.encoding, self.steps) = (None, Vec::new());
+            self.encoding = Some(self.record_encoding(clips.len(), input, width)?);
+        }
+        let Some(encoding) = &mut self.encoding else {
+            return Err(Error::invalid("no clip to encode"));
+        };
+        let mut values: Vec<f32> = Vec::with_capacity(len * clips.len());
+        for clip in clips {
+            // Frame by frame, as convolutions want them.
+            for t in 0..input {
+                values.extend(clip.values.iter().skip(t).step_by(input).take(width));
+            }
+        }
+        self.device
+            .write(&encoding.array, bytemuck::cast_slice(&values))?;
+        drop(encoding.recording.submit()?.wait().await?);
+        Ok(())
+    }
+
+    fn record_encoding(&self, clips: usize, input: usize, width: usize) -> Result<Encoding> {
+        let shape: &[usize] = match width {
+            1 => &[clips, input],
+            _ => &[clips, input, width],
+        };
+        let array = self.device.array(DType::F32, shape, Holder::Activations)?;
+        let mut rec = Recorder::new(&self.device);
+        let states = self.model.encode(&mut rec, &array)?;
+        let cross = self.model.cross(&mut rec, &states)?;
+        Ok(Encoding {
+            clips,
+            input,
+            array,
+            recording: rec.finish()?,
+            states,
+            cross,
+        })
+    }
+
+    /// The encoder states f32 `[B·S, D]`.
+    ///
+    /// # Errors
+    /// `InvalidInput` before the first clip, `Device`.
+    pub async fn encoder_states(&self) -> Result<Vec<f32>> {
+        let encoding = self.encoding()?;
+        Ok(self.device.read_f32(&encoding.states).await?)
+    }
+
+    fn encoding(&self) -> Result<&Encoding> {
+        let none = || Error::invalid("no clip is encoded");
+        self.encoding.as_ref().ok_or_else(none)
+    }
+
+    /// Decodes `tokens`, those of a clip next to each other and in order, and gives the logits of the tokens `wanted` (their
+    /// indices), f32 `[R, V]`. What is at their positions in the cache and behind is replaced.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an unknown id, clip or position, `BadLogits` if the model gives NaN, `Device`.
+    pub async fn step(&mut self, tokens: &[Token], wanted: &[u32]) -> Result<Vec<f32>> {
+        self.check(tokens, wanted)?;
+        let shape = |s: &Step| s.tokens == tokens.len() && s.logits == wanted.len();
+        let mut step = match self.steps.iter().position(shape) {
+            Some(at) => self.steps.remove(at),
+            None => self.record(tokens.len(), wanted.len())?,
+        };
+        let states = self.states() as u32;
+        let ids: Vec<u32> = tokens.iter().map(|t| t.id).collect();
+        let rows = tokens.iter().map(|t| [t.clip, t.position]);
+        let spans = tokens
+            .iter()
+            .map(|t| [t.clip * states, (t.clip + 1) * states]);
+        let recording = &mut step.recording;
+        recording.set(&step.ids, &ids)?;
+        recording.set(&step.rows, rows.collect::<Vec<_>>().as_flattened())?;
+        recording.set(&step.spans, spans.collect::<Vec<_>>().as_flattened())?;
+        recording.set(&step.wanted, wanted)?;
+        let submission = recording.submit()?;
+        self.steps.insert(0, step);
+        self.steps.truncate(KEPT);
+        let bytes = submission.wait().await?;
+        let logits: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+        if logits.iter().any(|v| v.is_nan()) {
+            let position = tokens.first().map_or(0, |t| t.position as usize);
+            return Err(Error::BadLogits { position });
+        }
+        Ok(logits)
+    }
+
+    fn check(&self, tokens: &[Token], wanted: &[u32]) -> Result<()> {
+        let (clips, spec) = (self.encoding()?.clips, self.model.spec());
+        for t in tokens {
+            check_id(spec, t.id)?;
+            if t.clip as usize >= clips || t.position as usize >= spec.decoder.context {
+                return Err(Error::invalid(format!(
+                    "position {} of clip {}; there are {clips} clips of {} positions",
+                    t.position, t.clip, spec.decoder.context
+                )));
+            }
+        }
+        let inside = wanted.iter().all(|&w| (w as usize) < tokens.len());
+        match tokens.is_empty() || wanted.is_empty() || !inside {
+            true => Err(Error::invalid(format!(
+                "logits of tokens {wanted:?} of {}",
+                tokens.len()
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    fn record(&self, tokens: usize, logits: usize) -> Result<Step> {
+        let encoding = self.encoding()?;
+        let mut rec = Recorder::new(&self.device);
+        let (ids, rows) = (rec.dynamic(tokens)?, rec.dynamic(2 * tokens)?);
+        let (spans, wanted) = (rec.dynamic(2 * tokens)?, rec.dynamic(logits)?);
+        let inputs = SpeechInputs {
+            ids: ids.array(),
+            rows: rows.array(),
+            spans: spans.array(),
+            logits: Logits::Rows(wanted.array()),
+            cross: &encoding.cross,
+        };
+        let out = self.model.decode(&mut rec, inputs, &self.cache, None)?;
+        let out = out.ok_or_else(|| Error::invalid("the model gave no logits"))?;
+        rec.read_back(&out);
+        Ok(Step {
+            tokens,
+            logits,
+            recording: rec.finish()?,
+            ids,
+            rows,
+            spans,
+            wanted,
+        })
+    }
+
+    /// Runs `tokens` of clip 0 from position 0 on and gives, per layer, the queries `[T, D]` and keys `[S, D]` of its
+    /// cross-attention, for the layers asked for.
+    pub(super) async fn look(
+        &mut self,
+        tokens: &[u32],
+        layers: &[usize],
+    ) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
+        let listed = tokens.iter().zip(0..).map(|(&id, position)| Token {
+            clip: 0,
+            position,
+            id,
+        });
+        let listed: Vec<Token> = listed.collect();
+        self.check(&listed, &[0])?;
+        let encoding = self.encoding()?;
+        let (n, states) = (tokens.len(), self.states());
+        let mut rec = Recorder::new(&self.device);
+        let (ids, rows, spans) = (rec.dynamic(n)?, rec.dynamic(2 * n)?, rec.dynamic(2 * n)?);
+        let inputs = SpeechInputs {
+            ids: ids.array(),
+            rows: rows.array(),
+            spans: spans.array(),
+            logits: Logits::None,
+            cross: &encoding.cross,
+        };
+        let mut queries = Vec::new();
+        self.model
+            .decode(&mut rec, inputs, &self.cache, Some(&mut queries))?;
+        let mut recording = rec.finish()?;
+        let pairs =
+            |f: &dyn Fn(u32) -> [u32; 2]| -> Vec<u32> { (0..n as u32).flat_map(f).collect() };
+        recording.set(&ids, tokens)?;
+        recording.set(&rows, &pairs(&|i| [0, i]))?;
+        recording.set(&spans, &pairs(&|_| [0, states as u32]))?;
+        drop(recording.submit()?.wait().await?);
+        let mut found = Vec::with_capacity(layers.len());
+        for &layer in layers {
+            let (Some(q), Some([k, _])) = (queries.get(layer), encoding.cross.get(layer)) else {
+                return Err(Error::invalid(format!(
+                    "layer {layer} of {}",
+                    queries.len()
+                )));
+            };
+            let q = self.device.read_f32(q).await?;
+            let mut k = self.device.read_f32(k).await?;
+            k.truncate(states * self.model.spec().hidden);
+            found.push((q, k));
+        }
+        Ok(found)
+    }
+}

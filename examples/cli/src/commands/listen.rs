@@ -1,0 +1,218 @@
+//! `firelight listen`: speech to text while it is spoken, and spoken commands.
+
+use super::sound::{self, SoundArgs};
+use crate::args::EngineArgs;
+use crate::ui::{self, Ui};
+use crate::{INTERRUPTED, OK, Usage, format, interrupt, json, load};
+use anyhow::{Context, Result};
+use firelight_runtime::CancelToken;
+use firelight_runtime::pipelines::commands::Commands;
+use firelight_runtime::pipelines::listen::{Event, Listener, Options};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// See the module's head.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ListenArgs {
+    /// A recording that is played at the speed of time; `-` is a recording on standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Do not wait: as fast as it goes
+    #[arg(long)]
+    no_wait: bool,
+    /// A name of `firelight models list`, a model's folder, or `hf:OWNER/REPO[@REVISION]`
+    #[arg(short, long, value_name = "MODEL", default_value = "whisper-tiny.en")]
+    model: String,
+    /// Code of the language [default: the model decides, anew for each utterance]
+    #[arg(short, long, value_name = "CODE")]
+    language: Option<String>,
+    /// Spoken commands: a JSON list of {"phrase": …, "action": …}; what is none is not told
+    #[arg(long, value_name = "FILE")]
+    commands: Option<PathBuf>,
+    /// A pause that ends an utterance, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u32).range(100..=10_000))]
+    pause: u32,
+    /// Text after so many milliseconds of new sound, before the utterance ends; 0: none
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    partial: u32,
+    /// Words to be expected
+    #[arg(long, value_name = "TEXT")]
+    hotwords: Option<String>,
+    /// Let the model hear each utterance in its whole window, as it was trained: slower
+    #[arg(long)]
+    whole_window: bool,
+    #[command(flatten)]
+    sound: SoundArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// JSON lines: {"event":"start"|"partial"|"final"|"action",…}
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const EXAMPLES: &str = "\
+A phrase's (a|b) is one of several, [a] may be there, {name} is some words, {name:a|b} one of several under a name:
+  [{ \"phrase\": \"turn {state:on|off} the {place} light[s]\", \"action\": { \"light\": \"{place}\", \"to\": \"{state}\" } }]
+
+Examples:
+  firelight listen talk.wav
+  firelight listen orders.wav --commands house.json --json
+  arecord -f S16_LE -r 16000 -d 60 | firelight listen - --no-wait";
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Line<'a> {
+    Start {
+        at: f64,
+    },
+    Partial {
+        text: &'a str,
+        start: f64,
+        end: f64,
+        work_ms: f64,
+    },
+    Final {
+        text: &'a str,
+        start: f64,
+        end: f64,
+        work_ms: f64,
+        behind_ms: f64,
+    },
+    Action {
+        action: &'a serde_json::Value,
+    },
+}
+
+/// What is shown, and whether showing still works.
+struct Show {
+    json: bool,
+    terminal: bool,
+    commands: Option<Commands>,
+    /// When the first sample was given, if time is kept.
+    start: Option<Instant>,
+    result: Result<()>,
+}
+
+impl Show {
+    fn event(&mut self, event: &Event) {
+        if self.result.is_ok() {
+            self.result = self.told(event);
+        }
+    }
+
+    fn told(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Start(at) if self.json => json::print(&Line::Start { at: *at }),
+            Event::Start(_) => Ok(()),
+            Event::Partial(said) if self.json => json::print(&Line::Partial {
+                text: &said.text,
+                start: said.start,
+                end: said.end,
+                work_ms: said.work.as_secs_f64() * 1e3,
+            }),
+            // Overwritten by what comes next, where that can be done.
+            Event::Partial(said) if self.terminal => {
+                ui::to_stdout(&format!("\r\x1b[K{}", format::harmless(&said.text)))
+            }
+            Event::Partial(_) => Ok(()),
+            Event::Final(said) if said.text.is_empty() => Ok(()),
+            Event::Final(said) => {
+                if self.json {
+                    // From the last word to now, the pause included.
+                    let now = self.start.map(|s| s.elapsed().as_secs_f64());
+                    json::print(&Line::Final {
+                        text: &said.text,
+                        start: said.start,
+                        end: said.end,
+                        work_ms: said.work.as_secs_f64() * 1e3,
+                        behind_ms: now.map_or(0.0, |now| (now - said.end).max(0.0) * 1e3),
+                    })?;
+                } else if self.commands.is_none() {
+                    let clear = if self.terminal { "\r\x1b[K" } else { "" };
+                    ui::to_stdout(&format!("{clear}{}\n", format::harmless(&said.text)))?;
+                }
+                let action = self.commands.as_ref().and_then(|c| c.action(&said.text));
+                match action {
+                    Some(action) if self.json => json::print(&Line::Action { action: &action }),
+                    Some(action) => ui::to_stdout(&format!("{action}\n")),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn run(args: &ListenArgs) -> Result<u8> {
+    interrupt::install()?;
+    let commands = match &args.commands {
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            Some(Commands::parse(&text)?)
+        }
+        None => None,
+    };
+    if args.json && args.partial > 0 && args.commands.is_some() && args.partial < 200 {
+        return Err(Usage("--partial below 200 ms leaves no time for commands".into()).into());
+    }
+    let mut ui = Ui::of(args.json);
+    let ready = load::speech(Some(&args.model), &args.engine, &mut ui)?;
+    let mut options = Options {
+        pause: f64::from(args.pause) / 1e3,
+        partial: f64::from(args.partial) / 1e3,
+        ..Options::default()
+    };
+    options.transcribe.language = args.language.clone();
+    options.transcribe.hotwords = args.hotwords.clone();
+    if args.whole_window {
+        options.after = None;
+    }
+    let mut listener = Listener::new(&ready.engine, ready.model, options)?;
+    let samples = sound::read(&args.file, listener.rate(), &args.sound)?;
+    let cancel = interrupt::listen();
+    let mut show = Show {
+        json: args.json,
+        terminal: std::io::IsTerminal::is_terminal(&std::io::stdout()),
+        commands,
+        start: None,
+        result: Ok(()),
+    };
+    if !args.no_wait {
+        show.start = Some(Instant::now());
+    }
+    let ended = play(&samples, &mut listener, &cancel, &mut show);
+    if show.terminal {
+        ui::to_stdout("\n")?;
+    }
+    show.result?;
+    match ended {
+        Err(e) if cancel.is_cancelled() => {
+            drop(e);
+            Ok(INTERRUPTED)
+        }
+        other => other.map(|()| OK),
+    }
+}
+
+/// Gives the samples to the listener, in pieces of 20 ms, each when its time has come.
+fn play(
+    samples: &[f32],
+    listener: &mut Listener,
+    cancel: &CancelToken,
+    show: &mut Show,
+) -> Result<()> {
+    let rate = listener.rate() as usize;
+    for (i, piece) in samples.chunks(rate / 50).enumerate() {
+        if let Some(start) = show.start {
+            // A piece is there when its last sample is.
+            let due = Duration::from_millis(20 * (i as u64 + 1));
+            std::thread::sleep(due.saturating_sub(start.elapsed()));
+        }
+        pollster::block_on(listener.push(piece, cancel, &mut |e| show.event(&e)))?;
+    }
+    Ok(pollster::block_on(
+        listener.finish(cancel, &mut |e| show.event(&e)),
+    )?)
+}
