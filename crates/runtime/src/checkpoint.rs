@@ -11,6 +11,11 @@ use crate::{Dtypes, Error, Result};
 use firelight_tensor::gguf::Metadata;
 use firelight_tensor::{ByteSource, DType, MemSource, Weights};
 use serde_json::Value;
+#[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
+mod projector;
+
+#[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
+pub(crate) use projector::{Projector, ProjectorKind};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +43,9 @@ pub struct Checkpoint {
     /// Adapters that loading merges in.
     merge: Arc<Merge>,
     dtypes: Dtypes,
+    /// The tower of a GGUF file's model, in a file of its own.
+    #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
+    projector: Option<Arc<Projector>>,
 }
 
 impl Checkpoint {
@@ -61,7 +69,8 @@ impl Checkpoint {
         };
         let files = (json("config.json")?, json("generation_config.json")?);
         let (weights, config, generation_config) = upstream(weights, files)?;
-        let checkpoint = Checkpoint {
+        #[cfg_attr(not(feature = "vision"), allow(unused_mut))]
+        let mut checkpoint = Checkpoint {
             root,
             weights,
             config,
@@ -71,9 +80,55 @@ impl Checkpoint {
             plan: None,
             merge: Arc::default(),
             dtypes: Dtypes::default(),
+            #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
+            projector: None,
         };
         checkpoint.config()?;
+        #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
+        checkpoint.find_projector();
         Ok(checkpoint)
+    }
+
+    /// Takes the projector beside a GGUF file, if there is one that fits: what does not fit is another model's.
+    #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
+    fn find_projector(&mut self) {
+        let Some(text) = self.weights.gguf_metadata() else {
+            return;
+        };
+        let file = match self.root.is_dir() {
+            true => projector::beside(&self.root.join("model.gguf")),
+            false => projector::beside(&self.root),
+        };
+        let open = |file: PathBuf| {
+            let weights = Weights::open_path(&file).ok()?;
+            Projector::new(&weights, &file.display().to_string(), text).ok()
+        };
+        self.projector = file.and_then(open).map(Arc::new);
+    }
+
+    /// This model in a GGUF file with the tower in `path`, `mmproj-….gguf`. A file of that name beside the model is found without.
+    ///
+    /// # Errors
+    /// `Malformed` or `Unsupported` if it is no projector, or another model's; `Tensor` if it cannot be read.
+    #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
+    pub fn with_projector(mut self, path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let Some(text) = self.weights.gguf_metadata() else {
+            return Err(Error::invalid(format!(
+                "a projector ({}) for a model that is no GGUF file; a folder has its tower among its own weights",
+                path.display()
+            )));
+        };
+        let weights = Weights::open_path(path)?;
+        let projector = Projector::new(&weights, &path.display().to_string(), text)?;
+        self.projector = Some(Arc::new(projector));
+        Ok(self)
+    }
+
+    /// The tower's file, if there is one.
+    #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
+    pub(crate) fn projector(&self) -> Option<&Projector> {
+        self.projector.as_deref()
     }
 
     /// A model whose files are not in a folder: its weights' sources, one `.gguf` or the parts of a split one or `.safetensors`
@@ -105,6 +160,8 @@ impl Checkpoint {
             plan: None,
             merge: Arc::default(),
             dtypes: Dtypes::default(),
+            #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
+            projector: None,
         };
         checkpoint.config()?;
         Ok(checkpoint)
@@ -122,6 +179,8 @@ impl Checkpoint {
             plan: Some(Mutex::default()),
             merge: Arc::clone(&self.merge),
             dtypes: self.dtypes,
+            #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
+            projector: self.projector.clone(),
         }
     }
 
@@ -162,6 +221,8 @@ impl Checkpoint {
             plan: None,
             merge: Arc::default(),
             dtypes: Dtypes::default(),
+            #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
+            projector: None,
         })
     }
 

@@ -4,6 +4,7 @@
 //! and angles are rounded to f32 and the functions taken of that. Source: `modeling_rope_utils.py` of transformers.
 
 use crate::{Error, Result};
+use firelight_tensor::gguf::Metadata;
 use serde_json::Value;
 
 /// How the plain frequencies are changed.
@@ -129,7 +130,12 @@ fn axes(config: &Value, v: Option<&Value>, pairs: usize) -> Result<Vec<u8>> {
     }
     let flag = |v: &Value| v.get("mrope_interleaved").and_then(Value::as_bool);
     let interleaved = v.and_then(flag).or_else(|| flag(config)).unwrap_or(false);
-    Ok((0..pairs)
+    Ok(axes_of([time, height, width], interleaved))
+}
+
+/// The axis of each pair.
+fn axes_of([time, height, width]: [usize; 3], interleaved: bool) -> Vec<u8> {
+    (0..time + height + width)
         .map(|i| match (interleaved, i % 3) {
             (true, 1) if i < 3 * height => 1,
             (true, 2) if i < 3 * width => 2,
@@ -137,7 +143,36 @@ fn axes(config: &Value, v: Option<&Value>, pairs: usize) -> Result<Vec<u8>> {
             (false, _) if i < time => 0,
             (false, _) => 1 + u8::from(i >= time + height),
         })
-        .collect())
+        .collect()
+}
+
+/// The same of a GGUF's `rope.dimension_sections`: `time, height, width, 0`, whose sum is `pairs`. Empty without that key.
+///
+/// # Errors
+/// `Malformed` if they are other numbers.
+pub(crate) fn gguf_axes(
+    m: &Metadata,
+    arch: &str,
+    pairs: usize,
+    interleaved: bool,
+) -> Result<Vec<u8>> {
+    let key = format!("{arch}.rope.dimension_sections");
+    let Some(list) = m.get_array_i32(&key)? else {
+        return Ok(Vec::new());
+    };
+    let sections: Vec<usize> = list
+        .iter()
+        .map(|&n| usize::try_from(n).unwrap_or(usize::MAX))
+        .collect();
+    match sections[..] {
+        [t, h, w] | [t, h, w, 0] if [t, h, w].iter().all(|&n| n <= pairs) && t + h + w == pairs => {
+            Ok(axes_of([t, h, w], interleaved))
+        }
+        _ => Err(Error::malformed(
+            key,
+            format!("{sections:?}; expected three numbers whose sum is {pairs}, and 0"),
+        )),
+    }
 }
 
 impl Rope {

@@ -142,6 +142,34 @@ impl TensorSet {
         Ok(())
     }
 
+    /// The tensors under other names; those without one are left out, and of two with the same name the first stays.
+    pub(crate) fn renamed(&self, name: impl Fn(&str) -> Option<String>) -> TensorSet {
+        let mut set = TensorSet {
+            sources: self.sources.clone(),
+            ..TensorSet::default()
+        };
+        for tensor in &self.tensors {
+            if let Some(new) = name(&tensor.name)
+                && !set.index.contains_key(&new)
+            {
+                set.index.insert(new.clone(), set.tensors.len());
+                set.tensors.push(TensorInfo {
+                    name: new,
+                    ..tensor.clone()
+                });
+            }
+        }
+        for tensor in &self.unsupported {
+            if let Some(new) = name(&tensor.name) {
+                set.unsupported.push(UnsupportedTensor {
+                    name: new,
+                    ..tensor.clone()
+                });
+            }
+        }
+        set
+    }
+
     pub(crate) fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
     }

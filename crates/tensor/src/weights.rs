@@ -165,6 +165,15 @@ impl Weights {
         self.set.read_part(name, start, buf)
     }
 
+    /// The same tensors under other names, the file's metadata kept; those that `name` gives none are left out.
+    #[must_use]
+    pub fn renamed(&self, name: impl Fn(&str) -> Option<String>) -> Weights {
+        Weights {
+            set: self.set.renamed(name),
+            origin: self.origin.clone(),
+        }
+    }
+
     /// The bytes of all tensors that can be read.
     pub fn total_bytes(&self) -> u64 {
         self.set.tensors().iter().map(|t| t.nbytes as u64).sum()
@@ -251,7 +260,9 @@ fn weights_in_folder(dir: &std::path::Path) -> Result<std::path::PathBuf> {
             .unwrap_or_default();
         // Of a split set the first part stands for all.
         let later_part = crate::gguf::split_name(name).is_some_and(|(_, no, _)| no > 1);
-        if name.ends_with(".gguf") && !later_part {
+        // The tower of a vision-language model is opened beside it.
+        let projector = name.to_ascii_lowercase().contains("mmproj");
+        if name.ends_with(".gguf") && !later_part && !projector {
             gguf.push(path);
         } else if name.ends_with(".safetensors") {
             safetensors.push(path);

@@ -79,14 +79,23 @@ pub(crate) fn files(resolver: &Resolver, name: &str, ui: &mut Ui) -> Result<Loca
 
 /// The whole way: the name is checked, a device chosen, the files fetched, the weights loaded.
 pub(crate) fn ready(model: Option<&str>, args: &EngineArgs, ui: &mut Ui) -> Result<Ready> {
-    ready_with(model, args, &[], ui)
+    ready_with(model, args, &Beside::default(), ui)
 }
 
-/// [`ready`], with adapters merged into the weights.
+/// What goes with a model's own files.
+#[derive(Default)]
+pub(crate) struct Beside<'a> {
+    /// Adapters merged into the weights.
+    pub(crate) merged: &'a [AdapterUse],
+    /// The tower of a GGUF file's model, where it is not found beside it.
+    pub(crate) mmproj: Option<&'a Path>,
+}
+
+/// [`ready`] with more files.
 pub(crate) fn ready_with(
     model: Option<&str>,
     args: &EngineArgs,
-    merged: &[AdapterUse],
+    beside: &Beside<'_>,
     ui: &mut Ui,
 ) -> Result<Ready> {
     let resolver = resolver()?;
@@ -97,9 +106,13 @@ pub(crate) fn ready_with(
     let (engine, local, model, load_time) =
         open(&resolver, &name, args, ui, |engine, root, progress| {
             let dtypes = engine.options().dtypes;
-            let checkpoint = Checkpoint::open(root)?
+            let mut checkpoint = Checkpoint::open(root)?;
+            if let Some(file) = beside.mmproj {
+                checkpoint = checkpoint.with_projector(file)?;
+            }
+            let checkpoint = checkpoint
                 .with_dtypes(dtypes)
-                .with_adapters(merged.to_vec());
+                .with_adapters(beside.merged.to_vec());
             pollster::block_on(engine.load_checkpoint(Arc::new(checkpoint), progress))
         })?;
     Ok(Ready {

@@ -31,9 +31,24 @@ impl Loader<'_> {
         );
         let (tensor, bias) = (format!("{name}.weight"), format!("{name}.bias"));
         let padded = cols.next_multiple_of(8);
+        let second = format!("{tensor}.1");
         let synthetic = self.checkpoint.synthetic_dtype().is_some();
         let weight = if synthetic {
             self.matrix(&tensor, &[rows, padded], std::slice::from_ref(&(0..rows)))?
+        } else if let [n, c, 2, h, w] = *shape
+            && self.has(&second)
+        {
+            // GGUF has a tensor for each of two frames.
+            let frame = [n, c, h, w];
+            let frames = [self.host(&tensor, &frame)?, self.host(&second, &frame)?];
+            let plane = h * w;
+            let mut values = Vec::with_capacity(rows * cols);
+            for i in 0..n * c {
+                for frame in &frames {
+                    values.extend_from_slice(&frame[i * plane..(i + 1) * plane]);
+                }
+            }
+            self.padded_matrix(&values, rows, cols)?
         } else if padded == cols {
             let info = self.require(&tensor, shape)?;
             let to = self.checkpoint.dtypes().of(&info.name, info.dtype, cols);
@@ -42,21 +57,30 @@ impl Loader<'_> {
             weight
         } else {
             let values = self.host(&tensor, shape)?;
-            let mut wide = vec![0.0f32; rows * padded];
-            for (from, to) in values.chunks(cols.max(1)).zip(wide.chunks_mut(padded)) {
-                to[..cols].copy_from_slice(from);
-            }
-            let bytes = bytemuck::cast_slice(&wide);
-            let array = self
-                .device
-                .upload(DType::F32, &[rows, padded], bytes, Holder::Weights)?;
-            Weight::from_array(&array)?
+            self.padded_matrix(&values, rows, cols)?
         };
         let bias = match self.has(&bias) {
             true => Some(self.vector(&bias, rows)?),
             false => None,
         };
         Ok(Linear { weight, bias })
+    }
+
+    /// A matrix made on the host, f32 `[rows, cols]` with each row filled up with zeros to a multiple of 8.
+    ///
+    /// # Errors
+    /// `Device` if memory runs out.
+    pub fn padded_matrix(&self, values: &[f32], rows: usize, cols: usize) -> Result<Weight> {
+        let padded = cols.next_multiple_of(8);
+        let mut wide = vec![0.0f32; rows * padded];
+        for (from, to) in values.chunks(cols.max(1)).zip(wide.chunks_mut(padded)) {
+            to[..from.len()].copy_from_slice(from);
+        }
+        let bytes = bytemuck::cast_slice(&wide);
+        let array = self
+            .device
+            .upload(DType::F32, &[rows, padded], bytes, Holder::Weights)?;
+        Ok(Weight::from_array(&array)?)
     }
 
     /// Rows of the matrix `name.weight` `[all, cols]` and of the bias `name.bias` `[all]`, which has to be there if `bias`.

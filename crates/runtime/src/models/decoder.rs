@@ -8,7 +8,7 @@ use super::{CausalLm, Inputs, Spec};
 use crate::cache::Cache;
 use crate::checkpoint::{Checkpoint, Fields};
 use crate::loader::{LoadProgress, Loader, RmsNorm};
-use crate::rope::{Rope, Scaling, partial_rotary_factor};
+use crate::rope::{Rope, Scaling, gguf_axes, partial_rotary_factor};
 use crate::{Error, Result};
 use firelight_kernels::act::Activation;
 use firelight_kernels::rope_kv::Pairing;
@@ -166,7 +166,12 @@ impl Config {
                 theta: f64::from(m.get_as::<f32>(&key("rope.freq_base"))?.unwrap_or(1e4)),
                 dims: maybe("rope.dimension_count")?.unwrap_or(head_dim),
                 scaling: gguf_scaling(m, arch)?,
-                axes: Vec::new(),
+                axes: gguf_axes(
+                    m,
+                    arch,
+                    maybe("rope.dimension_count")?.unwrap_or(head_dim) / 2,
+                    false,
+                )?,
             }],
             windows: vec![0; num_hidden_layers],
             ..Config::plain(head_dim)

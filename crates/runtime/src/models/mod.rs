@@ -221,7 +221,9 @@ const REGISTRY: &[(&str, Load)] = &[
     ("qwen2_vl", qwen2_vl::load),
     #[cfg(feature = "vision")]
     ("smolvlm", smolvlm::load),
-    // What llama.cpp calls it.
+    // What llama.cpp calls them.
+    #[cfg(feature = "vision")]
+    ("qwen2vl", qwen2_vl::load),
     ("qwen35", qwen3_5::load),
 ];
 
@@ -344,5 +346,10 @@ pub fn load(
                 known.join(", ")
             ))
         })?;
-    load(checkpoint, device, progress)
+    let model = load(checkpoint, device, progress)?;
+    #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
+    if let Some(projector) = checkpoint.projector() {
+        return towers::projected(model, projector, device);
+    }
+    Ok(model)
 }

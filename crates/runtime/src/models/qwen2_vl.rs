@@ -1,6 +1,7 @@
 //! Qwen2-VL: Qwen2 with positions along time, height and width, and a vision tower.
 //!
-//! Wang et al. 2024; reference `transformers/models/qwen2_vl/modeling_qwen2_vl.py` 5.23.0. Checked on the `qwen2_vl` fixture.
+//! Wang et al. 2024; reference `transformers/models/qwen2_vl/modeling_qwen2_vl.py` 5.23.0; GGUF architecture `qwen2vl`. Checked on the
+//! `qwen2_vl` fixture.
 
 use super::decoder::{self, Config, Defaults};
 use super::qwen_vision::{QwenVision, Style};
@@ -17,10 +18,14 @@ pub(super) fn load(
     device: &Device,
     progress: &mut LoadProgress<'_>,
 ) -> Result<Box<dyn CausalLm>> {
-    let Source::Json(config) = checkpoint.config()? else {
-        return Err(Error::Unsupported(
-            "a Qwen2-VL in a GGUF file; take the model's folder with safetensors".into(),
-        ));
+    let config = match checkpoint.config()? {
+        Source::Json(config) => config,
+        // The tower is in a file of its own: see `checkpoint::projector`.
+        Source::Gguf(metadata) => {
+            let mut decoder = Config::from_gguf(checkpoint, metadata, "qwen2vl")?;
+            (decoder.qkv_bias, decoder.o_bias) = (true, false);
+            return decoder::load(decoder, checkpoint, device, progress);
+        }
     };
     // Published configurations have the text model's numbers at the top, newer ones apart.
     let text = config.get("text_config").unwrap_or(config);

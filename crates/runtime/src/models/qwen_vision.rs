@@ -144,9 +144,13 @@ impl Block {
     fn load(l: &mut Loader<'_>, c: &Config, style: Style, i: usize) -> Result<Self> {
         let (d, f) = (c.hidden_size, c.intermediate_size);
         let name = |part: &str| format!("visual.blocks.{i}.{part}");
-        let mut qkv =
-            |n: usize| l.linear_part(&name("attn.qkv"), n * d..(n + 1) * d, 3 * d, d, true);
-        let qkv = [qkv(0)?, qkv(1)?, qkv(2)?];
+        // One matrix, or three in some GGUF files.
+        let apart = l.has(&name("attn.q.weight"));
+        let mut qkv = |n: usize, own: &str| match apart {
+            true => l.linear(&name(own), d, d),
+            false => l.linear_part(&name("attn.qkv"), n * d..(n + 1) * d, 3 * d, d, true),
+        };
+        let qkv = [qkv(0, "attn.q")?, qkv(1, "attn.k")?, qkv(2, "attn.v")?];
         let [fc1, fc2] = match style {
             Style::Qwen2Vl => ["mlp.fc1", "mlp.fc2"],
             Style::Qwen3 => ["mlp.linear_fc1", "mlp.linear_fc2"],

@@ -1,8 +1,14 @@
 //! A language model with towers: what every multimodal family is.
 
+#[cfg(not(target_arch = "wasm32"))]
+use super::qwen_vision::{QwenVision, Style};
 use super::{CausalLm, Inputs, Spec};
+#[cfg(not(target_arch = "wasm32"))]
+use super::{gemma4, smolvlm};
 use crate::Result;
 use crate::cache::Cache;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::checkpoint::{Config as Source, Projector, ProjectorKind};
 use crate::media::{MediaKind, Tower};
 use firelight_kernels::{Array, DType, Device, Holder, Recorder};
 
@@ -30,6 +36,49 @@ impl CausalLm for WithTowers {
     ) -> Result<Option<Array>> {
         self.text.forward(rec, inputs, cache)
     }
+}
+
+/// A text model of a GGUF file with the tower in the file beside it.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn projected(
+    text: Box<dyn CausalLm>,
+    projector: &Projector,
+    device: &Device,
+) -> Result<Box<dyn CausalLm>> {
+    let (checkpoint, hidden) = (&projector.checkpoint, projector.hidden);
+    let Source::Json(config) = checkpoint.config()? else {
+        return Ok(text);
+    };
+    // Progress is told of the model's own file.
+    let quiet = &mut |_, _| ();
+    let tower: Box<dyn Tower> = match projector.kind {
+        ProjectorKind::Idefics3 => Box::new(smolvlm::vision::Vision::load(
+            checkpoint, config, hidden, device, quiet,
+        )?),
+        ProjectorKind::Qwen2Vl => Box::new(QwenVision::load(
+            checkpoint,
+            config,
+            Style::Qwen2Vl,
+            hidden,
+            device,
+            quiet,
+        )?),
+        ProjectorKind::Qwen3Vl => Box::new(QwenVision::load(
+            checkpoint,
+            config,
+            Style::Qwen3,
+            hidden,
+            device,
+            quiet,
+        )?),
+        ProjectorKind::Gemma4 => Box::new(gemma4::vision::Vision::load(
+            checkpoint, config, hidden, device, quiet,
+        )?),
+    };
+    Ok(Box::new(WithTowers {
+        text,
+        towers: vec![(MediaKind::Image, tower)],
+    }))
 }
 
 /// Words made on the host, u32 in the given shape, for one recording.

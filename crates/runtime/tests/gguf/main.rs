@@ -1,6 +1,7 @@
 //! The reference checkpoints as GGUF, under the names and keys of llama.cpp's converter: the same logits.
 
 mod adapters;
+mod pairs;
 
 use firelight_runtime::checkpoint::Checkpoint;
 use firelight_runtime::{
@@ -452,6 +453,12 @@ fn convert(arch: &Arch, to: &Path) {
     let dir = data(arch.family);
     let c = json(dir.join("config.json"));
     let weights = Weights::open_path(&dir).expect("a checkpoint");
+    let tokens = (0..c["vocab_size"].as_u64().expect("a size")).map(|i| format!("<{i}>"));
+    convert_text(arch, &c, &weights, tokens.collect(), to);
+}
+
+/// The text model with the configuration `c`; the tokenizer is another test's: ids come from the golden.
+fn convert_text(arch: &Arch, c: &Json, weights: &Weights, tokens: Vec<String>, to: &Path) {
     // The spelling of most families, and GPT-2's.
     let spellings: [(&'static str, &[&str]); 6] = [
         (
@@ -467,14 +474,14 @@ fn convert(arch: &Arch, to: &Path) {
     let mut keys: Vec<(&'static str, Value)> = Vec::new();
     for (key, names) in spellings {
         let name = names.iter().find(|name| c[**name].is_number());
-        keys.extend(name.map(|name| (key, size(&c, name))));
+        keys.extend(name.map(|name| (key, size(c, name))));
     }
     for (key, name) in [
         ("rope.freq_base", "rope_theta"),
         ("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
     ] {
         if c[name].is_number() {
-            keys.push((key, number(&c, name)));
+            keys.push((key, number(c, name)));
         }
     }
     let theta = &c["rope_parameters"]["rope_theta"];
@@ -484,7 +491,7 @@ fn convert(arch: &Arch, to: &Path) {
             number(&c["rope_parameters"], "rope_theta"),
         ));
     }
-    (arch.keys)(&mut keys, &c);
+    (arch.keys)(&mut keys, c);
     let mut w = Writer::new();
     w.metadata("general.architecture", arch.name)
         .expect("a key");
@@ -492,9 +499,6 @@ fn convert(arch: &Arch, to: &Path) {
         w.metadata(&format!("{}.{key}", arch.name), value)
             .expect("a key");
     }
-    // The tokenizer is another test's: ids come from the golden.
-    let vocab = c["vocab_size"].as_u64().expect("a size");
-    let tokens: Vec<String> = (0..vocab).map(|i| format!("<{i}>")).collect();
     w.metadata("tokenizer.ggml.model", "gpt2").expect("a key");
     w.metadata("tokenizer.ggml.tokens", tokens).expect("a key");
     w.metadata("tokenizer.ggml.merges", Vec::<String>::new())
@@ -504,7 +508,7 @@ fn convert(arch: &Arch, to: &Path) {
         .names()
         .map(|name| {
             let tensor = weights.read(name).expect("a tensor");
-            let (own, tensor) = (arch.tensor)(name, tensor, &c);
+            let (own, tensor) = (arch.tensor)(name, tensor, c);
             // The converter writes vectors as f32.
             let tensor = match tensor.shape() {
                 [n] => Tensor::from_f32(&tensor.to_f32_vec().expect("floats"), &[*n]),
@@ -516,15 +520,19 @@ fn convert(arch: &Arch, to: &Path) {
             )
         })
         .collect();
-    tensors.extend((arch.more)(&c).into_iter().map(|(n, t)| (n.to_owned(), t)));
-    for (name, tensor) in &tensors {
+    tensors.extend((arch.more)(c).into_iter().map(|(n, t)| (n.to_owned(), t)));
+    write(w, &tensors, to);
+}
+
+fn write(mut w: Writer, tensors: &[(String, Tensor)], to: &Path) {
+    for (name, tensor) in tensors {
         w.tensor(name, tensor.dtype(), tensor.shape())
             .expect("a tensor");
     }
     let mut out = w
         .start(std::fs::File::create(to).expect("a file"))
         .expect("written");
-    for (name, tensor) in &tensors {
+    for (name, tensor) in tensors {
         out.write(name, tensor.bytes()).expect("written");
     }
     out.finish().expect("written");

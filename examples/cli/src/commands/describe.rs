@@ -24,6 +24,9 @@ pub(crate) struct DescribeArgs {
     question: String,
     #[command(flatten)]
     model: ModelArgs,
+    /// The tower of a GGUF model, if it is not the mmproj-….gguf beside it
+    #[arg(long, value_name = "FILE", requires = "model")]
+    mmproj: Option<PathBuf>,
     /// Tokens of a description at most
     #[arg(short = 'n', long, value_name = "N", default_value_t = 256)]
     max_tokens: usize,
@@ -52,7 +55,11 @@ pub(crate) fn run(args: &DescribeArgs) -> Result<u8> {
     if model.is_none() {
         ui.note(spark::NOTE);
     }
-    let ready = load::ready(model.or(Some(spark::NAME)), &args.engine, &mut ui)?;
+    let beside = load::Beside {
+        mmproj: args.mmproj.as_deref(),
+        ..Default::default()
+    };
+    let ready = load::ready_with(model.or(Some(spark::NAME)), &args.engine, &beside, &mut ui)?;
     let mut session = Session::new(&ready.engine, &ready.model)?;
     let cancel = interrupt::listen();
     let (mut failed, many) = (false, paths.len() > 1);

@@ -9,7 +9,7 @@ mod clipped;
 mod config;
 mod text;
 #[cfg(feature = "vision")]
-mod vision;
+pub(super) mod vision;
 
 use super::CausalLm;
 #[cfg(feature = "vision")]
@@ -46,6 +46,10 @@ pub(super) fn load(
             text,
             towers: vec![(MediaKind::Image, Box::new(tower))],
         }));
+    }
+    #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
+    if checkpoint.projector().is_some_and(|p| p.mutual) {
+        return text::load(config, checkpoint, device, vision::MOST_TOKENS, progress);
     }
     text::load(config, checkpoint, device, 0, progress)
 }

@@ -225,7 +225,7 @@ struct View<'a> {
 }
 
 /// See the module's head.
-pub(super) struct Vision {
+pub(in crate::models) struct Vision {
     config: Config,
     input_proj: Linear,
     /// `[2 · positions, D]`: of columns, then of rows.
@@ -243,7 +243,7 @@ pub(super) struct Vision {
 }
 
 impl Vision {
-    pub(super) fn load(
+    pub(in crate::models) fn load(
         checkpoint: &Checkpoint,
         config: &Value,
         hidden: usize,
@@ -277,7 +277,10 @@ impl Vision {
         };
         let patch = 3 * c.patch_size * c.patch_size;
         Ok(Vision {
-            input_proj: l.patch_embedding(&name("patch_embedder.input_proj"), &[d, patch])?,
+            input_proj: match l.has(&name("patch_embedder.conv.weight")) {
+                true => convolution(&mut l, &name("patch_embedder.conv.weight"), d, c.patch_size)?,
+                false => l.patch_embedding(&name("patch_embedder.input_proj"), &[d, patch])?,
+            },
             position_embedding_table: l.matrix(
                 &name("patch_embedder.position_embedding_table"),
                 &[2, c.position_embedding_size, d],
@@ -350,6 +353,18 @@ impl Vision {
         places.sort_by_key(cell);
         Ok(places)
     }
+}
+
+/// GGUF has the patches' matrix as a convolution `[d, 3, p, p]`; here a patch's values are row, column, channel.
+fn convolution(l: &mut Loader<'_>, name: &str, d: usize, patch: usize) -> Result<Linear> {
+    let values = l.host(name, &[d, 3, patch, patch])?;
+    let (plane, row) = (patch * patch, 3 * patch * patch);
+    let at = |i: usize| i / row * row + i % 3 * plane + i % row / 3;
+    let turned: Vec<f32> = (0..d * row).map(|i| values[at(i)]).collect();
+    Ok(Linear {
+        weight: l.padded_matrix(&turned, d, row)?,
+        bias: None,
+    })
 }
 
 /// A patch: where it is listed, and its column and row.

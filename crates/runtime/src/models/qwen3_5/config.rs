@@ -3,7 +3,7 @@
 use crate::checkpoint::{Checkpoint, Config as Source, Fields};
 use crate::models::decoder::{check_heads, check_rope, gguf_vocab, layers};
 use crate::models::parts::Heads;
-use crate::rope::Rope;
+use crate::rope::{Rope, gguf_axes};
 use crate::{Error, Result};
 use firelight_kernels::gated_delta_rule::HeadOrder;
 use firelight_tensor::gguf::Metadata;
@@ -158,7 +158,12 @@ impl Config {
                 theta: f64::from(m.require::<f32>(&key("rope.freq_base"))?),
                 dims: maybe("rope.dimension_count")?.unwrap_or(head_dim),
                 scaling: crate::rope::Scaling::None,
-                axes: Vec::new(),
+                axes: gguf_axes(
+                    m,
+                    "qwen35",
+                    maybe("rope.dimension_count")?.unwrap_or(head_dim) / 2,
+                    true,
+                )?,
             },
             norm_offset: 0.0,
             log_decay: false,

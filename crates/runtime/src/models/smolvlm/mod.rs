@@ -4,7 +4,7 @@
 //! `processing_smolvlm.py` 5.23.0. A picture is cut into square tiles and seen once more as a whole; each tile becomes as many tokens as the
 //! pixel shuffle leaves of its patches. Checked on the `smolvlm` fixture and on firelight-spark.
 
-mod vision;
+pub(super) mod vision;
 
 use super::decoder::{self, Config, Defaults};
 use super::towers::WithTowers;

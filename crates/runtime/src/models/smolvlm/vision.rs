@@ -17,7 +17,7 @@ use serde_json::Value;
 const PATCHES_AT_ONCE: usize = 2048;
 
 /// See the module's head.
-pub(super) struct Vision {
+pub(in crate::models) struct Vision {
     patch_size: usize,
     /// Patches along a side of a tile.
     side: usize,
@@ -33,7 +33,7 @@ pub(super) struct Vision {
 }
 
 impl Vision {
-    pub(super) fn load(
+    pub(in crate::models) fn load(
         checkpoint: &Checkpoint,
         config: &Value,
         hidden: usize,

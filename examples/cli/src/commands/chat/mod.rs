@@ -58,6 +58,9 @@ pub(crate) struct ChatArgs {
     /// Merge the adapters into the weights instead of computing them beside: a little faster. Quantised weights are rounded anew
     #[arg(long, requires = "lora")]
     merge_lora: bool,
+    /// The tower of a GGUF model that sees, if it is not the mmproj-….gguf beside it
+    #[arg(long, value_name = "FILE", requires = "model")]
+    mmproj: Option<PathBuf>,
     #[command(flatten)]
     law: LawArgs,
     #[command(flatten)]
@@ -149,7 +152,8 @@ fn start(args: &ChatArgs, ui: &mut Ui) -> Result<(Ready, Session, GenerateOption
     if seeing {
         ui.note(spark::NOTE);
     }
-    let ready = load::ready_with(model, &args.engine, merged, ui)?;
+    let mmproj = args.mmproj.as_deref();
+    let ready = load::ready_with(model, &args.engine, &load::Beside { merged, mmproj }, ui)?;
     let mut options = options(args)?;
     if args.merge_lora {
         ui.note(&lora::merged(&ready.model.checkpoint.merged()));
