@@ -4,6 +4,12 @@
 //! tokens cost. [`LoadedEncoder`] is what [`Engine::load_encoder`] gives; [`EncoderRun`] cuts any number of texts into
 //! batches of similar length, keeps one batch ahead of the device, and steps down the ladder when the device fails.
 
+#[cfg(feature = "vision")]
+mod pictures;
+
+#[cfg(feature = "vision")]
+pub use pictures::{PictureEncoder, PictureSpec, Similarity};
+
 use crate::checkpoint::Checkpoint;
 use crate::engine::Engine;
 use crate::models;
@@ -38,8 +44,22 @@ pub struct EncoderSpec {
     pub types: usize,
     /// Its head.
     pub head: Head,
-    /// It has a pooler, so that [`Want::Pooler`] works.
-    pub pooler: bool,
+    /// Elements of what the pooler gives ([`Want::Pooler`]); `None`: there is none.
+    pub pooler: Option<usize>,
+    /// How texts go through.
+    pub texts: Texts,
+}
+
+/// How an encoder reads texts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Texts {
+    /// Each token sees its whole text; the pooler looks at the first.
+    #[default]
+    Whole,
+    /// Each token sees itself and what is before it; the pooler looks at the last (CLIP).
+    Causal,
+    /// Filled up to `context` tokens with padding that every token sees; the pooler looks at the last (SigLIP).
+    Padded,
 }
 
 /// A batch: `T` tokens of all its texts, one text after the other.
@@ -53,7 +73,7 @@ pub struct EncoderInputs<'a> {
     pub positions: &'a Array,
     /// `(0, t)` for token `t` of the batch, u32 `[T, 2]`: where `rope_kv` puts what it has turned.
     pub rows: &'a Array,
-    /// The first token of each token's text and one past its last, u32 `[T, 2]`.
+    /// The first token that each token sees and one past the last, u32 `[T, 2]`: its text, or as much of it as [`Texts`] says.
     pub spans: &'a Array,
 }
 
@@ -68,11 +88,11 @@ pub trait Encoder: Send + Sync {
     /// What the kernels refuse.
     fn forward(&self, rec: &mut Recorder, inputs: EncoderInputs<'_>) -> Result<Array>;
 
-    /// Records the pooler on the texts' first hidden states, f32 `[B, D]`.
+    /// Records the pooler on the texts' first (or last, see [`Texts`]) hidden states, f32 `[B, D]`.
     ///
     /// # Errors
     /// `Unsupported` if there is none.
-    fn pooler(&self, _rec: &mut Recorder, _first: &Array) -> Result<Array> {
+    fn pooler(&self, _rec: &mut Recorder, _one: &Array) -> Result<Array> {
         Err(Error::Unsupported("this model has no pooler".into()))
     }
 
@@ -82,6 +102,12 @@ pub trait Encoder: Send + Sync {
     /// `Unsupported` if there is none.
     fn logits(&self, _rec: &mut Recorder, _x: &Array) -> Result<Array> {
         Err(Error::Unsupported("this model has no classifier".into()))
+    }
+
+    /// The tower for pictures of a model that puts them and texts into one space.
+    #[cfg(feature = "vision")]
+    fn pictures(&self) -> Option<&dyn PictureEncoder> {
+        None
     }
 }
 
@@ -174,7 +200,7 @@ pub struct EncoderRun {
     model: Mutex<LoadedEncoder>,
 }
 
-/// A submitted batch: which texts it holds, and how many numbers of the result are each one's.
+/// A submitted batch: which texts (or pictures) it holds, and how many numbers of the result are each one's.
 struct Flight {
     texts: Vec<(usize, usize)>,
     submission: Submission,
@@ -220,10 +246,24 @@ impl EncoderRun {
         cancel: &CancelToken,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Vec<Vec<f32>>> {
-        let mut model = self.model();
+        let model = self.model();
         check(model.model.spec(), texts)?;
-        let batches = batches(texts, batch_tokens);
-        let mut results = vec![Vec::new(); texts.len()];
+        let batches = batches(model.model.spec(), texts, batch_tokens);
+        let submit = |model: &LoadedEncoder, batch: &[usize]| submit(model, texts, batch, want);
+        self.batched(&batches, submit, cancel, progress).await
+    }
+
+    /// Submits one batch ahead of the device and collects; goes on with what has no result yet where the device failed.
+    async fn batched(
+        &self,
+        batches: &[Vec<usize>],
+        submit: impl Fn(&LoadedEncoder, &[usize]) -> Result<Flight>,
+        cancel: &CancelToken,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<Vec<f32>>> {
+        let mut model = self.model();
+        let count = batches.iter().map(Vec::len).sum();
+        let mut results = vec![Vec::new(); count];
         let (mut next, mut done) = (0, 0);
         let mut ahead: Option<(usize, Flight)> = None;
         while next < batches.len() || ahead.is_some() {
@@ -233,13 +273,13 @@ impl EncoderRun {
             let before = ahead.take();
             let step = async {
                 let current = match batches.get(next) {
-                    Some(batch) => Some(submit(&model, texts, batch, want)?),
+                    Some(batch) => Some(submit(&model, batch)?),
                     None => None,
                 };
                 if let Some((_, flight)) = before {
                     done += flight.texts.len();
                     collect(flight, &mut results).await?;
-                    progress(done, texts.len());
+                    progress(done, count);
                 }
                 Ok::<_, Error>(current)
             };
@@ -306,13 +346,13 @@ fn check(spec: &EncoderSpec, texts: &[Tokens]) -> Result<()> {
 }
 
 /// Texts by length, the longest first (so that memory is found at once), cut into batches.
-fn batches(texts: &[Tokens], batch_tokens: usize) -> Vec<Vec<usize>> {
+fn batches(spec: &EncoderSpec, texts: &[Tokens], batch_tokens: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(texts[i].ids.len()));
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut tokens = 0;
     for i in order {
-        let n = texts[i].ids.len();
+        let n = length(spec, &texts[i]);
         match batches.last_mut() {
             Some(batch) if tokens + n <= batch_tokens => batch.push(i),
             _ => {
@@ -325,20 +365,43 @@ fn batches(texts: &[Tokens], batch_tokens: usize) -> Vec<Vec<usize>> {
     batches
 }
 
+/// Tokens of a text on the device.
+fn length(spec: &EncoderSpec, text: &Tokens) -> usize {
+    match spec.texts {
+        Texts::Padded => spec.context,
+        Texts::Whole | Texts::Causal => text.ids.len(),
+    }
+}
+
 /// Records and submits one batch.
 fn submit(model: &LoadedEncoder, texts: &[Tokens], batch: &[usize], want: Want) -> Result<Flight> {
     let mut ids = Vec::new();
     let (mut types, mut positions) = (Vec::new(), Vec::new());
     let (mut rows, mut spans, mut texts_of) = (Vec::new(), Vec::new(), Vec::new());
+    let spec = model.model.spec();
+    let pad = match spec.texts {
+        Texts::Padded => model.text.tokenizer.pad().ok_or_else(|| {
+            Error::malformed(
+                "tokenizer_config.json",
+                "`pad_token` is missing, which this model fills texts up with",
+            )
+        })?,
+        Texts::Whole | Texts::Causal => 0,
+    };
     for text in batch.iter().map(|&i| &texts[i]) {
-        let (first, n) = (ids.len() as u32, text.ids.len() as u32);
+        let (first, n) = (ids.len() as u32, length(spec, text) as u32);
         ids.extend_from_slice(&text.ids);
+        ids.resize((first + n) as usize, pad);
         types.extend_from_slice(&text.types);
         types.resize(ids.len(), 0);
         for i in 0..n {
             positions.push(i);
             rows.push([0, first + i]);
-            spans.push([first, first + n]);
+            let end = match spec.texts {
+                Texts::Causal => i + 1,
+                Texts::Whole | Texts::Padded => n,
+            };
+            spans.push([first, first + end]);
         }
         texts_of.push([first, first + n]);
     }
@@ -368,7 +431,7 @@ fn submit(model: &LoadedEncoder, texts: &[Tokens], batch: &[usize], want: Want) 
     };
     let mut rec = Recorder::new(device);
     let x = model.model.forward(&mut rec, inputs)?;
-    let tokens = matches!(model.model.spec().head, Head::Tokens(_));
+    let tokens = matches!(spec.head, Head::Tokens(_));
     let one = |rec: &mut Recorder, x: &Array, last: bool| -> Result<Array> {
         let at = texts_of.iter().map(|[a, b]| if last { b - 1 } else { *a });
         let at = words(&at.collect::<Vec<_>>(), &[b])?;
@@ -383,8 +446,8 @@ fn submit(model: &LoadedEncoder, texts: &[Tokens], batch: &[usize], want: Want) 
             span_pool(&mut rec, &x, &texts_of, pool)?
         }
         Want::Pooler => {
-            let first = one(&mut rec, &x, false)?;
-            model.model.pooler(&mut rec, &first)?
+            let at = one(&mut rec, &x, spec.texts != Texts::Whole)?;
+            model.model.pooler(&mut rec, &at)?
         }
         Want::Logits if tokens => model.model.logits(&mut rec, &x)?,
         Want::Logits => {
@@ -398,7 +461,10 @@ fn submit(model: &LoadedEncoder, texts: &[Tokens], batch: &[usize], want: Want) 
         .iter()
         .map(|&i| {
             let per_token = want == Want::Hidden || want == Want::Logits && tokens;
-            let rows = if per_token { texts[i].ids.len() } else { 1 };
+            let rows = match per_token {
+                true => length(spec, &texts[i]),
+                false => 1,
+            };
             (i, rows * per_row)
         })
         .collect();
@@ -433,7 +499,21 @@ mod tests {
             types: Vec::new(),
         };
         let texts: Vec<_> = [3, 10, 1, 7, 30, 2].map(text).into();
-        let batches = batches(&texts, 12);
+        let spec = EncoderSpec {
+            vocab: 2,
+            context: 30,
+            hidden: 8,
+            types: 0,
+            head: Head::None,
+            pooler: None,
+            texts: Texts::Whole,
+        };
+        let padded = EncoderSpec {
+            texts: Texts::Padded,
+            ..spec.clone()
+        };
+        assert_eq!(super::batches(&padded, &texts, 60).len(), 3);
+        let batches = batches(&spec, &texts, 12);
         // 7 + 3 + 2 = 12; the text of one token no longer fits.
         assert_eq!(batches, [vec![4], vec![1], vec![3, 0, 5], vec![2]]);
         let mut all: Vec<usize> = batches.concat();

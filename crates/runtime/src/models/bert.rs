@@ -4,7 +4,7 @@
 //! prefix, norms called weight and bias or gamma and beta. Checked on the `bert` fixture and all-MiniLM-L6-v2.
 
 use crate::checkpoint::{Checkpoint, Config as Source, Fields};
-use crate::encoder::{Encoder, EncoderInputs, EncoderSpec, Head};
+use crate::encoder::{Encoder, EncoderInputs, EncoderSpec, Head, Texts};
 use crate::loader::{Linear, LoadProgress, Loader};
 use crate::norm::LayerNorm;
 use crate::{Error, Result};
@@ -306,7 +306,8 @@ pub(super) fn load(
         hidden: d,
         types: c.type_vocab_size,
         head,
-        pooler: pooled,
+        pooler: pooled.then_some(d),
+        texts: Texts::Whole,
     };
     Ok(Box::new(Bert {
         spec,

@@ -5,7 +5,7 @@
 
 use super::bert::{Block, BlockNames, Sizes, activation, head, head_dim};
 use crate::checkpoint::{Checkpoint, Config as Source, Fields};
-use crate::encoder::{Encoder, EncoderInputs, EncoderSpec, Head};
+use crate::encoder::{Encoder, EncoderInputs, EncoderSpec, Head, Texts};
 use crate::loader::{Linear, LoadProgress, Loader};
 use crate::norm::LayerNorm;
 use crate::{Error, Result};
@@ -112,7 +112,8 @@ pub(super) fn load(
         hidden: d,
         types: 0,
         head,
-        pooler: false,
+        pooler: None,
+        texts: Texts::Whole,
     };
     Ok(Box::new(DistilBert {
         spec,

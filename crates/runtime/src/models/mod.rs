@@ -3,8 +3,12 @@
 //! A model records kernel calls; see [`CausalLm`]. The registry below is the one line a new family adds.
 
 pub mod bert;
+#[cfg(feature = "vision")]
+mod clip;
 mod decoder;
 pub mod distilbert;
+#[cfg(feature = "vision")]
+mod dual;
 pub mod gemma3_text;
 pub mod gemma4;
 pub mod gpt2;
@@ -23,6 +27,8 @@ pub mod qwen3;
 pub mod qwen3_5;
 #[cfg(feature = "vision")]
 mod qwen_vision;
+#[cfg(feature = "vision")]
+mod siglip;
 #[cfg(feature = "vision")]
 mod smolvlm;
 #[cfg(feature = "vision")]
@@ -234,6 +240,10 @@ const ENCODERS: &[(&str, LoadEncoder)] = &[
     ("bert", bert::load),
     ("distilbert", distilbert::load),
     ("nomic_bert", nomic_bert::load),
+    #[cfg(feature = "vision")]
+    ("clip", clip::load),
+    #[cfg(feature = "vision")]
+    ("siglip", siglip::load),
 ];
 
 #[cfg(feature = "audio")]

@@ -6,7 +6,7 @@
 
 use super::bert::head_dim;
 use crate::checkpoint::{Checkpoint, Config as Source, Fields};
-use crate::encoder::{Encoder, EncoderInputs, EncoderSpec, Head};
+use crate::encoder::{Encoder, EncoderInputs, EncoderSpec, Head, Texts};
 use crate::loader::{Linear, LoadProgress, Loader};
 use crate::norm::LayerNorm;
 use crate::rope::Rope;
@@ -311,7 +311,8 @@ pub(super) fn load(
         hidden: d,
         types: c.type_vocab_size,
         head: Head::None,
-        pooler: false,
+        pooler: None,
+        texts: Texts::Whole,
     };
     Ok(Box::new(NomicBert {
         spec,

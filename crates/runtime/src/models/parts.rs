@@ -106,6 +106,15 @@ impl Stream {
         }
     }
 
+    /// What was added up so far. Written over where it stands.
+    #[cfg(feature = "vision")]
+    pub(super) fn sum(self, rec: &mut Recorder) -> Result<Array> {
+        if let Some(branch) = &self.branch {
+            firelight_kernels::add_bias::add_bias(rec, &self.h, branch)?;
+        }
+        Ok(self.h)
+    }
+
     /// Adds what a branch gave.
     pub(super) fn add(&mut self, branch: Array) {
         self.branch = Some(branch);

@@ -1,4 +1,4 @@
-//! The layers most vision towers share: pre-norm attention within a picture and a two-layer MLP (SigLIP, CLIP, SmolVLM).
+//! The layers most vision towers share, and CLIP's and SigLIP's text towers: pre-norm attention and a two-layer MLP.
 //!
 //! Dosovitskiy et al. 2021; reference `transformers/models/siglip/modeling_siglip.py` and `clip/modeling_clip.py` 5.23.0. A family's file
 //! says where its numbers are and what comes before and after.
@@ -111,18 +111,14 @@ impl Vit {
         Ok(Vit { config, layers })
     }
 
-    /// Records the layers on `h` (f32 `[T, D]`, written over) plus `add`; `norm` of the result is returned. `spans` (u32 `[T, 2]`) are
-    /// the tokens that each one sees.
+    /// Records the layers on `stream` (f32 `[T, D]`). `spans` (u32 `[T, 2]`) are the tokens that each one sees.
     pub(super) fn forward(
         &self,
         rec: &mut Recorder,
-        (h, add): (&Array, &Array),
+        stream: &mut Stream,
         spans: &Array,
-        norm: &LayerNorm,
-    ) -> Result<Array> {
+    ) -> Result<()> {
         let c = &self.config;
-        let mut stream = Stream::new(h.clone());
-        stream.add(add.clone());
         for block in &self.layers {
             let x = stream.norm(rec, &block.layer_norm1)?;
             let attn = &block.self_attn;
@@ -146,6 +142,6 @@ impl Vit {
             let f = block.fc1.forward_act(rec, &x, c.hidden_act)?;
             stream.add(block.fc2.forward(rec, &f)?);
         }
-        stream.norm(rec, norm)
+        Ok(())
     }
 }

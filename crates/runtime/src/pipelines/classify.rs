@@ -329,7 +329,7 @@ pub(super) fn label_names(model: &LoadedEncoder, n: usize) -> Vec<String> {
 }
 
 /// Numbers to probabilities.
-pub(super) fn softmax(logits: &[f32]) -> Vec<f32> {
+pub(crate) fn softmax(logits: &[f32]) -> Vec<f32> {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights: Vec<f32> = logits.iter().map(|x| (x - top).exp()).collect();
     let total: f32 = weights.iter().sum();

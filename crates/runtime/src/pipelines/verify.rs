@@ -3,6 +3,8 @@
 //! A folder holds a checkpoint with `golden.json` (prompts, messages, tokenizer samples) and `golden.safetensors` (tensors
 //! named `CASE.NAME`). Every case is computed from its raw inputs; goldens are compared with, never fed in.
 
+#[cfg(feature = "vision")]
+mod dual;
 mod encoder;
 mod media;
 #[cfg(feature = "audio")]
@@ -170,6 +172,10 @@ pub async fn verify_model(
         for (name, case) in cases {
             match name.as_str() {
                 "tokenizer" => run.tokenizer(&model.text, case)?,
+                #[cfg(feature = "vision")]
+                _ if case.get("images").is_some() => {
+                    run.dual_case(engine, &model, name, case, dir).await?;
+                }
                 _ => run.encoder_case(engine, &model, name, case).await?,
             }
         }

@@ -13,7 +13,15 @@ use serde_json::Value;
 use std::path::Path;
 use support::{altered, cpu, data, pass_on_the_cpu, pass_on_the_gpu, passes};
 
-const FAMILIES: [&str; 5] = ["bert", "bert_rank", "bert_ner", "distilbert", "nomic_bert"];
+const FAMILIES: [&str; 7] = [
+    "bert",
+    "bert_rank",
+    "bert_ner",
+    "distilbert",
+    "nomic_bert",
+    "clip",
+    "siglip",
+];
 
 fn enough(report: &VerifyReport) {
     let n = report.checks.len();

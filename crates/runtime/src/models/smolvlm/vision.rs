@@ -3,6 +3,7 @@
 use crate::checkpoint::{Checkpoint, Fields};
 use crate::loader::{Linear, LoadProgress, Loader};
 use crate::media::{Medium, Prepared, Tower};
+use crate::models::parts::Stream;
 use crate::models::pictures::Pictures;
 use crate::models::towers::{floats, words};
 use crate::models::vit::{Vit, VitConfig, VitDefaults};
@@ -165,9 +166,10 @@ impl Vision {
         let order = words(&device, &[t], &self.shuffled(tiles))?;
         let h = self.patch_embedding.forward(rec, &patches)?;
         let positions = embed::embed(rec, &positions, &self.position_embedding, 1.0)?;
-        let x = self
-            .layers
-            .forward(rec, (&h, &positions), &spans, &self.post_layernorm)?;
+        let mut stream = Stream::new(h);
+        stream.add(positions);
+        self.layers.forward(rec, &mut stream, &spans)?;
+        let x = stream.norm(rec, &self.post_layernorm)?;
         let x = embed::embed(rec, &order, &Weight::from_array(&x)?, 1.0)?;
         let block = self.scale_factor * self.scale_factor;
         let x = x.reshape(&[t / block, block * x.shape()[1]])?;

@@ -117,7 +117,7 @@ impl Verify<'_> {
     }
 
     /// Compares what there is per token where there are tokens: the reference's rows of padding say nothing.
-    fn attended(
+    pub(super) fn attended(
         &mut self,
         name: String,
         texts: &[Tokens],

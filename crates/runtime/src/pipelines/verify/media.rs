@@ -94,7 +94,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 #[cfg(feature = "vision")]
-fn picture(path: &Path) -> Result<Medium> {
+pub(super) fn picture(path: &Path) -> Result<Medium> {
     Ok(firelight_vision::decode(&read(path)?)?.into())
 }
 
