@@ -21,7 +21,7 @@
 //! options say otherwise. What is longer is cut, or becomes several chunks, as [`Long`] says; nothing is cut in silence:
 //! [`Embedding::truncated`].
 
-use crate::encoder::{EncoderRun, LoadedEncoder, Tokens};
+use crate::encoder::{EncoderRun, LoadedEncoder, Texts, Tokens, Want};
 use crate::engine::Engine;
 use crate::sentence::{Pooling, SentenceConfig};
 use crate::source::CancelToken;
@@ -154,9 +154,25 @@ impl Embedder {
         &self.config
     }
 
+    /// The model's batches.
+    #[cfg(feature = "vision")]
+    pub(crate) fn run(&self) -> &EncoderRun {
+        &self.run
+    }
+
     /// Elements of a vector.
     pub fn dims(&self) -> usize {
-        self.run.model().model.spec().hidden
+        let model = self.run.model();
+        let spec = model.model.spec();
+        match spec.pooler.filter(|_| self.has_own_vector()) {
+            Some(dims) => dims,
+            None => spec.hidden,
+        }
+    }
+
+    /// The model itself says what a text's vector is (CLIP, SigLIP), so that nothing is pooled unless it is asked for.
+    pub fn has_own_vector(&self) -> bool {
+        self.run.model().model.spec().texts != Texts::Whole
     }
 
     /// Embeds texts.
@@ -183,7 +199,7 @@ impl Embedder {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Embeddings> {
         let model = self.run.model();
-        let (dims, max_tokens) = (self.dims(), self.max_tokens(options)?);
+        let max_tokens = self.max_tokens(options)?;
         let prompt = self.prompt(options);
         let mut pieces = Vec::new();
         let mut inputs = Vec::new();
@@ -204,8 +220,12 @@ impl Embedder {
                 &mut inputs,
             )?;
         }
-        let pooling = options.pooling.or(self.config.pooling);
-        let want = pooling.unwrap_or(Pooling::Mean).want();
+        let own = self.has_own_vector();
+        let want = match options.pooling.or(self.config.pooling) {
+            Some(pooling) => pooling.want(),
+            None if own => Want::Pooler,
+            None => Pooling::Mean.want(),
+        };
         let batch = options
             .batch_tokens
             .unwrap_or_else(|| self.run.batch_tokens());
@@ -226,12 +246,12 @@ impl Embedder {
         if let Long::Mean { .. } = options.long {
             rows = averaged(rows);
         }
-        if options.normalize.unwrap_or(self.config.normalize) {
+        if options.normalize.unwrap_or(self.config.normalize || own) {
             rows.iter_mut().for_each(|row| normalize(&mut row.vector));
         }
         Ok(Embeddings {
+            dims: rows.first().map_or(self.dims(), |row| row.vector.len()),
             rows,
-            dims,
             max_tokens,
         })
     }

@@ -7,14 +7,20 @@ pub mod commands;
 pub mod embed;
 #[cfg(feature = "audio")]
 pub mod features;
+#[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
+mod feed;
 #[cfg(feature = "audio")]
 pub mod listen;
 pub mod ner;
 pub mod perplexity;
+#[cfg(feature = "vision")]
+pub mod pictures;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod quantize;
 #[cfg(feature = "audio")]
 pub mod scribe;
+#[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
+pub mod search;
 pub mod synthetic;
 #[cfg(feature = "audio")]
 pub mod transcribe;

@@ -1,5 +1,6 @@
 //! The encoder checkpoints in `tests/data`: goldens on every device there is, batches, pooling, pairs, entities, bad files.
 
+mod dual;
 mod faults;
 mod pipelines;
 #[path = "../support/mod.rs"]

@@ -50,7 +50,7 @@ Examples:
 pub(crate) fn run(args: &DescribeArgs) -> Result<u8> {
     interrupt::install()?;
     let mut ui = Ui::of(args.json);
-    let paths = pictures(&args.paths)?;
+    let paths = pictures::files(&args.paths)?;
     let model = args.model.model.as_deref();
     if model.is_none() {
         ui.note(spark::NOTE);
@@ -117,33 +117,4 @@ pub(crate) fn run(args: &DescribeArgs) -> Result<u8> {
         }
     }
     Ok(if failed { FAILED } else { OK })
-}
-
-/// The files that are given, and the pictures of the folders, in order of their names.
-fn pictures(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
-        }
-        let entries =
-            std::fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
-        let mut inside: Vec<PathBuf> = entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|p| {
-                let extension = p.extension().and_then(|e| e.to_str()).unwrap_or_default();
-                ["png", "jpg", "jpeg", "webp", "gif", "bmp"]
-                    .contains(&extension.to_ascii_lowercase().as_str())
-            })
-            .collect();
-        anyhow::ensure!(
-            !inside.is_empty(),
-            "there is no picture in {}",
-            path.display()
-        );
-        inside.sort();
-        files.extend(inside);
-    }
-    Ok(files)
 }

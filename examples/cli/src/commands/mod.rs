@@ -15,6 +15,7 @@ mod preprocess;
 mod quantize;
 mod rerank;
 mod scribe;
+mod search;
 mod similar;
 mod sound;
 mod texts;
@@ -31,11 +32,13 @@ pub(crate) enum Command {
     Chat(chat::ChatArgs),
     /// Say what is in pictures
     Describe(describe::DescribeArgs),
-    /// Turn texts into vectors
+    /// Turn texts or pictures into vectors
     Embed(embed::EmbedArgs),
     /// Find the texts closest to a query
     Similar(similar::SimilarArgs),
-    /// Say what a text is: labels of a fine-tuned model, or of your own
+    /// Find the pictures of a folder by what is on them
+    Search(search::SearchArgs),
+    /// Say what a text or a picture is: labels of a fine-tuned model, or of your own
     Classify(classify::ClassifyArgs),
     /// Order passages by how well they answer a question
     Rerank(rerank::RerankArgs),
@@ -75,6 +78,7 @@ impl Command {
             Command::Describe(a) => a.json,
             Command::Embed(a) => a.json,
             Command::Similar(a) => a.json,
+            Command::Search(a) => a.json,
             Command::Classify(a) => a.json,
             Command::Rerank(a) => a.json,
             Command::Ner(a) => a.json,
@@ -99,6 +103,7 @@ impl Command {
             Command::Describe(a) => describe::run(&a),
             Command::Embed(a) => embed::run(&a),
             Command::Similar(a) => similar::run(&a),
+            Command::Search(a) => search::run(&a),
             Command::Classify(a) => classify::run(&a),
             Command::Rerank(a) => rerank::run(&a),
             Command::Ner(a) => ner::run(&a),
