@@ -1,7 +1,7 @@
 //! Any bytes as a picture file: its header, its picture, what the processors make of it; and as a processor's configuration.
 #![no_main]
 
-use firelight_vision::{DecodeOptions, Image, Processor, decode_with, dimensions_with};
+use firelight_vision::{DecodeOptions, Format, Image, Processor, decode_with, dimensions_with, frames};
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 
@@ -35,6 +35,14 @@ fuzz_target!(|data: &[u8]| {
                 (plan, made) => panic!("planned {plan:?}, made {:?}", made.map(|m| m.plans)),
             }
         }
+    }
+    if let Some(Format::Gif | Format::WebP) = Format::of(data)
+        && let Ok(film) = frames(data, &options)
+    {
+        let first = &film.first().expect("at least one").image;
+        let size = (first.width(), first.height());
+        assert!(film.iter().all(|f| (f.image.width(), f.image.height()) == size));
+        assert!((film.len() * size.0 * size.1 * 3) as u64 <= options.max_bytes);
     }
     if let Some(processor) = std::str::from_utf8(data).ok().and_then(|t| Processor::from_config(t).ok()) {
         let image = Image::filled(7, 5, [1, 2, 3]).expect("small");

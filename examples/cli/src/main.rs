@@ -53,6 +53,7 @@ Examples:
   firelight describe photo.jpg              what is in a picture; also: chat --image
   firelight embed \"A cat sleeps.\"           texts as vectors; also: similar, classify, rerank, ner
   firelight transcribe talk.mp3             what is said in a recording
+  firelight search photos/ \"red bicycle\"    pictures by what is on them; also: embed --image, classify
   firelight models list                     what there is, and what is here
   firelight doctor                          which device runs, and why
   firelight bench                           how fast it is here

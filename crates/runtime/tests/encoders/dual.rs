@@ -47,11 +47,11 @@ fn vectors_and_labels_equal_the_reference() {
         assert_eq!(found.dims, embedder.dims());
         // Longer ones are cut as the reference cuts them, and said to be.
         assert_eq!(found.max_tokens, 32);
-        assert!(close(&found.vectors().concat(), &text_embeds), "{family}");
+        assert!(close(&found.vectors().concat(), text_embeds), "{family}");
         let pictures = ["input.png", "input2.png"].map(|name| picture(family, name));
         let options = PictureOptions::default();
         let vectors = block_on(embedder.embed_pictures(&pictures, &options)).expect("embeds");
-        assert!(close(&vectors.concat(), &image_embeds), "{family}");
+        assert!(close(&vectors.concat(), image_embeds), "{family}");
         let raw = PictureOptions {
             raw: true,
             batch: Some(1),
