@@ -18,7 +18,7 @@ Without arguments every step runs. `quick` is the inner loop: fmt files clippy t
   test         unit, integration, GPU (the machine's own adapters) and documentation tests
   lavapipe     the GPU tests again on Mesa's software adapter   (in `all` only where a real GPU ran them before)
   swiftshader  the GPU tests again on Chromium's software adapter, which has no f16
-  web          the browser's engine, built as it is shipped, and the browser tests: Chromium, with and without WebGPU (not in `all` yet)
+  web          the browser's engine, built as it is shipped, and the browser tests: Chromium, with and without WebGPU
   doc          the documentation, warnings are errors
   package      what each published crate would upload, compiled from that alone
   fuzz         the fuzz targets compile
@@ -94,8 +94,9 @@ step_web() {
   [ -d examples/web/tests/node_modules/playwright-core ] || npm install --prefix examples/web/tests ||
     { cannot web "npm could not install playwright-core"; return; }
   scripts/build_web.sh
+  # The program as `test` built it, dependencies and all: selected alone it would be built once more, with other features of them.
+  cargo test --workspace --no-run --test cli
   # The one real model of these tests, through the catalogue's sources.
-  cargo build -p firelight-cli
   "$target/debug/firelight" models fetch smollm2-135m-instruct || echo "WARNING SmolLM2 could not be fetched"
   FIRELIGHT=$(realpath "$target")/debug/firelight node examples/web/tests/run.mjs
 }

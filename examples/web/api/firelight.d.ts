@@ -171,6 +171,27 @@ export interface Embeddings {
   truncated: number;
 }
 
+export interface PreprocessOptions {
+  signal?: AbortSignal;
+  /** Whose rounding to equal; default: torchvision's, Pillow's for a class whose name ends in `Pil`. */
+  reference?: 'torchvision' | 'pillow';
+}
+
+export interface Preprocessed {
+  /** Every tensor of the reference's processor, under its names and in its order. */
+  tensors: Array<{ name: string; dtype: 'f32' | 'i64'; shape: number[]; data: Float32Array | BigInt64Array }>;
+  /** What became of each picture. */
+  images: Array<{
+    width: number;
+    height: number;
+    resized: [number, number];
+    /** Inputs of the vision tower: tiles and the view of the whole; else 1. */
+    inputs: number;
+    /** Tokens in a prompt, where they are known without the model's own configuration. */
+    tokens: number | null;
+  }>;
+}
+
 export interface ChatStats {
   promptTokens: number;
   /** Prompt tokens processed; the others were still in the cache. */
@@ -277,6 +298,8 @@ export class Firelight {
   countTokens(messages: Message[]): Promise<{ tokens: number; context: number }>;
   transcribe(sound: Blob | ArrayBuffer, options?: object): Promise<never>;
   embed(texts: string[], options?: EmbedOptions): Promise<Embeddings>;
+  /** Pictures as the tensors of an image processor. No model is needed. */
+  preprocess(images: Blob | ArrayBuffer | Array<Blob | ArrayBuffer>, config: object | string, options?: PreprocessOptions): Promise<Preprocessed>;
   device(): Promise<DeviceReport>;
   memory(): Promise<MemoryReport>;
   preflight(model: string | ModelSpec): Promise<Preflight>;

@@ -294,6 +294,19 @@ export class Firelight {
     return this.#steady('embed', { texts, options }, { signal });
   }
 
+  /**
+   * What an image processor makes of pictures, to the bit what transformers' processor returns (JPEG: but for its decoder's rounding). No model
+   * is needed.
+   * @param {Blob | ArrayBuffer | Array<Blob | ArrayBuffer>} images encoded pictures, in the order of the prompt
+   * @param {object | string} config of a `preprocessor_config.json`
+   * @param {import('./firelight.d.ts').PreprocessOptions} [options]
+   * @returns {Promise<import('./firelight.d.ts').Preprocessed>}
+   */
+  async preprocess(images, config, { signal, ...options } = {}) {
+    const text = typeof config === 'string' ? config : JSON.stringify(config);
+    return this.#steady('preprocess', { images: [images].flat(), config: text, options }, { signal });
+  }
+
   /** What runs, on what, and why. @returns {Promise<import('./firelight.d.ts').DeviceReport>} */
   async device() {
     return this.#steady('device');

@@ -291,7 +291,7 @@ async function chat({ id, messages, options, resume }, ticket) {
       postMessage({ id, event: { type, why: text, device: now.device, rung: now.rung } });
     }
   };
-  const images = await Promise.all((options?.images ?? []).map(async (image) => new Uint8Array(image instanceof Blob ? await image.arrayBuffer() : image)));
+  const images = await Promise.all((options?.images ?? []).map(bytesOf));
   const plain = { ...options, images: undefined, audio: options?.audio ? 1 : undefined };
   return JSON.parse(await need().chat(JSON.stringify({ messages, options: plain, resume }), images, cancelOf(ticket), events));
 }
@@ -301,6 +301,20 @@ async function embed({ texts, options }, ticket) {
   const about = JSON.parse(await need().embed(JSON.stringify(texts), JSON.stringify(options), cancelOf(ticket), (all) => (vectors = all)));
   const rows = texts.map((_, i) => vectors.slice(i * about.dims, (i + 1) * about.dims));
   return { ...about, vectors: rows };
+}
+
+/** Typed arrays by a tensor's type. */
+const ELEMENTS = { f32: Float32Array, i64: BigInt64Array };
+
+const bytesOf = async (file) => new Uint8Array(file instanceof Blob ? await file.arrayBuffer() : file);
+
+async function preprocess({ images, config, options }) {
+  need();
+  const files = await Promise.all(images.map(bytesOf));
+  const tensors = [];
+  const take = (name, dtype, shape, bytes) => tensors.push({ name, dtype, shape: Array.from(shape), data: new ELEMENTS[dtype](bytes.buffer) });
+  const about = state.module.preprocess(files, config, options.reference, take);
+  return { tensors, images: JSON.parse(about) };
 }
 
 async function preflight({ model }) {
@@ -380,6 +394,7 @@ const operations = {
   load: (args, ticket) => enqueue(() => load(args, ticket)),
   chat: (args, ticket) => enqueue(() => chat(args, ticket)),
   embed: (args, ticket) => enqueue(() => embed(args, ticket)),
+  preprocess: (args) => enqueue(() => preprocess(args)),
   count: ({ messages }) => enqueue(() => JSON.parse(need().count(JSON.stringify(messages)))),
   unload: () => enqueue(freeModel),
   device: async () => report(),

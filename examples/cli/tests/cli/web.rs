@@ -382,6 +382,31 @@ fn whoever_is_no_browser_of_this_machine_is_refused() {
 }
 
 #[test]
+fn the_model_in_the_program_is_offered_without_a_download() {
+    let dir = site();
+    let server = serve(dir.path(), &[]);
+    let name = "firelight-spark";
+    assert!(
+        server.models.iter().any(|m| m == name),
+        "{:?}",
+        server.models
+    );
+    let manifest = server.get(&format!("/models/{name}/manifest.json"));
+    let manifest: Value = serde_json::from_slice(&manifest.body).unwrap();
+    assert_eq!(manifest["family"], "smolvlm");
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/spark/model");
+    let files = manifest["files"].as_array().unwrap();
+    assert!(files.len() >= 8);
+    for file in files {
+        let name = file["name"].as_str().unwrap();
+        let a = server.get(&format!("/models/firelight-spark/{name}"));
+        let expected = std::fs::read(Path::new(own).join(name)).unwrap();
+        assert!(a.status == 200 && a.body == expected, "{name}");
+        assert_eq!(file["size"], expected.len());
+    }
+}
+
+#[test]
 fn models_of_a_folder_are_listed_with_their_hashes() {
     let dir = site();
     let models = dir.path().join("models");

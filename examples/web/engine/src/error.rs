@@ -113,7 +113,14 @@ pub(crate) fn to_js(error: Error) -> JsValue {
             _ => ("internal", "Please report this with the device report."),
         },
         #[cfg(feature = "vision")]
-        Error::Vision(_) => ("invalid_input", "The model cannot take this picture."),
+        Error::Vision(e) => match e {
+            firelight_vision::Error::Unsupported(_) => ("unsupported", ""),
+            firelight_vision::Error::Limit { .. } => ("limit", "Take a smaller picture."),
+            _ => (
+                "invalid_input",
+                "Take another picture: this one cannot be used.",
+            ),
+        },
         Error::Text(_) => (
             "invalid_input",
             "The model's template or tokenizer does not accept this conversation.",

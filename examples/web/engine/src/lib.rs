@@ -7,6 +7,7 @@
 //! | `embed` | models that give vectors (feature `embed`) |
 //! | `files` | files whose bytes JavaScript has, or will have |
 //! | `media` | pictures of a conversation |
+//! | `preprocess` | pictures as tensors, without a model |
 //! | `pause` | giving the worker's messages a turn |
 //! | `probe` | how fast this device is, without a model |
 //! | `reports` | what is told about device and memory |
@@ -22,5 +23,6 @@ mod files;
 mod hash;
 mod media;
 mod pause;
+mod preprocess;
 mod probe;
 mod reports;

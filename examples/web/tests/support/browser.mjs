@@ -17,15 +17,19 @@ const flags = {
 
 const running = new Map();
 
-/** A browser, shared by all tests that ask for the same kind. `skip` is the test's; a browser is required where CI=true. */
-export async function browser({ skip, webgpu = false } = {}) {
-  const key = webgpu ? 'gpu' : 'nogpu';
+/**
+ * A browser, shared by all tests that ask for the same kind. `skip` is the test's; a browser is required where CI=true. `camera`: a film
+ * (.y4m) that its camera shows.
+ */
+export async function browser({ skip, webgpu = false, camera = null } = {}) {
+  const kind = webgpu ? 'gpu' : 'nogpu';
+  const key = `${kind} ${camera ?? ''}`;
   if (running.has(key)) return running.get(key);
   const missing = (what) => { if (process.env.CI === 'true') throw new Error(what); skip(what); };
   const executablePath = chromiumPath();
   if (!executablePath) missing('no Chromium here (scripts/setup.sh installs it)');
   const { chromium } = await import('playwright-core').catch(() => missing('playwright-core is not installed (npm install in examples/web/tests)'));
-  const b = await chromium.launch({ executablePath, headless: true, args: [...flags.common, ...flags[key]] });
+  const b = await chromium.launch({ executablePath, headless: true, args: [...flags.common, ...flags[kind], ...(camera ? [`--use-file-for-fake-video-capture=${camera}`] : [])] });
   running.set(key, b);
   afterAll(() => b.close());
   return b;

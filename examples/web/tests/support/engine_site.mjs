@@ -24,6 +24,15 @@ export function needEngine(skip) {
   skip(what);
 }
 
+/** The native program: FIRELIGHT, else where cargo puts it. Skips the test without it; CI must have it. */
+export function program(skip) {
+  const path = process.env.FIRELIGHT ?? join(process.env.CARGO_TARGET_DIR ?? join(repository, 'target'), 'debug', 'firelight');
+  if (existsSync(path)) return path;
+  const what = 'the program is not built (cargo build -p firelight-cli builds it)';
+  if (process.env.CI === 'true') throw new Error(what);
+  skip(what);
+}
+
 const sha = (bytes) => createHash('sha256').update(bytes).digest('hex');
 
 /** A model of the list from files on disk: `files` maps names to paths. */
@@ -38,16 +47,21 @@ export async function modelOf(name, files, more = {}) {
   return { name, task: 'chat', files: list };
 }
 
-/** A fixture of the runtime's tests, as a model of the list. */
-export async function fixture(name) {
-  const folder = join(repository, 'crates', 'runtime', 'tests', 'data', name);
+/** The model of a folder, as one of the list. */
+export async function modelFolder(name, folder) {
   const files = {};
   for (const file of ['model.safetensors', 'config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja', 'modules.json',
     'preprocessor_config.json', 'processor_config.json',
     'sentence_bert_config.json', 'config_sentence_transformers.json', '1_Pooling/config.json']) {
     if (existsSync(join(folder, file))) files[file] = join(folder, file);
   }
-  return { folder, spec: await modelOf(name, files) };
+  return modelOf(name, files);
+}
+
+/** A fixture of the runtime's tests, as a model of the list. */
+export async function fixture(name) {
+  const folder = join(repository, 'crates', 'runtime', 'tests', 'data', name);
+  return { folder, spec: await modelFolder(name, folder) };
 }
 
 /** Arrays of a golden.safetensors. */

@@ -26,10 +26,12 @@ export async function runAll() {
   let passed = 0;
   const failed = [];
   for (const { name, fn, seconds } of tests.filter((t) => t.name.includes(filter))) {
+    const start = Date.now();
+    const took = () => `${((Date.now() - start) / 1000).toFixed(1)} s`;
     try {
       await limited(Promise.resolve().then(() => fn({ skip })), seconds);
       passed++;
-      console.log(`test ${name} ... ok`);
+      console.log(`test ${name} ... ok (${took()})`);
     } catch (e) {
       if (e instanceof Skip) {
         // As under cargo, where a test that skips ends as passed: scripts/test.sh takes it off again.
@@ -37,7 +39,7 @@ export async function runAll() {
         console.log(`SKIPPED ${name.replaceAll(':', ',')}: ${e.message}`);
       } else {
         failed.push(name);
-        console.log(`test ${name} ... FAILED\n${String(e?.stack ?? e).replace(/^/gm, '    ')}`);
+        console.log(`test ${name} ... FAILED (${took()})\n${String(e?.stack ?? e).replace(/^/gm, '    ')}`);
       }
     }
   }

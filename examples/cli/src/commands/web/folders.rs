@@ -1,6 +1,6 @@
 //! The models in folders: what is one, of which files, and what these say about it.
 
-use super::models::{Model, about_entry, slug};
+use super::models::{Model, Origin, about_entry, slug};
 use anyhow::{Context, Result, bail};
 use firelight_runtime::catalogue::Catalogue;
 use firelight_runtime::checkpoint::{Checkpoint, Config};
@@ -20,7 +20,8 @@ pub(crate) fn in_folder(dir: &Path, catalogue: &Catalogue) -> Result<Vec<Model>>
         models.extend(ggufs(parent, catalogue)?.into_iter().filter(|m| {
             m.files
                 .iter()
-                .any(|(_, p)| p.file_name() == Some(name.as_os_str()))
+                .filter_map(|(_, origin)| origin.path())
+                .any(|path| path.file_name() == Some(name.as_os_str()))
         }));
     } else {
         add(&dir, catalogue, &mut models)?;
@@ -57,10 +58,10 @@ fn add(dir: &Path, catalogue: &Catalogue, into: &mut Vec<Model>) -> Result<()> {
     let wanted = |p: &&PathBuf| {
         p.is_file() && ["json", "safetensors", "jinja", "model"].contains(&extension(p))
     };
-    let mut files: Vec<(String, PathBuf)> = all
+    let mut files: Vec<(String, Origin)> = all
         .iter()
         .filter(wanted)
-        .filter_map(|p| Some((file_name(p)?, p.clone())))
+        .filter_map(|p| Some((file_name(p)?, Origin::Disk(p.clone()))))
         .collect();
     files.sort_by_key(|(name, _)| (name != "config.json", name.clone()));
     into.push(Model::new(&slug(dir), files, about(dir)));
@@ -83,7 +84,7 @@ fn ggufs(dir: &Path, catalogue: &Catalogue) -> Result<Vec<Model>> {
             .as_ref()
             .and_then(|p| prefixes.iter().position(|q| q.as_ref() == Some(p)))
         {
-            models[i].files.push((file, path));
+            models[i].files.push((file, Origin::Disk(path)));
             continue;
         }
         let size = path.metadata().map_or(0, |m| m.len());
@@ -97,7 +98,7 @@ fn ggufs(dir: &Path, catalogue: &Catalogue) -> Result<Vec<Model>> {
                 about(&path),
             ),
         };
-        models.push(Model::new(&name, vec![(file, path)], about));
+        models.push(Model::new(&name, vec![(file, Origin::Disk(path))], about));
         prefixes.push(prefix);
     }
     Ok(models)

@@ -43,7 +43,7 @@ pub(crate) struct WebArgs {
     /// https:// and localhost only
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
-    /// Offer the models here: a .gguf file, a model's folder, or a folder of these [default: all fetched models]
+    /// Offer the models here: a .gguf file, a model's folder, or a folder of these [default: all fetched models, and the one in this program]
     #[arg(short, long, value_name = "DIR")]
     dir: Vec<PathBuf>,
     /// A built site to serve instead of the one in this program
@@ -151,7 +151,7 @@ pub(crate) fn run(args: WebArgs) -> Result<u8> {
     Ok(OK)
 }
 
-/// Puts models into the site. Without folders: those of the cache, unless the site has its own.
+/// Puts models into the site. Without folders: those of the cache and the program's own, unless the site has its own.
 fn add_models(site: &mut Site, dirs: &[PathBuf]) -> Result<Vec<Arc<Model>>> {
     const INDEX: &str = "models/index.json";
     if dirs.is_empty() && site.has(INDEX) {
@@ -171,8 +171,8 @@ fn add_models(site: &mut Site, dirs: &[PathBuf]) -> Result<Vec<Arc<Model>>> {
         .collect();
     for model in &found {
         let folder = format!("models/{}", model.name);
-        for (name, path) in &model.files {
-            site.add(&format!("{folder}/{name}"), Content::File(path.clone()));
+        for (name, origin) in &model.files {
+            site.add(&format!("{folder}/{name}"), origin.content());
         }
         site.add(
             &format!("{folder}/manifest.json"),

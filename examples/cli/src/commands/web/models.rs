@@ -1,8 +1,8 @@
 //! The models of a site: which there are, and their manifests.
 
 use super::path::percent_encoded;
-use super::site::{hex, stamp};
-use firelight_runtime::catalogue::Entry;
+use super::site::{Content, hex, stamp};
+use firelight_runtime::catalogue::{Entry, FileSpec, SourceSpec};
 use firelight_runtime::source::CatalogueStatus;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -15,12 +15,54 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Every so many bytes a manifest has a hash, so that a piece can be checked, and healed, alone.
 pub(crate) const CHUNK: u64 = 4 << 20;
 
+/// Where a file of a model is.
+#[derive(Clone)]
+pub(crate) enum Origin {
+    /// On this disk.
+    Disk(PathBuf),
+    /// In this program.
+    Program(&'static [u8]),
+}
+
+impl Origin {
+    /// The file, if it is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Origin::Disk(path) => Some(path),
+            Origin::Program(_) => None,
+        }
+    }
+
+    /// As the site's table has it.
+    pub(crate) fn content(&self) -> Content {
+        match self {
+            Origin::Disk(path) => Content::File(path.clone()),
+            Origin::Program(bytes) => Content::Embedded(bytes),
+        }
+    }
+
+    /// Another text when the content was changed.
+    fn stamp(&self) -> io::Result<String> {
+        match self {
+            Origin::Disk(path) => Ok(stamp(&File::open(path)?)?.1),
+            Origin::Program(_) => Ok(String::new()),
+        }
+    }
+
+    fn hashed(&self) -> io::Result<Hashed> {
+        match self {
+            Origin::Disk(path) => hashed(File::open(path)?),
+            Origin::Program(bytes) => hashed(*bytes),
+        }
+    }
+}
+
 /// A model that the site offers.
 pub(crate) struct Model {
     /// Its folder's name under `models/`.
     pub(crate) name: String,
     /// Names under that folder and where they are; the one to load first.
-    pub(crate) files: Vec<(String, PathBuf)>,
+    pub(crate) files: Vec<(String, Origin)>,
     about: Value,
     /// What was computed of each file, and the stamps of the files it was computed from.
     made: Mutex<Option<(Vec<String>, Vec<Hashed>)>>,
@@ -35,7 +77,7 @@ struct Hashed {
 }
 
 impl Model {
-    pub(crate) fn new(name: &str, files: Vec<(String, PathBuf)>, about: Value) -> Self {
+    pub(crate) fn new(name: &str, files: Vec<(String, Origin)>, about: Value) -> Self {
         Model {
             name: name.to_owned(),
             files,
@@ -48,7 +90,7 @@ impl Model {
     /// all files once, and again when one has changed.
     pub(crate) fn spec(&self, prefix: &str) -> io::Result<Value> {
         let hashes = self.hashes()?;
-        let file = |((name, _), h): (&(String, PathBuf), Hashed)| {
+        let file = |((name, _), h): (&(String, Origin), Hashed)| {
             json!({
                 "name": name, "url": format!("{prefix}{}", percent_encoded(name)), "size": h.size, "sha256": h.sha256,
                 "chunkSize": CHUNK, "chunks": h.chunks,
@@ -67,7 +109,7 @@ impl Model {
         let stamps = self
             .files
             .iter()
-            .map(|(_, path)| Ok(stamp(&File::open(path)?)?.1))
+            .map(|(_, origin)| origin.stamp())
             .collect::<io::Result<Vec<_>>>()?;
         if let Some((_, hashes)) = made.as_ref().filter(|(of, _)| *of == stamps) {
             return Ok(hashes.clone());
@@ -75,7 +117,7 @@ impl Model {
         let hashes = self
             .files
             .iter()
-            .map(|(_, path)| hashed(path))
+            .map(|(_, origin)| origin.hashed())
             .collect::<io::Result<Vec<_>>>()?;
         *made = Some((stamps, hashes.clone()));
         Ok(hashes)
@@ -93,8 +135,7 @@ pub(crate) fn index(models: &[Arc<Model>]) -> io::Result<Vec<u8>> {
     )?)
 }
 
-fn hashed(path: &Path) -> io::Result<Hashed> {
-    let mut file = File::open(path)?;
+fn hashed(mut file: impl Read) -> io::Result<Hashed> {
     let (mut whole, mut chunks, mut size) = (Sha256::new(), Vec::new(), 0);
     let mut piece = Vec::new();
     loop {
@@ -114,26 +155,34 @@ fn hashed(path: &Path) -> io::Result<Hashed> {
     })
 }
 
-/// The catalogue's models that are on this disk.
+/// The catalogue's models that need no download: on this disk, or in this program.
 pub(crate) fn cached(list: &[CatalogueStatus]) -> Vec<Model> {
     let model = |s: &CatalogueStatus| {
-        let root = s.path.as_ref().filter(|_| s.cached)?;
+        let root = s.path.as_ref().filter(|_| s.cached);
         // One file is its own root, several are in it.
-        let files = s.entry.files.iter().map(|f| {
-            let path = if root.is_file() {
-                root.clone()
-            } else {
-                root.join(&f.name)
+        let on_disk = |f: &FileSpec| {
+            let root = root?;
+            let path = match root.is_file() {
+                true => root.clone(),
+                false => root.join(&f.name),
             };
-            (f.name.clone(), path)
+            Some(Origin::Disk(path))
+        };
+        let files = s.entry.files.iter().map(|f| {
+            let origin = in_program(f).or_else(|| on_disk(f))?;
+            Some((f.name.clone(), origin))
         });
-        Some(Model::new(
-            &s.entry.name,
-            files.collect(),
-            about_entry(&s.entry),
-        ))
+        let files = files.collect::<Option<Vec<_>>>()?;
+        Some(Model::new(&s.entry.name, files, about_entry(&s.entry)))
     };
     list.iter().filter_map(model).collect()
+}
+
+fn in_program(file: &FileSpec) -> Option<Origin> {
+    file.sources.iter().find_map(|source| match source {
+        SourceSpec::Embedded(content) => Some(Origin::Program(content.0)),
+        _ => None,
+    })
 }
 
 /// What the catalogue knows of a model.
@@ -209,7 +258,11 @@ mod tests {
         let path = dir.path().join("a b.gguf");
         std::fs::write(&path, vec![7; CHUNK as usize + 3]).unwrap();
         let about = json!({ "task": "chat", "family": null });
-        let model = Model::new("m", vec![("a b.gguf".into(), path.clone())], about);
+        let model = Model::new(
+            "m",
+            vec![("a b.gguf".into(), Origin::Disk(path.clone()))],
+            about,
+        );
         let first = model.spec("m/").unwrap();
         assert_eq!(
             (&first["task"], first.get("family")),
