@@ -3,13 +3,15 @@
 use crate::adapter::AdapterUse;
 use crate::clock;
 use crate::engine::{Engine, LoadedModel};
-use crate::media::{self, Medium, Preparations};
+use crate::media::{self, MediaKind, Medium, Preparations};
 use crate::source::CancelToken;
 use crate::state::State;
 use crate::text_side::Rendering;
 use crate::{Error, Result};
 use firelight_kernels::sample::SampleSettings;
-use firelight_text::{Grammar, Matcher, Message, StopMatcher, StreamDecoder, ToolCall, tool_calls};
+use firelight_text::{
+    Grammar, Matcher, Message, Part, PartKind, StopMatcher, StreamDecoder, ToolCall, tool_calls,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -222,9 +224,27 @@ impl Session {
             thinking: options.thinking,
         };
         let rendered = self.model.text.render_with(messages, true, with)?;
-        match options.media.is_empty() {
-            true => self.model.text.encode_rendered(&rendered),
-            false => self.encode_with_media(&rendered, options, on_event),
+        if options.media.is_empty() {
+            self.nothing_missing(messages)?;
+            return self.model.text.encode_rendered(&rendered);
+        }
+        self.encode_with_media(&rendered, options, on_event)
+    }
+
+    /// A model that sees or hears must not make up what a place without a medium shows.
+    fn nothing_missing(&self, messages: &[Message]) -> Result<()> {
+        let model = &self.model.model;
+        let wanted = |part: &&Part| match part.kind() {
+            PartKind::Image => model.tower(MediaKind::Image).is_some(),
+            PartKind::Audio => model.tower(MediaKind::Audio).is_some(),
+            _ => false,
+        };
+        let parts = messages.iter().flat_map(|m| m.content.parts());
+        match parts.filter(wanted).count() {
+            0 => Ok(()),
+            places => Err(Error::invalid(format!(
+                "no picture or sound given and {places} places for them in the conversation; give as many, in their order"
+            ))),
         }
     }
 

@@ -156,6 +156,7 @@ fn pictures_and_their_places_have_to_agree() {
         (vec![question("What is it?", 2)], one()),
         (vec![Message::user("What is it?")], one()),
         (vec![question("Is <image> a word?", 1)], one()),
+        (vec![question("What is it?", 1)], Vec::new()),
     ] {
         let error = ask(&mut session, &messages, &options(media)).expect_err("refused");
         assert!(

@@ -26,12 +26,13 @@ for (const [where, create, webgpu] of [['the processor', { device: 'cpu', engine
       const again = await ask(one, [new Blob([first])]);
       // The fixture's second case shows its second picture first.
       const pictures = await ask(two, [second.buffer, first.buffer.slice(0)]);
+      const none = await failure(() => ask(one, []));
       const broken = await failure(() => ask(one, [new Blob(['not a picture'])]));
       const device = await f.device();
       await f.unload();
       const left = (await f.memory()).deviceTotal;
       await f.dispose();
-      return { info, picture, again, pictures, broken, device, left };
+      return { info, picture, again, pictures, none, broken, device, left };
     }, [create, about.cases.image.messages, about.cases.images2.messages, files]);
     equal(seen.info.accepts, { images: true, audio: false });
     equal(seen.picture.ids, ids('image.greedy_ids'), 'one picture');
@@ -39,7 +40,7 @@ for (const [where, create, webgpu] of [['the processor', { device: 'cpu', engine
     ok(seen.again.stats.prefilled < seen.picture.stats.prefilled / 4, `${seen.again.stats.prefilled} of ${seen.picture.stats.prefilled} tokens were processed again`);
     equal(seen.pictures.ids, ids('images2.greedy_ids'), 'two pictures');
     equal(seen.picture.stats.promptTokens, ids('image.input_ids').length, 'prompt tokens');
-    equal([seen.broken.code, seen.device.parts, seen.left], ['invalid_input', 'everything', 0]);
+    equal([seen.none.code, seen.broken.code, seen.device.parts, seen.left], ['invalid_input', 'invalid_input', 'everything', 0]);
     ok(site.requests.some((r) => r.startsWith('/engine/') && r.includes('-everything/')), 'the model asked for the larger engine');
   }, { seconds: 120 });
 }
