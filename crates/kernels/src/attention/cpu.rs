@@ -50,10 +50,7 @@ fn head(
     if p.softcap > 0.0 {
         scores.iter_mut().for_each(|s| *s = p.softcap * (*s / p.softcap).tanh());
     }
-    let top = vecmath::max_f32(isa, &scores);
-    scores.iter_mut().for_each(|s| *s -= top);
-    vecmath::exp(isa, &mut scores);
-    let total: f32 = scores.iter().sum();
+    let total = vecmath::softmax_sum(isa, 1.0, &mut scores);
     out.fill(0.0);
     for (j, s) in (begin..end).zip(&scores) {
         add(cell(j), s / total, out);

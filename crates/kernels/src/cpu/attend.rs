@@ -19,6 +19,9 @@ pub(crate) const QUERIES: usize = 4;
 /// Packed rows are a multiple of this.
 pub(crate) const PAD: usize = 32;
 
+/// Keys that are packed together; divides [`PAD`].
+const BLOCK: usize = 16;
+
 /// Keys and values of one head that a run of queries sees, and room for the scores.
 #[derive(Default)]
 pub(crate) struct Packed {
@@ -52,14 +55,24 @@ impl Packed {
         self.v.resize(keys * deep, 0.0);
         self.scores.resize(QUERIES * wide, 0.0);
         self.sums.resize(QUERIES * deep, 0.0);
-        for j in 0..keys {
-            let (k, v) = row(j);
-            for (d, k) in k[..hd].iter().enumerate() {
-                self.k[d * wide + j] = *k;
+        // A block of keys at a time, so that a line of `k` is written at once.
+        for first in (0..keys).step_by(BLOCK) {
+            let n = BLOCK.min(keys - first);
+            let mut block: [&[f32]; BLOCK] = [&[]; BLOCK];
+            for (i, block) in block.iter_mut().enumerate() {
+                let j = first + i.min(n - 1);
+                let (k, v) = row(j);
+                *block = &k[..hd];
+                let to = &mut self.v[j * deep..][..deep];
+                to[..hd].copy_from_slice(&v[..hd]);
+                to[hd..].fill(0.0);
             }
-            let to = &mut self.v[j * deep..][..deep];
-            to[..hd].copy_from_slice(&v[..hd]);
-            to[hd..].fill(0.0);
+            for d in 0..hd {
+                let to = &mut self.k[d * wide + first..][..BLOCK];
+                for (to, k) in to.iter_mut().zip(&block) {
+                    *to = k[d];
+                }
+            }
         }
         // What an earlier head left beyond the last key may be NaN, and is computed with, though not used.
         for row in self.k.chunks_exact_mut(wide.max(1)) {
@@ -84,9 +97,7 @@ impl Packed {
         let mut totals = [1.0; QUERIES];
         for i in 0..=last {
             let row = &mut self.scores[i * wide..][..self.keys];
-            let top = vecmath::max_f32(isa, row);
-            vecmath::exp_scaled(isa, scale, top, row);
-            totals[i] = vecmath::sum_f32(isa, row);
+            totals[i] = vecmath::softmax_sum(isa, scale, row);
         }
         dispatch(isa, Sums { packed: self });
         for i in 0..=last {

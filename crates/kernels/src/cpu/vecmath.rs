@@ -55,9 +55,9 @@ pub fn exp(isa: Isa, x: &mut [f32]) {
     map::<Exp>(isa, x);
 }
 
-/// Each `x` becomes e^(scale · (x − top)).
-pub fn exp_scaled(isa: Isa, scale: f32, top: f32, x: &mut [f32]) {
-    dispatch(isa, ExpScaled { scale, top, x });
+/// Each `x` becomes e^(scale · (x − the largest)); gives their sum.
+pub fn softmax_sum(isa: Isa, scale: f32, x: &mut [f32]) -> f32 {
+    dispatch(isa, SoftmaxSum { scale, x })
 }
 
 /// Each `x` becomes x · σ(x).
@@ -233,11 +233,22 @@ impl Kernel for Max<'_> {
                 *top = larger(*top, *x);
             }
         }
-        top.iter()
-            .chain(rest)
-            .copied()
-            .fold(f32::NEG_INFINITY, larger)
+        for (top, x) in top.iter_mut().zip(rest) {
+            *top = larger(*top, *x);
+        }
+        fold(top, larger)
     }
+}
+
+/// One number of 32, in five steps: one after the other would wait for 32.
+#[inline(always)]
+fn fold(mut x: [f32; 32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    for half in [16, 8, 4, 2, 1] {
+        for i in 0..half {
+            x[i] = f(x[i], x[i + half]);
+        }
+    }
+    x[0]
 }
 
 struct Sum<'a>(&'a [f32]);
@@ -254,7 +265,10 @@ impl Kernel for Sum<'_> {
                 *sum += x;
             }
         }
-        sums.iter().sum::<f32>() + rest.iter().sum::<f32>()
+        for (sum, x) in sums.iter_mut().zip(rest) {
+            *sum += x;
+        }
+        fold(sums, |a, b| a + b)
     }
 }
 
@@ -288,6 +302,23 @@ impl Kernel for ExpScaled<'_> {
         for x in self.x {
             *x = Exp::of::<S>(self.scale * (*x - self.top));
         }
+    }
+}
+
+struct SoftmaxSum<'a> {
+    scale: f32,
+    x: &'a mut [f32],
+}
+
+impl Kernel for SoftmaxSum<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> f32 {
+        let (scale, top) = (self.scale, Max(self.x).run(simd));
+        let x = &mut *self.x;
+        ExpScaled { scale, top, x }.run(simd);
+        Sum(self.x).run(simd)
     }
 }
 

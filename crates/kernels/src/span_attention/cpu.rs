@@ -106,9 +106,7 @@ impl<'a> Job<'a> {
         let (q, kv) = (self.at(0, t, h), self.kv_head(h));
         let mut scores: Vec<f32> =
             keys.clone().map(|j| vecmath::dot_f32(self.isa, q, self.at(1, j, kv))).collect();
-        let top = vecmath::max_f32(self.isa, &scores);
-        vecmath::exp_scaled(self.isa, self.p.scale, top, &mut scores);
-        let total = vecmath::sum_f32(self.isa, &scores);
+        let total = vecmath::softmax_sum(self.isa, self.p.scale, &mut scores);
         out.fill(0.0);
         for (j, s) in keys.zip(&scores) {
             vecmath::axpy_f32(self.isa, s / total, self.at(2, j, kv), out);

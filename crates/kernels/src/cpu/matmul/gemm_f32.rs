@@ -13,6 +13,9 @@ use std::ops::Range;
 /// Elements of K that are packed at a time: a panel of them (128 KiB) stays in the second cache.
 const DEPTH: usize = 1024;
 
+/// Bytes of a line of the caches; where lines are longer, some are asked for twice.
+const LINE: usize = 64;
+
 thread_local! {
     static PACKED: Cell<Buffer> = Cell::default();
 }
@@ -98,6 +101,7 @@ impl<W: Source> Kernel for Panels<'_, W> {
                 let depth = DEPTH.min(self.args.k - start);
                 self.pack(simd, rows.clone(), start, depth, packed);
                 let (args, out, rows) = (self.args, self.out, rows.clone());
+                let ahead = self.ahead(&rows, start + depth);
                 let tiles = Tiles {
                     args,
                     out,
@@ -105,6 +109,7 @@ impl<W: Source> Kernel for Panels<'_, W> {
                     start,
                     depth,
                     packed,
+                    ahead,
                 };
                 // Not a plain call, so that it is compiled once per level, not once per weight type.
                 dispatch(self.args.isa, tiles);
@@ -114,7 +119,21 @@ impl<W: Source> Kernel for Panels<'_, W> {
     }
 }
 
-impl<W: Source> Panels<'_, W> {
+impl<'a, W: Source> Panels<'a, W> {
+    /// The bytes of the panel that is packed after the elements before `start` of `rows`.
+    #[inline(always)]
+    fn ahead(&self, rows: &Range<usize>, start: usize) -> &'a [u8] {
+        let bytes = self.args.row_bytes();
+        match start < self.args.k {
+            // Of the rows now read, the rest; near enough to what is next.
+            true => &self.args.weight[rows.start * bytes..rows.end * bytes],
+            false => {
+                let end = self.rows.end.min(rows.end + PANEL);
+                &self.args.weight[rows.end * bytes..end * bytes]
+            }
+        }
+    }
+
     /// `packed[k · PANEL + r]` = weight `start + k` of row `rows.start + r`; beyond the last row of a short panel that row is
     /// repeated.
     #[inline(always)]
@@ -195,6 +214,8 @@ pub(crate) struct Tiles<'a> {
     start: usize,
     depth: usize,
     packed: &'a [f32],
+    /// Weights that are wanted next.
+    ahead: &'a [u8],
 }
 
 impl Kernel for Tiles<'_> {
@@ -210,8 +231,15 @@ impl Tiles<'_> {
     /// All tokens by `TILE` at a time, `VECS` vectors of rows at a time.
     #[inline(always)]
     pub(super) fn all<S: Simd, const VECS: usize, const TILE: usize>(&self, simd: S) {
+        // They come while the tiles are computed: a share with each.
+        let tiles = (self.args.t / TILE).max(1);
+        let share = self.ahead.len().div_ceil(tiles).next_multiple_of(LINE);
         let mut token = 0;
         while token + TILE <= self.args.t {
+            let first = token / TILE * share;
+            for at in (first..self.ahead.len().min(first + share)).step_by(LINE) {
+                simd.prefetch(self.ahead.as_ptr().wrapping_add(at));
+            }
             self.tile::<S, VECS, TILE>(simd, token);
             token += TILE;
         }

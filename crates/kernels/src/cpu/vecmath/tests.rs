@@ -63,6 +63,21 @@ fn sums() {
             }
         }
         assert_eq!(max_f32(isa, &[f32::NEG_INFINITY; 40]), f32::NEG_INFINITY);
+        for len in [1, 5, 32, 45, 300] {
+            let a = numbers(len, 4.0);
+            let top = f64::from(a.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            let want: Vec<f64> = a
+                .iter()
+                .map(|a| (0.7 * (f64::from(*a) - top)).exp())
+                .collect();
+            let mut got = a;
+            let total = softmax_sum(isa, 0.7, &mut got);
+            let sum: f64 = want.iter().sum();
+            assert!(close(total, sum, 2e-6 * sum), "{isa} {len}");
+            for (got, want) in got.iter().zip(&want) {
+                assert!(close(*got, *want, 2e-6), "{isa} {len}");
+            }
+        }
     }
 }
 

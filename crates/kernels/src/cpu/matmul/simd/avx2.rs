@@ -308,6 +308,11 @@ impl Simd for Avx2 {
         unsafe { eight_sum(v) }
     }
     #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        // SAFETY: a hint; it reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
+    }
+    #[inline(always)]
     fn tiles(self, tiles: &Tiles<'_>) {
         tiles.all::<Self, 2, 6>(self);
     }

@@ -173,6 +173,11 @@ macro_rules! float_ops {
             unsafe { _mm512_reduce_add_ps(v) }
         }
         #[inline(always)]
+        fn prefetch(self, at: *const u8) {
+            // SAFETY: a hint; it reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
+        }
+        #[inline(always)]
         fn tiles(self, tiles: &Tiles<'_>) {
             tiles.all::<Self, 2, 12>(self);
         }

@@ -246,6 +246,10 @@ pub(crate) trait Simd: Copy {
     /// All rows are valid for reading and `to` for writing (any alignment).
     unsafe fn transpose(self, from: *const u32, stride: usize, to: *mut u32);
 
+    /// Asks for the line of memory that holds `at` to be brought near (the second cache); any address will do.
+    #[inline(always)]
+    fn prefetch(self, _at: *const u8) {}
+
     /// [`gemm_i8::Tiles::all`] with the tile that fits this level's registers.
     fn int8_tiles<const GROUP: usize, const MIN: bool>(
         self,
