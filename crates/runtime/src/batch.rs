@@ -6,7 +6,7 @@
 
 use crate::adapter::Uses;
 use crate::cache::Cache;
-use crate::engine::LoadedModel;
+use crate::engine::{Engine, LoadedModel};
 use crate::models::{Inputs, Logits};
 use crate::session::{Finish, GenerateOptions};
 use crate::source::CancelToken;
@@ -32,13 +32,15 @@ pub struct BatchAnswer {
 }
 
 /// Answers every prompt (ids, each of any length). `options` are the same for all; the `n`-th prompt is sampled with the seed
-/// `sampling.seed + n`. A cancel ends all answers with what there is of them.
+/// `sampling.seed + n`. A cancel ends all answers with what there is of them. If the device fails, the answers go on from their
+/// tokens on the next rung of the ladder, and `model` is then the one that was loaded there.
 ///
 /// # Errors
-/// `InvalidInput` for an empty prompt or an unknown id, `Limit` for too many prompts or one that fills the context, `Device` if the
-/// device failed: the ladder is not stepped down here.
+/// `InvalidInput` for an empty prompt or an unknown id, `Limit` for too many prompts or one that fills the context, `Device` if
+/// there is no rung left.
 pub async fn generate_batch(
-    model: &LoadedModel,
+    engine: &Engine,
+    model: &mut LoadedModel,
     prompts: &[Vec<u32>],
     options: &GenerateOptions,
     cancel: &CancelToken,
@@ -64,9 +66,23 @@ pub async fn generate_batch(
     let mut answers = Vec::with_capacity(prompts.len());
     for (i, group) in prompts.chunks(together).enumerate() {
         let seed = options.sampling.seed.wrapping_add((i * together) as u64);
-        let mut batch = Batch::new(model, group, options, seed, context)?;
-        batch.run(cancel).await?;
-        answers.extend(batch.sequences.into_iter().map(|s| s.answer(model)));
+        let mut sequences = Sequence::all(group, options, seed, context);
+        loop {
+            let run = async {
+                Batch::new(model, &mut sequences, options)?
+                    .run(cancel)
+                    .await
+            };
+            match run.await {
+                Ok(()) => break,
+                Err(e) if e.is_device_fault() => {
+                    engine.step_down(&e).await?;
+                    *model = engine.reload(model).await?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        answers.extend(sequences.into_iter().map(|s| s.answer(model)));
     }
     Ok(answers)
 }
@@ -104,6 +120,39 @@ struct Sequence {
 }
 
 impl Sequence {
+    /// One for each prompt.
+    fn all(
+        prompts: &[Vec<u32>],
+        options: &GenerateOptions,
+        seed: u64,
+        context: usize,
+    ) -> Vec<Self> {
+        let sequence = |(i, prompt): (usize, &Vec<u32>)| {
+            let left = context - prompt.len();
+            Sequence {
+                prompt: prompt.clone(),
+                ids: Vec::new(),
+                room: options.max_tokens.min(left),
+                full: match options.max_tokens <= left {
+                    true => Finish::MaxTokens,
+                    false => Finish::Context,
+                },
+                finish: (options.max_tokens == 0).then_some(Finish::MaxTokens),
+                stops: StopMatcher::new(options.stop.iter().cloned()),
+                settings: SampleSettings {
+                    seed: seed.wrapping_add(i as u64),
+                    ..options.sampling
+                },
+            }
+        };
+        prompts.iter().enumerate().map(sequence).collect()
+    }
+
+    /// The prompt, and what there is of the answer.
+    fn so_far(&self) -> Vec<u32> {
+        [&self.prompt[..], &self.ids].concat()
+    }
+
     /// Takes the next id.
     fn push(&mut self, model: &LoadedModel, options: &GenerateOptions, id: u32) {
         if self.finish.is_some() {
@@ -156,7 +205,7 @@ struct Batch<'a> {
     options: &'a GenerateOptions,
     device: Device,
     cache: Cache,
-    sequences: Vec<Sequence>,
+    sequences: &'a mut [Sequence],
     /// The token sampled last of each sequence, u32 `[B]`, and how often each has every id, `[B, V]`.
     tokens: Array,
     counts: Array,
@@ -168,31 +217,10 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     fn new(
         model: &'a LoadedModel,
-        prompts: &[Vec<u32>],
+        sequences: &'a mut [Sequence],
         options: &'a GenerateOptions,
-        seed: u64,
-        context: usize,
     ) -> Result<Self> {
         let (device, spec) = (model.device.clone(), model.model.spec());
-        let sequence = |(i, prompt): (usize, &Vec<u32>)| {
-            let left = context - prompt.len();
-            Sequence {
-                prompt: prompt.clone(),
-                ids: Vec::new(),
-                room: options.max_tokens.min(left),
-                full: match options.max_tokens <= left {
-                    true => Finish::MaxTokens,
-                    false => Finish::Context,
-                },
-                finish: (options.max_tokens == 0).then_some(Finish::MaxTokens),
-                stops: StopMatcher::new(options.stop.iter().cloned()),
-                settings: SampleSettings {
-                    seed: seed.wrapping_add(i as u64),
-                    ..options.sampling
-                },
-            }
-        };
-        let sequences: Vec<_> = prompts.iter().enumerate().map(sequence).collect();
         let n = sequences.len().max(1);
         Ok(Batch {
             cache: Cache::new(&device, n),
@@ -213,7 +241,8 @@ impl<'a> Batch<'a> {
             return Ok(());
         };
         // Answers of unknown length get room as they need it.
-        let prompts = self.sequences.iter().map(|s| s.prompt.len()).max();
+        let fed = |s: &Sequence| s.prompt.len() + s.ids.len();
+        let prompts = self.sequences.iter().map(fed).max();
         let spec = self.model.model.spec();
         self.cache.span(spec, prompts.unwrap_or(1))?;
         self.cache
@@ -235,9 +264,9 @@ impl<'a> Batch<'a> {
         rec
     }
 
-    /// Processes a prompt and samples its first token. False if it was cancelled.
+    /// Processes a prompt with what there is of its answer and samples the next token. False if it was cancelled.
     async fn prefill(&mut self, s: usize, cancel: &CancelToken) -> Result<bool> {
-        let prompt = self.sequences[s].prompt.clone();
+        let prompt = self.sequences[s].so_far();
         let mut counts = vec![0u32; self.model.model.spec().vocab];
         for &id in &prompt {
             counts[id as usize] += 1;
@@ -348,8 +377,7 @@ impl<'a> Batch<'a> {
         let Some(s) = self.sequences.first_mut() else {
             return Ok(());
         };
-        let mut ids = s.prompt.clone();
-        ids.extend_from_slice(&s.ids);
+        let ids = s.so_far();
         let left = s.room - s.ids.len();
         let context = self.model.model.spec().context;
         match state.begin(&ids, s.settings, left, context, cancel).await {

@@ -250,11 +250,20 @@ impl Checkpoint {
 
     /// This checkpoint with its matrices in other types, converted as they are loaded. Beside block-quantised layers a head that
     /// `dtypes` does not name becomes q6_k, as in files that llama.cpp's quantiser writes.
-    pub fn with_dtypes(mut self, dtypes: Dtypes) -> Self {
+    ///
+    /// # Errors
+    /// `InvalidInput` if `dtypes` names a head that the model has not, or has only as its embedding and in another type.
+    pub fn with_dtypes(mut self, dtypes: Dtypes) -> Result<Self> {
         let head = |name: &str| name == "output.weight" || name.ends_with("lm_head.weight");
         let tied = !self.weights.names().any(head);
+        let family = self.model_type().unwrap_or_default();
+        let encoder = crate::models::encoder_families().any(|name| name == family);
+        let dtypes = match tied {
+            true => dtypes.tied(encoder.then_some(&family))?,
+            false => dtypes,
+        };
         self.dtypes = dtypes.with_better_head(tied);
-        self
+        Ok(self)
     }
 
     /// The types its matrices are loaded as.

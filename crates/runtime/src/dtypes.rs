@@ -69,7 +69,7 @@ pub struct Dtypes {
 impl FromStr for Dtypes {
     type Err = Error;
 
-    /// `TYPE`, or `COMPONENT=TYPE` with commas between them; components are `embed` (with tied weights also the head), `head`
+    /// `TYPE`, or `COMPONENT=TYPE` with commas between them; components are `embed`, `head` (with tied weights the same matrix)
     /// and `default`.
     fn from_str(text: &str) -> Result<Self> {
         let mut dtypes = Dtypes::default();
@@ -111,6 +111,26 @@ impl Dtypes {
         };
         let choice = component.or(self.default);
         choice.map_or(stored, |choice| choice.for_rows(cols))
+    }
+
+    /// These for a model whose head is its embedding: the one matrix gets the type that either name says. `encoder`: the family,
+    /// if it has no head at all.
+    pub(crate) fn tied(mut self, encoder: Option<&String>) -> Result<Self> {
+        let Some(head) = self.head.take() else {
+            return Ok(self);
+        };
+        if let Some(family) = encoder {
+            return Err(Error::invalid(format!(
+                "`head` of a {family} model, which has none; expected embed or default"
+            )));
+        }
+        if self.embed.is_some_and(|embed| embed != head) {
+            return Err(Error::invalid(
+                "`embed` and `head` in different types: this model's head is its embedding, one matrix; give it one of the two",
+            ));
+        }
+        self.embed = Some(head);
+        Ok(self)
     }
 
     /// These, and for a head without a type of its own (with `tied` weights the embedding) what llama.cpp gives it beside
@@ -235,6 +255,26 @@ mod tests {
             let e = text.parse::<Dtypes>().expect_err(text).to_string();
             assert!(e.contains(part), "{text}: {e}");
         }
+    }
+
+    #[test]
+    fn a_head_that_is_the_embedding_has_its_type() {
+        let d: Dtypes = "head=f16,default=q4".parse().expect("parses");
+        let tied = d.tied(None).expect("one matrix").with_better_head(true);
+        assert_eq!(tied.of("embed_tokens", DType::F32, 512), DType::F16);
+        let same: Dtypes = "embed=q8,head=q8_0".parse().expect("parses");
+        assert!(same.tied(None).is_ok());
+        let two: Dtypes = "embed=q8,head=f32".parse().expect("parses");
+        let e = two.tied(None).expect_err("one matrix").to_string();
+        assert!(e.contains("`embed` and `head`"), "{e}");
+        let e = d.tied(Some(&"bert".to_owned())).expect_err("no head");
+        assert!(e.to_string().contains("bert"), "{e}");
+        assert!(
+            "q4".parse::<Dtypes>()
+                .expect("parses")
+                .tied(Some(&"bert".into()))
+                .is_ok()
+        );
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Engine {
         path: impl AsRef<std::path::Path>,
         progress: &mut (dyn FnMut(u64, u64) + '_),
     ) -> Result<LoadedEncoder> {
-        let checkpoint = Checkpoint::open(path)?.with_dtypes(self.options().dtypes);
+        let checkpoint = Checkpoint::open(path)?.with_dtypes(self.options().dtypes)?;
         self.load_encoder_checkpoint(Arc::new(checkpoint), progress)
             .await
     }

@@ -149,7 +149,7 @@ impl Engine {
         path: impl AsRef<Path>,
         progress: &mut (dyn FnMut(u64, u64) + '_),
     ) -> Result<LoadedModel> {
-        let checkpoint = Checkpoint::open(path)?.with_dtypes(self.options().dtypes);
+        let checkpoint = Checkpoint::open(path)?.with_dtypes(self.options().dtypes)?;
         self.load_checkpoint(Arc::new(checkpoint), progress).await
     }
 

@@ -281,7 +281,17 @@ impl<'a> Loader<'a> {
             .filter(|s| self.checkpoint.merge().touches(&s.name));
         let to = self.checkpoint.dtypes().of(&info.name, dtype, cols);
         let weight = match merging {
-            Some(site) => self.merged(info, site, (rows, cols), pieces)?,
+            Some(site) => {
+                let (weights, row_bytes) = (self.checkpoint.weights(), dtype.bytes_for(cols)?);
+                let in_file: Vec<usize> = pieces.iter().cloned().flatten().collect();
+                self.merged(info, site, (rows, cols), |first, bytes| {
+                    let rows = in_file.iter().skip(first);
+                    for (at, bytes) in rows.zip(bytes.chunks_mut(row_bytes)) {
+                        weights.read_part(&info.name, at * row_bytes, bytes)?;
+                    }
+                    Ok(())
+                })?
+            }
             None => {
                 let weight = Weight::empty(self.device, to, rows, cols)?;
                 self.fill_weight(info, &weight, pieces)?;
@@ -294,14 +304,14 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// Rows of a tensor with adapters merged into them, read now: a block of rows at a time, so that the host does not hold the
-    /// matrix.
+    /// The matrix of which `read(first row, bytes)` gives rows in `info`'s type, with adapters merged into them: a block of rows at a
+    /// time, so that the host does not hold the matrix.
     fn merged(
         &mut self,
         info: &TensorInfo,
         site: &Site,
         (rows, cols): (usize, usize),
-        pieces: &[Range<usize>],
+        read: impl Fn(usize, &mut [u8]) -> Result<()>,
     ) -> Result<Weight> {
         let (merge, dtype) = (self.checkpoint.merge(), info.dtype);
         let held = match self.checkpoint.dtypes().of(&info.name, dtype, cols) {
@@ -310,18 +320,13 @@ impl<'a> Loader<'a> {
         };
         let (row_bytes, held_row) = (dtype.bytes_for(cols)?, held.bytes_for(cols)?);
         let block = ((1 << 20) / cols.max(1)).max(1);
-        let in_file: Vec<usize> = pieces.iter().cloned().flatten().collect();
-        let weights = self.checkpoint.weights();
         let mut stored = Vec::new();
         let weight = Weight::load::<Error>(self.device, held, rows, cols, |first, bytes| {
             let mut row = first as usize / held_row;
             for out in bytes.chunks_mut(block * held_row) {
                 let count = out.len() / held_row;
                 stored.resize(count * row_bytes, 0);
-                let rows = in_file.iter().skip(row).take(count);
-                for (at, bytes) in rows.zip(stored.chunks_mut(row_bytes)) {
-                    weights.read_part(&info.name, at * row_bytes, bytes)?;
-                }
+                read(row, &mut stored)?;
                 check_finite(&info.name, dtype, &stored)?;
                 merge_rows(merge, site, (row, cols), (dtype, &stored), (held, out))?;
                 row += count;
@@ -384,16 +389,27 @@ impl<'a> Loader<'a> {
         let size = dtype.block_bytes();
         let stored = tensor.bytes();
         check_finite(&info.name, dtype, stored)?;
-        let to = self.checkpoint.dtypes().of(&info.name, dtype, cols);
-        let weight = self.converted(info, to, rows.len(), cols, |first, bytes| {
+        let read = |first: usize, bytes: &mut [u8]| {
             for (i, out) in bytes.chunks_exact_mut(size).enumerate() {
                 let (row, col) = (rows.start + first + i / cols, i % cols);
                 out.copy_from_slice(&stored[(col * all + row) * size..][..size]);
             }
             Ok(())
-        })?;
-        self.advance(info.nbytes * rows.len() / all.max(1));
-        Ok(match self.site(&name, &[rows], all) {
+        };
+        let site = self.site(&name, std::slice::from_ref(&rows), all);
+        let merging = site
+            .as_ref()
+            .filter(|s| self.checkpoint.merge().touches(&s.name));
+        let weight = match merging {
+            Some(site) => self.merged(info, site, (rows.len(), cols), read)?,
+            None => {
+                let to = self.checkpoint.dtypes().of(&info.name, dtype, cols);
+                let weight = self.converted(info, to, rows.len(), cols, read)?;
+                self.advance(info.nbytes * rows.len() / all.max(1));
+                weight
+            }
+        };
+        Ok(match site {
             Some(site) => weight.at_site(site),
             None => weight,
         })

@@ -40,8 +40,8 @@ pub struct GenerateOptions {
     /// The law of the answer: a JSON Schema, a regular expression, a list of choices. The answer fulfils it or is
     /// [`Error::Unfinished`]; when three quarters of the tokens are used up, what closes the answer is preferred.
     pub grammar: Option<Grammar>,
-    /// The tools the model may call, as [`Rendering`] takes them; [`Session::chat`] gives them to the
-    /// template and reads the calls out of the answer.
+    /// The tools the model may call, as [`Rendering`] takes them; [`Session::chat`] gives them to the template. The calls are read
+    /// out of the answer.
     pub tools: Option<serde_json::Value>,
     /// The pictures and sounds of the messages, in the order of their parts ([`Session::chat`] only).
     pub media: Vec<Medium>,
@@ -108,6 +108,8 @@ pub enum Event {
         /// Where it goes on.
         device: String,
     },
+    /// The model wants a tool called; comes at the end of the answer, after its text.
+    Call(ToolCall),
     /// The conversation with its pictures did not fit into the context: they were made smaller.
     Scaled {
         /// Tokens that pictures and sounds would have been.
@@ -202,9 +204,7 @@ impl Session {
         on_event: &mut dyn FnMut(Event),
     ) -> Result<Answer> {
         let ids = self.prompt(messages, options, on_event)?;
-        let mut answer = self.generate(&ids, options, cancel, on_event).await?;
-        self.read_calls(&mut answer, options);
-        Ok(answer)
+        self.generate(&ids, options, cancel, on_event).await
     }
 
     /// The ids of a conversation, for [`Session::generate`]: rendered by the model's template, its pictures and sounds prepared and in
@@ -289,8 +289,8 @@ impl Session {
         }
     }
 
-    /// Reads the calls of tools out of an answer of [`Session::generate`], if `options` has tools.
-    pub fn read_calls(&self, answer: &mut Answer, options: &GenerateOptions) {
+    /// Reads the calls of tools out of an answer, if `options` has tools.
+    fn read_calls(&self, answer: &mut Answer, options: &GenerateOptions) {
         if options.tools.is_some() {
             // The marks of a call are special tokens in some vocabularies.
             let whole = self.model.text.tokenizer.decode(&answer.ids, false);
@@ -353,7 +353,15 @@ impl Session {
                     run.answer.finish = finish;
                     run.answer.encoded = self.state.media_encoded() - encoded;
                     run.flush(on_event);
-                    return run.fulfilled(options);
+                    let mut answer = run.fulfilled(options)?;
+                    self.read_calls(&mut answer, options);
+                    answer
+                        .calls
+                        .iter()
+                        .cloned()
+                        .map(Event::Call)
+                        .for_each(on_event);
+                    return Ok(answer);
                 }
                 Err(e) if e.is_device_fault() => {
                     self.engine.step_down(&e).await?;

@@ -392,3 +392,48 @@ fn what_does_not_fit_is_refused_with_its_name() {
             .contains("is made for a layer")
     );
 }
+
+/// GPT-2 has its projections transposed, and three of them in one matrix.
+#[test]
+fn adapters_merge_into_transposed_matrices() {
+    let engine = cpu();
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = br#"{"peft_type": "LORA", "r": 2, "lora_alpha": 3, "fan_in_fan_out": true,
+        "target_modules": ["c_attn", "c_fc"]}"#;
+    std::fs::write(dir.path().join("adapter_config.json"), config).expect("written");
+    let mut tensors = Vec::new();
+    for (layer, (part, inputs, outputs)) in
+        [(0, ("attn.c_attn", 64, 192)), (2, ("mlp.c_fc", 64, 96))]
+    {
+        for (half, shape) in [("A", [2, inputs]), ("B", [outputs, 2])] {
+            let values: Vec<f32> = (0..shape[0] * shape[1])
+                .map(|i| ((i * 37 + layer) % 101) as f32 / 400.0 - 0.125)
+                .collect();
+            let name = format!("base_model.model.transformer.h.{layer}.{part}.lora_{half}.weight");
+            tensors.push((name, Tensor::from_f32(&values, &shape).expect("a tensor")));
+        }
+    }
+    let named = tensors.iter().map(|(n, t)| (n.as_str(), t));
+    let bytes = safetensors::write_to_vec(&Default::default(), named).expect("a file");
+    std::fs::write(dir.path().join("adapter_model.safetensors"), bytes).expect("written");
+    let used = vec![AdapterUse {
+        adapter: Adapter::open(dir.path()).expect("opens"),
+        scale: 1.0,
+    }];
+    let ids: Vec<u32> = (5..45).collect();
+    let model = load(&engine, "gpt2");
+    used[0].adapter.fit(&model).expect("fits");
+    let (plain, over) = (logits(&model, &[], &ids), logits(&model, &used, &ids));
+    let checkpoint = Checkpoint::open(data("gpt2"))
+        .expect("opens")
+        .with_adapters(used);
+    let merged = block_on(engine.load_checkpoint(Arc::new(checkpoint), &mut |_, _| ()));
+    let merged = merged.expect("merges");
+    assert_eq!(merged.checkpoint.merged().len(), 2);
+    let into = logits(&merged, &[], &ids);
+    let largest = over.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let apart = worst(&over, &into);
+    println!("gpt2: unmerged to merged {apart:.1e}, largest logit {largest:.1}");
+    assert!(apart <= 1e-5 * largest, "{apart} of {largest}");
+    assert!(worst(&over, &plain) > 1e-2, "the adapter does something");
+}

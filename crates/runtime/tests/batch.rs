@@ -46,8 +46,19 @@ fn alone(model: &LoadedModel, prompt: &[u32], sampling: SampleSettings, n: usize
 
 fn together_as_alone(engine: &Engine) {
     // LongRoPE's prompts are on both sides of its switch at 48 and cross it.
-    for family in ["llama", "qwen2", "gemma3_text", "gemma4", "phi3_longrope"] {
-        let model = load(engine, family);
+    // Recurrent states, windows shorter than a prompt, and experts are among them.
+    let families = [
+        "llama",
+        "qwen2",
+        "gemma3_text",
+        "gemma4",
+        "gemma4_large",
+        "qwen3_5",
+        "gpt2",
+        "phi3_longrope",
+    ];
+    for family in families {
+        let mut model = load(engine, family);
         let prompts: Vec<_> = [7, 300, 45, 1].map(prompt).to_vec();
         let greedy = SampleSettings::default();
         let warm = SampleSettings {
@@ -64,7 +75,8 @@ fn together_as_alone(engine: &Engine) {
                 ..Default::default()
             };
             let answers = block_on(generate_batch(
-                &model,
+                engine,
+                &mut model,
                 &prompts,
                 &options,
                 &CancelToken::new(),
@@ -103,11 +115,12 @@ fn a_batch_is_its_runs_on_a_gpu() {
 #[test]
 fn sequences_end_each_in_their_way() {
     let engine = block_on(Engine::new(engine(DeviceChoice::Cpu, None))).expect("a CPU");
-    let model = load(&engine, "llama");
+    let mut model = load(&engine, "llama");
     let prompts = vec![prompt(30), prompt(9), prompt(508)];
-    let run = |options: &GenerateOptions, prompts: &[Vec<u32>]| {
+    let mut run = |options: &GenerateOptions, prompts: &[Vec<u32>]| {
         block_on(generate_batch(
-            &model,
+            &engine,
+            &mut model,
             prompts,
             options,
             &CancelToken::new(),
@@ -177,7 +190,57 @@ fn sequences_end_each_in_their_way() {
     }
     let cancel = CancelToken::new();
     cancel.cancel();
-    let answers = block_on(generate_batch(&model, &prompts, &options, &cancel));
+    let answers = block_on(generate_batch(
+        &engine, &mut model, &prompts, &options, &cancel,
+    ));
     let answers = answers.expect("what there is");
     assert!(answers.iter().all(|a| a.finish == Finish::Cancelled));
+}
+
+/// The device is lost in the middle of a batch: its answers go on from their tokens on the next rung.
+#[test]
+fn a_batch_goes_on_where_its_device_is_lost() {
+    let name = "a_batch_goes_on_where_its_device_is_lost";
+    let options = EngineOptions {
+        adapter: Some(0),
+        self_test: false,
+        ..Default::default()
+    };
+    let Some(gpu) = gpu_or_skip(name, || {
+        let engine = block_on(Engine::new(options)).map_err(|e| e.to_string())?;
+        let found = engine.device().is_gpu();
+        found.then_some(engine).ok_or("no GPU adapter".to_owned())
+    }) else {
+        return;
+    };
+    let prompts = vec![prompt(30), prompt(9), prompt(45)];
+    let options = GenerateOptions {
+        max_tokens: 24,
+        ignore_eos: true,
+        ..Default::default()
+    };
+    let cpu = block_on(Engine::new(engine(DeviceChoice::Cpu, None))).expect("a CPU");
+    let answers = |engine: &Engine, model: &mut LoadedModel, cancel: &CancelToken| {
+        let answers = block_on(generate_batch(engine, model, &prompts, &options, cancel));
+        let ids = |a: firelight_runtime::BatchAnswer| a.ids;
+        answers
+            .expect("answers")
+            .into_iter()
+            .map(ids)
+            .collect::<Vec<_>>()
+    };
+    let expected = answers(&cpu, &mut load(&cpu, "llama"), &CancelToken::new());
+    let mut model = load(&gpu, "llama");
+    // Lost before the first step, and while the answers are under way.
+    let device = gpu.device();
+    // In the middle, or before the second batch if the first is fast: the answers are the same.
+    let loss = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(40));
+        device.simulate_loss();
+    });
+    assert_eq!(answers(&gpu, &mut model, &CancelToken::new()), expected);
+    loss.join().expect("lost");
+    // The caller has the model where it is now.
+    assert_eq!(answers(&gpu, &mut model, &CancelToken::new()), expected);
+    assert!(gpu.report().attempts.len() >= 2);
 }

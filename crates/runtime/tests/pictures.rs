@@ -249,7 +249,7 @@ fn an_answer_about_a_picture_survives_its_device() {
                 device.simulate_loss();
             }
         }
-        Event::Text(_) | Event::Scaled { .. } => {}
+        Event::Text(_) | Event::Scaled { .. } | Event::Call(_) => {}
     };
     let options = options(vec![picture("shape-three.png")]);
     let messages = [question("Describe what you see.", 1)];

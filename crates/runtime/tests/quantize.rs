@@ -23,7 +23,8 @@ fn changed(family: &str, changes: &Json, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(data(family)).expect("a fixture") {
         let entry = entry.expect("a file");
-        if !entry.file_name().to_string_lossy().starts_with("golden") {
+        let golden = entry.file_name().to_string_lossy().starts_with("golden");
+        if !golden && entry.path().is_file() {
             fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
         }
     }
@@ -75,6 +76,7 @@ fn cases() -> Vec<(&'static str, Json)> {
         ("qwen3", json!({ "use_sliding_window": false })),
         ("phi3", json!({})),
         ("phi3_longrope", json!({})),
+        ("gpt2", json!({})),
         (
             "gemma3_text",
             json!({ "layer_types": vec!["sliding_attention"; 4] }),
@@ -156,6 +158,129 @@ fn converting_while_loading_equals_the_converted_file() {
     );
 }
 
+/// Each family of decoders, with every grade and by component.
+#[test]
+fn every_family_is_converted_on_load() {
+    let plain = engine();
+    let ids: Vec<u32> = (5..45).collect();
+    for family in [
+        "llama",
+        "llama2",
+        "qwen2",
+        "qwen3",
+        "phi3",
+        "phi3_longrope",
+        "gpt2",
+        "gemma3_text",
+        "gemma4",
+        "gemma4_large",
+        "qwen3_5",
+    ] {
+        let expected = logits(&load(&plain, &data(family)), &ids);
+        let size = |values: &mut dyn Iterator<Item = f32>| {
+            values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt()
+        };
+        let whole = size(&mut expected.iter().copied());
+        let mut last = 0.0;
+        for (dtypes, most) in [
+            ("f16", 0.02),
+            ("q8", 0.1),
+            ("embed=f16,default=q8", 0.1),
+            ("head=f16,default=q8", 0.1),
+            ("q4", 0.8),
+        ] {
+            let options = EngineOptions {
+                dtypes: dtypes.parse().expect("types"),
+                ..plain.options().clone()
+            };
+            let engine = block_on(Engine::new(options)).expect("a CPU");
+            let found = logits(&load(&engine, &data(family)), &ids);
+            let moved = expected.iter().zip(&found).map(|(a, b)| a - b);
+            last = size(&mut { moved }) / whole;
+            println!("{family} {dtypes}: logits moved by {last:.4}");
+            assert!(
+                found.len() == expected.len() && last < most,
+                "{family} {dtypes}: {last}"
+            );
+        }
+        assert!(last > 0.01, "{family}: q4 moves nothing");
+    }
+}
+
+#[test]
+fn a_head_in_another_type_than_its_embedding_is_refused() {
+    let load_with = |family: &str, dtypes: &str| {
+        let options = EngineOptions {
+            dtypes: dtypes.parse().expect("types"),
+            ..engine().options().clone()
+        };
+        let engine = block_on(Engine::new(options)).expect("a CPU");
+        match family {
+            "bert" => block_on(engine.load_encoder(data(family), &mut |_, _| ())).map(|_| ()),
+            _ => block_on(engine.load(data(family), &mut |_, _| ())).map(|_| ()),
+        }
+    };
+    let e = load_with("qwen2", "embed=q8,head=f32")
+        .expect_err("tied")
+        .to_string();
+    assert!(e.contains("`embed` and `head`"), "{e}");
+    let e = load_with("bert", "head=f32")
+        .expect_err("no head")
+        .to_string();
+    assert!(e.contains("`head` of a bert"), "{e}");
+    load_with("qwen2", "head=f32,default=q8").expect("one matrix");
+}
+
+#[test]
+fn an_encoder_as_gguf_has_llama_cpp_s_names() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("bert.gguf");
+    convert(&data("bert"), &file, "q8").expect("converts");
+    let from = Weights::open_path(data("bert").join("model.safetensors")).expect("opens");
+    let to = Weights::open_path(&file).expect("opens");
+    // All but the pooler, which llama.cpp has not.
+    let pooler = from.names().filter(|n| n.starts_with("pooler.")).count();
+    assert_eq!(to.names().count() + pooler, from.names().count());
+    for (name, own) in [
+        ("embeddings.word_embeddings.weight", "token_embd.weight"),
+        (
+            "embeddings.position_embeddings.weight",
+            "position_embd.weight",
+        ),
+        (
+            "encoder.layer.1.attention.self.key.bias",
+            "blk.1.attn_k.bias",
+        ),
+        (
+            "encoder.layer.1.output.LayerNorm.weight",
+            "blk.1.layer_output_norm.weight",
+        ),
+    ] {
+        let read =
+            |w: &Weights, name: &str| w.read(name).expect(name).to_f32_vec().expect("floats");
+        let (a, b) = (read(&from, name), read(&to, own));
+        let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs());
+        // Rows of 40 are no whole blocks: f16.
+        assert!(
+            a.len() == b.len() && worst.fold(0.0, f32::max) < 1e-3,
+            "{name}"
+        );
+    }
+    let metadata = to.gguf_metadata().expect("metadata");
+    let number = |key: &str| metadata.require::<u32>(key).expect(key);
+    assert_eq!(number("bert.block_count"), 2);
+    assert_eq!(number("bert.pooling_type"), 1);
+    let json = json(data("bert").join("tokenizer.json"));
+    let id = |piece: &str| json["model"]["vocab"][piece].as_u64().expect(piece);
+    assert_eq!(
+        u64::from(number("tokenizer.ggml.cls_token_id")),
+        id("[CLS]")
+    );
+    let tokens = metadata.get("tokenizer.ggml.tokens").expect("tokens");
+    let tokens = format!("{tokens:?}");
+    assert!(tokens.contains("\u{2581}") && tokens.contains("[SEP]") && !tokens.contains("\"##"));
+}
+
 #[test]
 fn what_gguf_cannot_say_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -163,13 +288,26 @@ fn what_gguf_cannot_say_is_refused() {
         ("qwen3", json!({}), "use_sliding_window"),
         ("gemma3_text", json!({}), "layer_types"),
         ("llama", json!({ "model_type": "mamba" }), "mamba"),
+        ("gemma4", json!({}), "gemma4"),
+        ("qwen3_5", json!({}), "qwen3_5"),
+        (
+            "gpt2",
+            json!({ "scale_attn_weights": false }),
+            "scale_attn_weights",
+        ),
+        (
+            "gpt2",
+            json!({ "activation_function": "relu" }),
+            "activation_function",
+        ),
+        ("bert", json!({ "hidden_act": "relu" }), "hidden_act"),
         (
             "llama",
             json!({ "rope_scaling": { "rope_type": "yarn", "factor": 2.0 } }),
             "yarn",
         ),
     ] {
-        let folder = dir.path().join(part);
+        let folder = dir.path().join(format!("{family}-{part}"));
         changed(family, &changes, &folder);
         let file = dir.path().join("no.gguf");
         let e = convert(&folder, &file, "q8").expect_err(part);

@@ -111,7 +111,7 @@ pub(crate) fn ready_with(
                 checkpoint = checkpoint.with_projector(file)?;
             }
             let checkpoint = checkpoint
-                .with_dtypes(dtypes)
+                .with_dtypes(dtypes)?
                 .with_adapters(beside.merged.to_vec());
             pollster::block_on(engine.load_checkpoint(Arc::new(checkpoint), progress))
         })?;

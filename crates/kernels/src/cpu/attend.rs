@@ -96,7 +96,9 @@ impl Packed {
         let (wide, deep) = (width(self.keys), width(self.hd));
         let mut totals = [1.0; QUERIES];
         for i in 0..=last {
-            let row = &mut self.scores[i * wide..][..self.keys];
+            let row = &mut self.scores[i * wide..][..wide];
+            // Whole vectors: what is beyond the last key weighs nothing.
+            row[self.keys..].fill(f32::NEG_INFINITY);
             totals[i] = vecmath::softmax_sum(isa, scale, row);
         }
         dispatch(isa, Sums { packed: self });

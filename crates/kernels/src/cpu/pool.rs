@@ -277,6 +277,19 @@ impl<'a, T> SharedOut<'a, T> {
         self.len == 0
     }
 
+    /// Where the elements from `start` on are; who uses them has to keep to what is theirs.
+    ///
+    /// # Panics
+    /// If `len` elements from there on leave the slice.
+    #[inline(always)]
+    pub(crate) fn pointer(&self, start: usize, len: usize) -> *mut T {
+        assert!(
+            start <= self.len && len <= self.len - start,
+            "range leaves the shared slice"
+        );
+        self.start.wrapping_add(start)
+    }
+
     /// The elements `start..start + len`.
     ///
     /// # Safety

@@ -268,7 +268,7 @@ impl CausalLm for Gpt2 {
 }
 
 /// Upstream names to GGUF's.
-fn gguf_name(name: &str) -> Option<String> {
+pub(super) fn gguf_name(name: &str) -> Option<String> {
     let fixed = match name {
         "wte.weight" => Some("token_embd.weight"),
         "wpe.weight" => Some("position_embd.weight"),

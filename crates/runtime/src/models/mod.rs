@@ -321,6 +321,7 @@ pub fn families() -> impl Iterator<Item = &'static str> {
 pub(crate) fn gguf_names(family: &str, name: &str) -> Option<String> {
     match family {
         "gemma3_text" => gemma3_text::gguf_name(name),
+        "gpt2" => gpt2::gguf_name(name),
         _ => decoder::gguf_name(name),
     }
 }

@@ -157,7 +157,7 @@ impl Engine {
         path: impl AsRef<std::path::Path>,
         progress: &mut (dyn FnMut(u64, u64) + '_),
     ) -> Result<LoadedSpeech> {
-        let checkpoint = Checkpoint::open(path)?.with_dtypes(self.options().dtypes);
+        let checkpoint = Checkpoint::open(path)?.with_dtypes(self.options().dtypes)?;
         self.load_speech_checkpoint(Arc::new(checkpoint), progress)
             .await
     }

@@ -95,7 +95,7 @@ pub(crate) fn run(args: &DescribeArgs) -> Result<u8> {
             Event::Moved { why, device } => {
                 notes.push(format!("{why}; the answer goes on, on {device}"))
             }
-            Event::Token(_) | Event::Text(_) => {}
+            Event::Token(_) | Event::Text(_) | Event::Call(_) => {}
         };
         let answer = pollster::block_on(session.chat(&messages, &options, &cancel, &mut on_event))
             .with_context(|| format!("cannot describe {}", path.display()))?;

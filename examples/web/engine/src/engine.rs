@@ -456,6 +456,8 @@ async fn answer(
         Event::Token(id) => ids.push(id),
         Event::Text(text) => send("token", &text, &std::mem::take(&mut ids)),
         Event::Moved { why, .. } => send("moved", &why, &[]),
+        // The page is told of no tools.
+        Event::Call(_) => {}
         Event::Scaled { from, to } => {
             let how = format!("{to} tokens of pictures instead of {from}");
             send("scaled", &how, &[]);

@@ -1,6 +1,9 @@
 //! Many tokens, f32 activations: a panel of weight rows is dequantised and packed once, then multiplied with all tokens by a
 //! register-blocked micro-kernel.
 
+// An index names the same sum in several arrays.
+#![allow(clippy::needless_range_loop)]
+
 use super::prepare::Buffer;
 use super::simd::{Kernel, MAX_LANES, PANEL, Simd, dispatch};
 use super::unpack::{CHUNK, Chunk, Format, bhalf_to_f32, half_to_f32, halves};
@@ -283,27 +286,35 @@ impl Tiles<'_> {
             }
             let row = self.rows.start + strip;
             let valid = (self.rows.end - row).min(VECS * S::LANES);
-            for (t, acc) in acc.iter().enumerate() {
-                if valid == VECS * S::LANES {
-                    // SAFETY: `rows`'s caller gave these rows to this call alone; VECS vectors are what the slice holds.
-                    unsafe {
-                        let y = self.out.range(token + t, row, valid).as_mut_ptr();
-                        for (v, acc) in acc.iter().enumerate() {
-                            let y = y.add(v * S::LANES);
-                            let mut sum = *acc;
-                            if self.start > 0 {
-                                sum = simd.add(sum, simd.load(y));
+            // Only short loops without calls touch the sums, so that they stay in registers.
+            if valid == VECS * S::LANES {
+                // SAFETY: `rows`'s caller gave these rows to this call alone; TILE tokens of VECS vectors are asserted to be there.
+                unsafe {
+                    let (y, stride) = self.out.block(token, TILE, row, valid);
+                    if self.start > 0 {
+                        for t in 0..TILE {
+                            for v in 0..VECS {
+                                let y = y.add(t * stride + v * S::LANES);
+                                acc[t][v] = simd.add(acc[t][v], simd.load(y));
                             }
-                            simd.store(y, sum);
                         }
                     }
-                    continue;
+                    for t in 0..TILE {
+                        for v in 0..VECS {
+                            simd.store(y.add(t * stride + v * S::LANES), acc[t][v]);
+                        }
+                    }
                 }
-                let mut sums = [0f32; PANEL];
-                for (v, acc) in acc.iter().enumerate() {
+                continue;
+            }
+            let mut sums = [[0f32; PANEL]; TILE];
+            for t in 0..TILE {
+                for v in 0..VECS {
                     // SAFETY: VECS · LANES <= PANEL.
-                    unsafe { simd.store(sums.as_mut_ptr().add(v * S::LANES), *acc) };
+                    unsafe { simd.store(sums[t].as_mut_ptr().add(v * S::LANES), acc[t][v]) };
                 }
+            }
+            for (t, sums) in sums.iter().enumerate() {
                 // SAFETY: `rows`'s caller gave these rows to this call alone.
                 unsafe { self.out.put(token + t, row, &sums[..valid], self.start > 0) };
             }

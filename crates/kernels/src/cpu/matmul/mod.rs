@@ -379,6 +379,15 @@ impl Columns<'_> {
         unsafe { self.y.range(token * self.stride + self.first + row, len) }
     }
 
+    /// Where outputs `row .. row + len` of `tokens` tokens from `token` on are (asserted to be there), and how many elements lie from
+    /// one token to the next.
+    #[inline(always)]
+    fn block(&self, token: usize, tokens: usize, row: usize, len: usize) -> (*mut f32, usize) {
+        let begin = token * self.stride + self.first + row;
+        let y = self.y.pointer(begin, (tokens - 1) * self.stride + len);
+        (y, self.stride)
+    }
+
     /// `y[token, row] = value`.
     ///
     /// # Safety

@@ -1,6 +1,6 @@
 //! A folder in the Hugging Face layout as GGUF: names, keys and orders of llama.cpp's converter (`convert_hf_to_gguf.py`).
 
-use super::{Entry, Order, Parts, vocabulary};
+use super::{Entry, Order, Parts, learned, vocabulary};
 use crate::checkpoint::{Checkpoint, Fields};
 use crate::models::gguf_names;
 use crate::{Error, Result};
@@ -53,10 +53,15 @@ const ARCHS: [Arch; 5] = [
 /// Reads the folder's configuration, tokenizer and tensor names.
 pub(super) fn parts<'a>(checkpoint: &'a Checkpoint, config: &Json) -> Result<Parts<'a>> {
     let model_type = checkpoint.model_type()?;
+    match model_type.as_str() {
+        "gpt2" => return learned::gpt2(checkpoint, config),
+        "bert" => return learned::bert(checkpoint, config),
+        _ => (),
+    }
     let arch = ARCHS.iter().find(|a| a.model_type == model_type);
     let arch = arch.ok_or_else(|| {
         Error::Unsupported(format!(
-            "a folder of model type `{model_type}` as GGUF; {} are written. `--dtype` converts any model while it is loaded",
+            "a folder of model type `{model_type}` as GGUF; gpt2, bert, {} are written. `--dtype` converts any model while it is loaded",
             ARCHS.map(|a| a.model_type).join(", ")
         ))
     })?;
@@ -158,7 +163,7 @@ impl Numbers {
     }
 }
 
-fn narrow(key: &str, n: usize) -> Result<u32> {
+pub(super) fn narrow(key: &str, n: usize) -> Result<u32> {
     u32::try_from(n).map_err(|_| Error::malformed("config.json", format!("`{key}` is {n}")))
 }
 

@@ -4,6 +4,7 @@
 //! and takes it at the end, so that no half file is ever found there.
 
 mod folder;
+mod learned;
 mod vocabulary;
 
 use crate::checkpoint::{Checkpoint, Config};
@@ -45,18 +46,31 @@ enum Order {
     Same,
     /// In each head of so many rows the two halves are interleaved.
     Interleaved(usize),
+    /// Its columns.
+    Transposed,
 }
 
 impl Order {
     /// The row of the source that becomes row `row`.
     fn source(self, row: usize) -> usize {
         match self {
-            Order::Same => row,
+            Order::Same | Order::Transposed => row,
             Order::Interleaved(head) => {
                 let (first, at) = (row - row % head, row % head);
                 first + at / 2 + at % 2 * (head / 2)
             }
         }
+    }
+}
+
+impl Entry<'_> {
+    /// The shape in the new file.
+    fn dims(&self) -> Vec<usize> {
+        let mut dims = self.info.shape.dims().to_vec();
+        if matches!(self.order, Order::Transposed) {
+            dims.reverse();
+        }
+        dims
     }
 }
 
@@ -93,7 +107,7 @@ pub fn quantize(
             target.display()
         )));
     }
-    let checkpoint = Checkpoint::open(source)?.with_dtypes(dtypes);
+    let checkpoint = Checkpoint::open(source)?.with_dtypes(dtypes)?;
     let weights = checkpoint.weights();
     if let Some(tensor) = weights.unsupported().first() {
         return Err(Error::Unsupported(format!(
@@ -133,7 +147,7 @@ pub fn quantize(
         writer.metadata(version, Value::U32(2))?;
     }
     for (entry, dtype) in &plan {
-        writer.tensor(&entry.name, *dtype, entry.info.shape.dims())?;
+        writer.tensor(&entry.name, *dtype, &entry.dims())?;
     }
     for (name, values) in &parts.more {
         writer.tensor(name, DType::F32, &[values.len()])?;
@@ -191,8 +205,13 @@ fn target_type(entry: &Entry<'_>, dtypes: Dtypes) -> DType {
         return DType::F32;
     }
     let kept = ["_norm.weight", "ffn_gate_inp.weight", "conv1d.weight"];
+    // Learned positions and segments are added as they are.
+    let added = ["position_embd.weight", "token_types.weight"];
+    if info.dtype.is_float() && added.contains(&entry.name.as_str()) {
+        return DType::F32;
+    }
     let matrix = info.shape.rank() >= 2 && entry.name.ends_with(".weight") && number;
-    let cols = info.shape.dims().last().copied().unwrap_or(0);
+    let cols = entry.dims().last().copied().unwrap_or(0);
     if !matrix || cols == 0 || kept.iter().any(|end| entry.name.ends_with(end)) {
         return info.dtype;
     }
@@ -202,15 +221,24 @@ fn target_type(entry: &Entry<'_>, dtypes: Dtypes) -> DType {
 /// A tensor of the new file.
 fn bytes(checkpoint: &Checkpoint, entry: &Entry<'_>, to: DType) -> Result<AlignedBuf> {
     let (info, weights) = (entry.info, checkpoint.weights());
-    let dims = info.shape.dims();
-    let (rows, cols) = match dims {
+    let dims = entry.dims();
+    let (rows, cols) = match &dims[..] {
         [rows @ .., cols] => (rows.iter().product::<usize>(), *cols),
         [] => (1, 1),
     };
     let row_bytes = info.dtype.bytes_for(cols)?;
+    let turned = match entry.order {
+        Order::Transposed => Some(transposed(checkpoint, info, cols)?),
+        _ => None,
+    };
     let read = |first: usize, bytes: &mut [u8]| -> Result<()> {
         match entry.order {
             Order::Same => weights.read_part(&info.name, first * row_bytes, bytes)?,
+            Order::Transposed => {
+                let from = turned.as_deref().and_then(|t| t.get(first * row_bytes..));
+                let from = from.and_then(|f| f.get(..bytes.len())).unwrap_or_default();
+                bytes.copy_from_slice(from);
+            }
             order => {
                 for (i, row) in bytes.chunks_exact_mut(row_bytes).enumerate() {
                     let from = order.source(first + i) * row_bytes;
@@ -231,6 +259,23 @@ fn bytes(checkpoint: &Checkpoint, entry: &Entry<'_>, to: DType) -> Result<Aligne
         }
     }
     Ok(bytes)
+}
+
+/// A float matrix `[cols, rows]` of the source as `[rows, cols]`.
+fn transposed(checkpoint: &Checkpoint, info: &TensorInfo, cols: usize) -> Result<AlignedBuf> {
+    let mut stored = AlignedBuf::zeroed(info.nbytes)?;
+    checkpoint.weights().read_part(&info.name, 0, &mut stored)?;
+    let (size, rows) = (
+        info.dtype.bytes_for(1)?,
+        info.shape.elements() / cols.max(1),
+    );
+    let mut turned = AlignedBuf::zeroed(info.nbytes)?;
+    for (row, line) in turned.chunks_exact_mut((cols * size).max(1)).enumerate() {
+        for (col, element) in line.chunks_exact_mut(size).enumerate() {
+            element.copy_from_slice(&stored[(col * rows + row) * size..][..size]);
+        }
+    }
+    Ok(turned)
 }
 
 /// llama.cpp's number for a file of mostly this type: the one that most bytes have.

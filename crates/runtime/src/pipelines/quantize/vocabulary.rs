@@ -34,16 +34,19 @@ const PROBE: &str = "Hello  World's it'S I'LL they've\u{2019}s 1 23 456 12345\n\
     na\u{ef}ve caf\u{e9} Stra\u{df}e \u{65e5}\u{672c}\u{8a9e}\u{30c6}\u{30b9}\u{30c8} \u{41f}\u{440}\u{438}\u{432}\u{435}\u{442} \
     \u{1f600}\u{1f44d}\u{1f3fd} \u{ff13}\u{ff14} \u{bd} \u{928}\u{92e}\u{938}\u{94d}\u{924}\u{947} CamelCASEWord foo.bar(baz) \n end  ";
 
-/// The keys `tokenizer.*`; the vocabulary is filled up to `size` tokens.
-pub(super) fn metadata(checkpoint: &Checkpoint, size: usize) -> Result<Vec<(String, Value)>> {
+fn json(checkpoint: &Checkpoint) -> Result<Json> {
     let file = checkpoint.side_file("tokenizer.json")?.ok_or_else(|| {
         Error::malformed(
             checkpoint.root().display().to_string(),
             "there is no tokenizer.json",
         )
     })?;
-    let json: Json = serde_json::from_slice(&file)
-        .map_err(|e| Error::malformed("tokenizer.json", e.to_string()))?;
+    serde_json::from_slice(&file).map_err(|e| malformed(e.to_string()))
+}
+
+/// The keys `tokenizer.*`; the vocabulary is filled up to `size` tokens.
+pub(super) fn metadata(checkpoint: &Checkpoint, size: usize) -> Result<Vec<(String, Value)>> {
+    let json = json(checkpoint)?;
     let text = TextSide::open(checkpoint)?;
     let original = &text.tokenizer;
     let mut vocab = pieces(&json, size)?;
@@ -105,6 +108,55 @@ pub(super) fn metadata(checkpoint: &Checkpoint, size: usize) -> Result<Vec<(Stri
     Ok(keys)
 }
 
+/// The keys `tokenizer.*` of a WordPiece vocabulary, filled up to `size` tokens: pieces that begin a word get the mark that GGUF
+/// has for it, those that go on lose theirs.
+pub(super) fn word_pieces(checkpoint: &Checkpoint, size: usize) -> Result<Vec<(String, Value)>> {
+    let json = json(checkpoint)?;
+    let model = &json["model"];
+    if model["type"].as_str() != Some("WordPiece") {
+        return Err(Error::Unsupported(format!(
+            "a bert tokenizer of type {} as GGUF; WordPiece is written",
+            model["type"]
+        )));
+    }
+    let prefix = model["continuing_subword_prefix"].as_str().unwrap_or("##");
+    let (mut tokens, mut types) = slots(&json, size, |piece| match piece.strip_prefix(prefix) {
+        Some(rest) => (rest.to_owned(), 1),
+        None => (format!("\u{2581}{piece}"), 1),
+    })?;
+    let mut keys = Vec::new();
+    let special = |names: &[&str], piece: &str| {
+        let added = json["added_tokens"].as_array().into_iter().flatten();
+        let found = added.filter(|a| a["content"].as_str() == Some(piece));
+        let id = found
+            .filter_map(|a| u32::try_from(a["id"].as_u64()?).ok())
+            .next();
+        let key = |name: &&str| Some((format!("tokenizer.ggml.{name}_token_id"), Value::U32(id?)));
+        names.iter().filter_map(key).collect::<Vec<_>>()
+    };
+    keys.extend(special(&["cls", "bos"], "[CLS]"));
+    // So it is spelled.
+    keys.extend(special(&["seperator"], "[SEP]"));
+    keys.extend(special(&["unknown"], "[UNK]"));
+    keys.extend(special(&["padding"], "[PAD]"));
+    keys.extend(special(&["mask"], "[MASK]"));
+    let tokens = fill(&mut tokens, &mut types);
+    // Accents go with capitals where the file does not say.
+    let normalizer = &json["normalizer"];
+    let lowercase = normalizer["lowercase"].as_bool() == Some(true);
+    let strip = normalizer["strip_accents"].as_bool().unwrap_or(lowercase);
+    for (name, value) in [
+        ("normalizer.lowercase", Value::Bool(lowercase)),
+        ("normalizer.strip_accents", Value::Bool(strip)),
+        ("model", Value::from("bert".to_owned())),
+        ("tokens", Value::from(tokens)),
+        ("token_type", Value::from(types)),
+    ] {
+        keys.push((format!("tokenizer.ggml.{name}"), value));
+    }
+    Ok(keys)
+}
+
 fn template(checkpoint: &Checkpoint) -> Result<Option<String>> {
     if let Some(bytes) = checkpoint.side_file("chat_template.jinja")? {
         return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()));
@@ -120,6 +172,62 @@ fn malformed(what: impl Into<String>) -> Error {
     Error::malformed("tokenizer.json", what)
 }
 
+/// Pieces by id and their types: `piece` gives both for those of the model, added ones are as they are.
+#[allow(clippy::type_complexity)]
+fn slots(
+    json: &Json,
+    size: usize,
+    piece: impl Fn(&str) -> (String, i32),
+) -> Result<(Vec<Option<String>>, Vec<i32>)> {
+    let model = &json["model"];
+    let vocab = model["vocab"]
+        .as_object()
+        .ok_or_else(|| malformed("`model.vocab` is missing"))?;
+    let mut tokens: Vec<Option<String>> = vec![None; size];
+    let mut types = vec![1; size];
+    let mut place = |id: Option<u64>, (piece, kind): (String, i32)| -> Result<()> {
+        let slot = id
+            .and_then(|id| usize::try_from(id).ok())
+            .filter(|&id| id < size);
+        let id = slot.ok_or_else(|| {
+            malformed(format!(
+                "token `{piece}` has an id beyond `vocab_size` {size}"
+            ))
+        })?;
+        (tokens[id], types[id]) = (Some(piece), kind);
+        Ok(())
+    };
+    for (name, id) in vocab {
+        place(id.as_u64(), piece(name))?;
+    }
+    let unk = model["unk_token"].as_str();
+    let whole = model["byte_fallback"].as_bool() == Some(true);
+    for added in json["added_tokens"].as_array().into_iter().flatten() {
+        let piece = added["content"]
+            .as_str()
+            .ok_or_else(|| malformed("`added_tokens` without `content`"))?;
+        let kind = match added["special"].as_bool() {
+            _ if whole && unk == Some(piece) => 2,
+            Some(true) => 3,
+            _ => 4,
+        };
+        place(added["id"].as_u64(), (piece.to_owned(), kind))?;
+    }
+    Ok((tokens, types))
+}
+
+/// Ids that no token has are padding of the embedding.
+fn fill(tokens: &mut [Option<String>], types: &mut [i32]) -> Vec<String> {
+    let filled = tokens.iter_mut().zip(types).enumerate();
+    let filled = filled.map(|(id, (token, kind))| {
+        token.take().unwrap_or_else(|| {
+            *kind = 5;
+            format!("[PAD{id}]")
+        })
+    });
+    filled.collect()
+}
+
 /// The pieces by id, their types, and the merges or scores.
 fn pieces(json: &Json, size: usize) -> Result<GgufVocab> {
     let model = &json["model"];
@@ -130,52 +238,17 @@ fn pieces(json: &Json, size: usize) -> Result<GgufVocab> {
         )));
     }
     let byte_level = !model["byte_fallback"].as_bool().unwrap_or(false);
-    let vocab = model["vocab"]
-        .as_object()
-        .ok_or_else(|| malformed("`model.vocab` is missing"))?;
-    let mut tokens: Vec<Option<String>> = vec![None; size];
-    let mut types = vec![1; size];
-    let mut place = |id: Option<u64>, piece: &str, kind: i32| -> Result<()> {
-        let slot = id
-            .and_then(|id| usize::try_from(id).ok())
-            .filter(|&id| id < size);
-        let id = slot.ok_or_else(|| {
-            malformed(format!(
-                "token `{piece}` has an id beyond `vocab_size` {size}"
-            ))
-        })?;
-        (tokens[id], types[id]) = (Some(piece.to_owned()), kind);
-        Ok(())
-    };
     let unk = model["unk_token"].as_str();
-    for (piece, id) in vocab {
+    let (mut tokens, mut types) = slots(json, size, |piece| {
         let byte = piece.len() == 6 && piece.starts_with("<0x") && piece.ends_with('>');
         let kind = match () {
             () if !byte_level && byte => 6,
             () if unk == Some(piece) => 2,
             () => 1,
         };
-        place(id.as_u64(), piece, kind)?;
-    }
-    for added in json["added_tokens"].as_array().into_iter().flatten() {
-        let piece = added["content"]
-            .as_str()
-            .ok_or_else(|| malformed("`added_tokens` without `content`"))?;
-        let kind = match added["special"].as_bool() {
-            _ if !byte_level && unk == Some(piece) => 2,
-            Some(true) => 3,
-            _ => 4,
-        };
-        place(added["id"].as_u64(), piece, kind)?;
-    }
-    // Ids that no token has are padding of the embedding.
-    let tokens = tokens.into_iter().enumerate().map(|(id, token)| {
-        token.unwrap_or_else(|| {
-            types[id] = 5;
-            format!("[PAD{id}]")
-        })
-    });
-    let tokens: Vec<String> = tokens.collect();
+        (piece.to_owned(), kind)
+    })?;
+    let tokens = fill(&mut tokens, &mut types);
     let merges = merges(model)?;
     let mut out = GgufVocab {
         model: if byte_level { "gpt2" } else { "llama" }.to_owned(),

@@ -40,6 +40,7 @@ pub(super) fn stream(
     let cancel = interrupt::listen();
     let terminal = io::stdout().is_terminal();
     let (mut shown, mut ends_line): (Result<()>, bool) = (Ok(()), true);
+    let mut calls = Vec::new();
     let mut on_event = |event: firelight_runtime::Event| {
         if shown.is_err() {
             return;
@@ -64,6 +65,10 @@ pub(super) fn stream(
                     device: &device,
                 })
             }
+            firelight_runtime::Event::Call(call) => {
+                calls.push(call);
+                Ok(())
+            }
             firelight_runtime::Event::Scaled { from, to } => scaled(ui, from, to),
         };
         if shown.is_err() {
@@ -71,13 +76,18 @@ pub(super) fn stream(
             cancel.cancel();
         }
     };
-    let mut answer = pollster::block_on(session.generate(ids, options, &cancel, &mut on_event));
+    let answer = pollster::block_on(session.generate(ids, options, &cancel, &mut on_event));
     if !ends_line {
         ui::to_stdout("\n")?;
     }
     shown?;
-    if let Ok(answer) = &mut answer {
-        session.read_calls(answer, options);
+    for call in &calls {
+        let arguments = serde_json::Value::Object(call.arguments.clone());
+        ui.note(&format!("— calls {}({arguments})", call.name));
+        ui.event(&Event::Call {
+            name: &call.name,
+            arguments: &call.arguments,
+        })?;
     }
     Ok(answer?)
 }
@@ -89,17 +99,6 @@ pub(super) fn close(
     report: &Report,
     ui: &Ui,
 ) -> Result<()> {
-    for call in &answer.calls {
-        ui.note(&format!(
-            "— calls {}({})",
-            call.name,
-            serde_json::Value::Object(call.arguments.clone())
-        ));
-        ui.event(&Event::Call {
-            name: &call.name,
-            arguments: &call.arguments,
-        })?;
-    }
     ui.note(&summary(answer, options, report));
     ui.event(&Event::Done {
         prompt_ids: &answer.prompt_ids,
