@@ -5,6 +5,7 @@
     cargo build --release -p firelight-cli
     python scripts/bench_embed.py MODEL_FOLDER check [--device cpu|gpu]     vectors of 100 texts of all lengths
     python scripts/bench_embed.py MODEL_FOLDER speed [--threads 1,2]        sentences per second beside ONNX Runtime's CPU provider
+    python scripts/bench_embed.py MODEL_FOLDER types [--dtypes q8,q4_1]     how far the similarities of 100 texts move under --dtype
     python scripts/bench_embed.py MODEL_FOLDER goldens OUT.json             what tests/real_embeddings.rs compares with
 
 MODEL_FOLDER is what `firelight models fetch all-minilm-l6-v2` prints. The reference is transformers in f32 on the CPU, pooled as
@@ -43,8 +44,10 @@ def texts(n=100, seed=7):
     return made
 
 
-def firelight(model, sentences, device="cpu", threads=None):
+def firelight(model, sentences, device="cpu", threads=None, dtype=None):
     command = [os.environ.get("FIRELIGHT", str(ROOT / "target/release/firelight")), "embed", "--model", str(model), "--json", "--device", device]
+    if dtype:
+        command += ["--dtype", dtype]
     if threads:
         command += ["--threads", str(threads)]
     run = subprocess.run(command + ["--", *sentences], capture_output=True, text=True)
@@ -159,6 +162,22 @@ def speed(model, threads, repeats):
                       f"largest difference {worst:.1e}", flush=True)
 
 
+def types(model, dtypes):
+    """The angle between two texts is what a quantised model is asked for: how far is it from that of the f32 weights?"""
+    import numpy as np
+    sentences = texts()
+    pairs = np.triu_indices(len(sentences), 1)
+
+    def similarities(dtype):
+        vectors = np.array(firelight(model, sentences, dtype=dtype)[0], dtype=np.float64)
+        return (vectors @ vectors.T)[pairs]
+
+    plain = similarities(None)
+    for dtype in dtypes:
+        moved = np.abs(similarities(dtype) - plain)
+        print(f"{dtype}: {len(plain)} similarities move by {moved.mean():.5f} on average, {moved.max():.4f} at most", flush=True)
+
+
 def goldens(model, out):
     import torch
     import transformers
@@ -173,16 +192,19 @@ def goldens(model, out):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("what", choices=["check", "speed", "goldens"])
+    parser.add_argument("what", choices=["check", "speed", "types", "goldens"])
     parser.add_argument("out", nargs="?")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--dtypes", default="f16,q8,q5_1,q4_1,q4_0")
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     if args.what == "check":
         check(args.model, args.device)
     elif args.what == "speed":
         speed(args.model, [int(n) for n in args.threads.split(",")], args.repeats)
+    elif args.what == "types":
+        types(args.model, args.dtypes.split(","))
     else:
         goldens(args.model, args.out)
 

@@ -20,8 +20,12 @@ fn refusal(engine: &Engine, family: &str, file: &str, change: impl FnOnce(&mut V
     change(&mut config);
     assert_ne!(config, before, "{family}: nothing was changed");
     std::fs::write(dir.path().join("config.json"), config.to_string()).expect("written");
-    match block_on(engine.load(dir.path(), &mut |_, _| ())) {
-        Ok(_) => format!("{family} was loaded"),
+    let loaded = match family.contains("bert") {
+        true => block_on(engine.load_encoder(dir.path(), &mut |_, _| ())).map(|_| ()),
+        false => block_on(engine.load(dir.path(), &mut |_, _| ())).map(|_| ()),
+    };
+    match loaded {
+        Ok(()) => format!("{family} was loaded"),
         Err(e) => e.to_string(),
     }
 }
@@ -292,4 +296,111 @@ fn the_wrong_field_is_named() {
             "{family} {file}: expected {named} in: {message}"
         );
     }
+}
+
+/// Every family with every kind of fault that its configuration can have.
+#[test]
+fn every_family_names_its_field() {
+    let options = EngineOptions {
+        device: DeviceChoice::Cpu,
+        self_test: false,
+        ..Default::default()
+    };
+    let engine = block_on(Engine::new(options)).expect("a CPU");
+    // Family; its names for the activation, the heads, and where the kind of rotation is said.
+    let families: [(&str, &str, &str, &str); 15] = [
+        ("llama", "hidden_act", "num_attention_heads", "rope_scaling"),
+        (
+            "llama2",
+            "hidden_act",
+            "num_attention_heads",
+            "rope_scaling",
+        ),
+        ("qwen2", "hidden_act", "num_attention_heads", "rope_scaling"),
+        ("qwen3", "hidden_act", "num_attention_heads", "rope_scaling"),
+        ("phi3", "hidden_act", "num_attention_heads", "rope_scaling"),
+        (
+            "phi3_longrope",
+            "hidden_act",
+            "num_attention_heads",
+            "rope_scaling",
+        ),
+        ("gpt2", "activation_function", "n_head", ""),
+        (
+            "gemma3_text",
+            "hidden_activation",
+            "num_key_value_heads",
+            "rope_scaling",
+        ),
+        (
+            "gemma4",
+            "hidden_activation",
+            "num_key_value_heads",
+            "rope_parameters/sliding_attention",
+        ),
+        (
+            "gemma4_large",
+            "hidden_activation",
+            "num_attention_heads",
+            "rope_parameters/full_attention",
+        ),
+        (
+            "qwen3_5",
+            "hidden_act",
+            "num_attention_heads",
+            "rope_parameters",
+        ),
+        ("bert", "hidden_act", "num_attention_heads", ""),
+        ("bert_ner", "hidden_act", "num_attention_heads", ""),
+        ("distilbert", "activation", "n_heads", ""),
+        (
+            "nomic_bert",
+            "hidden_act",
+            "num_attention_heads",
+            "rope_parameters",
+        ),
+    ];
+    let mut wrong = Vec::new();
+    let mut faults = 0;
+    for (family, activation, heads, rope) in families {
+        let mut check = |field: &str, change: &dyn Fn(&mut Value)| {
+            faults += 1;
+            let message = refusal(&engine, family, "config.json", change);
+            if !message.contains(&format!("`{field}`")) {
+                wrong.push(format!("{family}, `{field}`: {message}"));
+            }
+        };
+        check(activation, &|c| c[activation] = json!("softsign_of_old"));
+        // Eleven divides nothing that there is.
+        check(heads, &|c| c[heads] = json!(11));
+        check("vocab_size", &|c| c["vocab_size"] = json!(5));
+        if !rope.is_empty() {
+            check("rope_type", &|c| {
+                let place = rope.split('/').fold(&mut *c, |c, key| &mut c[key]);
+                match place.as_object_mut() {
+                    Some(map) => {
+                        map.retain(|key, _| key != "rope_type" && key != "type");
+                        map.insert("factor".into(), json!(2.0));
+                    }
+                    None => *place = json!({ "factor": 2.0 }),
+                }
+            });
+        }
+        let config = std::fs::read(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/{family}/config.json")),
+        );
+        let config: Value = serde_json::from_slice(&config.expect("a file")).expect("JSON");
+        if config.get("layer_types").is_some() {
+            check("layer_types", &|c| {
+                c["layer_types"].as_array_mut().expect("a list").truncate(1);
+            });
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {faults}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(faults > 55);
 }

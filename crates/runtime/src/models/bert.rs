@@ -132,15 +132,15 @@ impl Embeddings {
         let d = c.hidden_size;
         let name = |part: &str| format!("embeddings.{part}");
         Ok(Embeddings {
-            word_embeddings: l.weight(&name("word_embeddings"), c.vocab_size, d)?,
-            position_embeddings: l.weight(
+            word_embeddings: l.table(&name("word_embeddings"), ("vocab_size", c.vocab_size), d)?,
+            position_embeddings: l.table(
                 &name("position_embeddings"),
-                c.max_position_embeddings,
+                ("max_position_embeddings", c.max_position_embeddings),
                 d,
             )?,
-            token_type_embeddings: l.weight(
+            token_type_embeddings: l.table(
                 &name("token_type_embeddings"),
-                c.type_vocab_size,
+                ("type_vocab_size", c.type_vocab_size),
                 d,
             )?,
             layer_norm: l.layer_norm(&name("LayerNorm"), d, c.layer_norm_eps)?,

@@ -81,10 +81,14 @@ pub(super) fn load(
     head_dim(c.n_layers, ("dim", d), ("n_heads", c.n_heads))?;
     let mut l = Loader::new(checkpoint, device, |_| None, &mut report);
     let head = head(checkpoint, &l)?;
-    let word_embeddings = l.weight("embeddings.word_embeddings", c.vocab_size, d)?;
-    let position_embeddings = l.weight(
+    let word_embeddings = l.table(
+        "embeddings.word_embeddings",
+        ("vocab_size", c.vocab_size),
+        d,
+    )?;
+    let position_embeddings = l.table(
         "embeddings.position_embeddings",
-        c.max_position_embeddings,
+        ("max_position_embeddings", c.max_position_embeddings),
         d,
     )?;
     let layer_norm = l.layer_norm("embeddings.LayerNorm", d, LAYER_NORM_EPS)?;

@@ -54,7 +54,7 @@ impl Config {
         let hd = hidden_size / heads;
         if c.maybe_size("head_dim")?.is_some_and(|n| n != hd) {
             return Err(Error::Unsupported(format!(
-                "`head_dim` that is not hidden_size / num_attention_heads = {hd} in a nomic_bert model"
+                "`head_dim` that is not `hidden_size` / `num_attention_heads` = {hd} in a nomic_bert model"
             )));
         }
         Ok(Config {
@@ -289,9 +289,16 @@ pub(super) fn load(
         ));
     }
     let mut l = Loader::new(checkpoint, device, |_| None, &mut report);
-    let word_embeddings = l.weight("embeddings.word_embeddings", c.vocab_size, d)?;
-    let token_type_embeddings =
-        l.weight("embeddings.token_type_embeddings", c.type_vocab_size, d)?;
+    let word_embeddings = l.table(
+        "embeddings.word_embeddings",
+        ("vocab_size", c.vocab_size),
+        d,
+    )?;
+    let token_type_embeddings = l.table(
+        "embeddings.token_type_embeddings",
+        ("type_vocab_size", c.type_vocab_size),
+        d,
+    )?;
     let emb_ln = l.layer_norm("emb_ln", d, c.layer_norm_eps)?;
     let layers = (0..c.num_hidden_layers)
         .map(|i| Block::load(&mut l, &c, i))
