@@ -1,10 +1,10 @@
-//! Whether somebody may be speaking, by loudness alone.
+//! Whether somebody may be speaking: by loudness alone, or by a model.
 //!
-//! A frame is loud if it is `margin` dB above the background, whose level is followed: down at once, up by `rise` dB per second, so
+//! By loudness, a frame is speech if it is `margin` dB above the background, whose level is followed: down at once, up by `rise` dB per second, so
 //! that a steady noise becomes background and speech, which pauses, does not. Cheap and without a model; it lets music and door
 //! slams through, and a model has to judge these.
 
-use crate::Level;
+use crate::{Level, SileroVad};
 
 /// See the module's head.
 #[derive(Clone, Debug)]
@@ -51,6 +51,41 @@ impl EnergyVad {
     /// Forgets the background.
     pub fn reset(&mut self) {
         self.floor = None;
+    }
+}
+
+/// A detector of either kind.
+#[derive(Clone, Debug)]
+pub enum Vad {
+    /// By loudness.
+    Energy(EnergyVad),
+    /// By Silero's model, at 16 kHz.
+    Silero(SileroVad),
+}
+
+impl Vad {
+    /// Samples of a frame.
+    pub fn frame(&self) -> usize {
+        match self {
+            Vad::Energy(v) => v.frame(),
+            Vad::Silero(v) => v.frame(),
+        }
+    }
+
+    /// Judges the next frame.
+    pub fn speech(&mut self, frame: &[f32]) -> bool {
+        match self {
+            Vad::Energy(v) => v.speech(frame),
+            Vad::Silero(v) => v.speech(frame),
+        }
+    }
+
+    /// Forgets what was heard.
+    pub fn reset(&mut self) {
+        match self {
+            Vad::Energy(v) => v.reset(),
+            Vad::Silero(v) => v.reset(),
+        }
     }
 }
 

@@ -217,11 +217,38 @@ def logmel_cases():
     return [(o["name"], o["shape"], o["rounding"]) for o in out]
 
 
+def silero_cases():
+    """Silero's detector in a transform of 16 samples and a handful of channels, with weights of ours, as torch computes it."""
+    import torch
+    from safetensors.torch import save_file
+    g = torch.Generator().manual_seed(5)
+    r = lambda *shape, s=1.0: torch.randn(*shape, generator=g) * s
+    w, sizes, hidden = 16, [9, 6, 5, 4, 7], 6
+    t = {"stft_conv.weight": r(w + 2, 1, w, s=0.3), "final_conv.weight": r(1, hidden, 1, s=2.0), "final_conv.bias": r(1),
+         "lstm_cell.weight_ih": r(4 * hidden, sizes[-1]), "lstm_cell.weight_hh": r(4 * hidden, hidden), "lstm_cell.bias_ih": r(4 * hidden), "lstm_cell.bias_hh": r(4 * hidden)}
+    for i in range(4):
+        t |= {f"conv{i + 1}.weight": r(sizes[i + 1], sizes[i], 3, s=0.4), f"conv{i + 1}.bias": r(sizes[i + 1], s=0.3)}
+    cell = torch.nn.LSTMCell(sizes[-1], hidden)
+    cell.load_state_dict({k.split(".")[1]: v for k, v in t.items() if k.startswith("lstm")})
+    x = torch.cat([torch.zeros(w // 4), r(20 * 2 * w) * torch.linspace(0, 1, 20 * 2 * w)])
+    state, out = None, []
+    for at in range(w // 4, len(x), 2 * w):
+        y = torch.nn.functional.pad(x[None, None, at - w // 4 : at + 2 * w], (0, w // 4), "reflect")
+        y = torch.nn.functional.conv1d(y, t["stft_conv.weight"], stride=w // 2)
+        y = (y[:, : w // 2 + 1] ** 2 + y[:, w // 2 + 1 :] ** 2).sqrt()
+        for i, step in enumerate([1, 2, 2, 1]):
+            y = torch.relu(torch.nn.functional.conv1d(y, t[f"conv{i + 1}.weight"], t[f"conv{i + 1}.bias"], stride=step, padding=1))
+        state = cell(y[..., 0], state)
+        out.append(torch.sigmoid(torch.nn.functional.conv1d(torch.relu(state[0])[..., None], t["final_conv.weight"], t["final_conv.bias"])).flatten())
+    save_file({k: v.contiguous() for k, v in t.items()} | {"samples": x[w // 4 :].clone(), "probabilities": torch.cat(out).detach()}, DATA / "silero.safetensors")
+    return [round(float(p), 3) for p in torch.cat(out)]
+
+
 def x_of(wav):
     return soundfile.read(io.BytesIO(wav), dtype="float32")[0]
 
 
 if __name__ == "__main__":
     DATA.mkdir(exist_ok=True)
-    for part in sys.argv[1:] or ["whisper", "decode", "packed", "logmel"]:
+    for part in sys.argv[1:] or ["whisper", "decode", "packed", "logmel", "silero"]:
         print(part, globals()[part + "_cases"]())

@@ -7,11 +7,13 @@ use crate::progress::{self, Progress};
 use crate::spark;
 use crate::ui::Ui;
 use anyhow::{Context, Result};
+use firelight_audio::SileroVad;
 use firelight_runtime::checkpoint::Checkpoint;
 use firelight_runtime::source::{Error as SourceError, LocalModel, Options, Resolver};
 use firelight_runtime::{
     AdapterUse, DeviceChoice, Engine, LoadedEncoder, LoadedModel, LoadedSpeech, Report,
 };
+use firelight_tensor::Weights;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -182,6 +184,19 @@ pub(crate) fn speech(model: Option<&str>, args: &EngineArgs, ui: &mut Ui) -> Res
         pollster::block_on(engine.load_speech(root, progress))
     })?;
     Ok(ReadySpeech { engine, model })
+}
+
+/// A detector of speech; `None` without a name.
+pub(crate) fn detector(model: Option<&str>, ui: &mut Ui) -> Result<Option<SileroVad>> {
+    let Some(name) = model else {
+        return Ok(None);
+    };
+    let local = files(&resolver()?, name, ui)?;
+    let weights = Weights::open_path(&local.root)?;
+    let loaded = SileroVad::new(&weights);
+    loaded
+        .map(Some)
+        .with_context(|| format!("cannot load {}", local.root.display()))
 }
 
 /// The name is checked before a device is opened, a device opened before gigabytes are fetched.

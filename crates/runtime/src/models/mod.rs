@@ -31,7 +31,7 @@ mod qwen_vision;
 mod siglip;
 #[cfg(feature = "vision")]
 mod smolvlm;
-#[cfg(feature = "vision")]
+#[cfg(any(feature = "vision", feature = "audio"))]
 mod towers;
 #[cfg(feature = "vision")]
 mod vit;

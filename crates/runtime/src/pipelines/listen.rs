@@ -27,7 +27,7 @@ use crate::engine::Engine;
 use crate::source::CancelToken;
 use crate::speech::LoadedSpeech;
 use crate::{Error, Result};
-use firelight_audio::EnergyVad;
+use firelight_audio::Vad;
 use std::time::Duration;
 
 /// How one listens.
@@ -97,7 +97,7 @@ pub enum Event {
 pub struct Listener {
     recognizer: Recognizer,
     options: Options,
-    vad: EnergyVad,
+    vad: Vad,
     /// Samples of less than a frame.
     rest: Vec<f32>,
     /// The utterance, or the last samples before one.
@@ -136,7 +136,7 @@ impl Listener {
         let mut recognizer = Recognizer::new(engine, model, options.transcribe.clone())?;
         recognizer.after = options.after;
         Ok(Listener {
-            vad: EnergyVad::new(RATE),
+            vad: options.transcribe.detector(RATE),
             recognizer,
             options,
             rest: Vec::new(),

@@ -37,6 +37,9 @@ pub(crate) struct ListenArgs {
     /// Text after so many milliseconds of new sound, before the utterance ends; 0: none
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     partial: u32,
+    /// Tell speech by Silero's model instead of by loudness: `silero-vad`, or its file
+    #[arg(long, value_name = "MODEL")]
+    vad_model: Option<String>,
     /// Words to be expected
     #[arg(long, value_name = "TEXT")]
     hotwords: Option<String>,
@@ -164,6 +167,7 @@ pub(crate) fn run(args: &ListenArgs) -> Result<u8> {
         partial: f64::from(args.partial) / 1e3,
         ..Options::default()
     };
+    options.transcribe.detector = load::detector(args.vad_model.as_deref(), &mut ui)?;
     options.transcribe.language = args.language.clone();
     options.transcribe.hotwords = args.hotwords.clone();
     if args.whole_window {

@@ -43,6 +43,9 @@ pub(crate) struct TranscribeArgs {
     /// Leave out what is no speech before the model hears it
     #[arg(long)]
     vad: bool,
+    /// Tell speech by Silero's model instead of by loudness: `silero-vad`, or its file; implies --vad
+    #[arg(long, value_name = "MODEL")]
+    vad_model: Option<String>,
     /// Text that comes before the first words: names, spelling, style
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
@@ -132,7 +135,7 @@ impl TranscribeArgs {
             condition: !self.no_context,
             prompt: self.prompt.clone(),
             hotwords: self.hotwords.clone(),
-            vad: self.vad,
+            vad: self.vad || self.vad_model.is_some(),
             ..Options::default()
         };
         if let Some(t) = self.temperature {
@@ -179,7 +182,9 @@ pub(crate) fn run(args: &TranscribeArgs) -> Result<u8> {
         return Ok(OK);
     }
     let ready = load::speech(args.model.as_deref(), &args.engine, &mut ui)?;
-    let mut transcriber = Transcriber::new(&ready.engine, ready.model, args.options())?;
+    let mut options = args.options();
+    options.detector = load::detector(args.vad_model.as_deref(), &mut ui)?;
+    let mut transcriber = Transcriber::new(&ready.engine, ready.model, options)?;
     for (file, target) in todo {
         one(args, file, target.as_deref(), &mut transcriber, &mut ui)
             .with_context(|| format!("cannot transcribe {}", file.display()))?;

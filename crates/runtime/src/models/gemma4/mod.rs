@@ -1,10 +1,12 @@
 //! Gemma 4: E2B and E4B with per-layer embeddings and shared keys and values, 31B, and 26B-A4B with a mixture of experts. With an
-//! image processor beside the weights pictures are read, too.
+//! image processor beside the weights pictures are read, too, with an audio one sounds (E2B, E4B).
 //!
 //! Gemma Team 2026; reference `transformers/models/gemma4/modeling_gemma4.py` 5.23.0; GGUF architecture `gemma4` (text) as llama.cpp
 //! writes it. Checked on the `gemma4` and `gemma4_large` fixtures.
 
-#[cfg(feature = "vision")]
+#[cfg(feature = "audio")]
+mod audio;
+#[cfg(any(feature = "vision", feature = "audio"))]
 mod clipped;
 mod config;
 mod text;
@@ -13,12 +15,16 @@ pub(super) mod vision;
 
 use super::CausalLm;
 #[cfg(feature = "vision")]
-use super::{MediaKind, pictures::Pictures, towers::WithTowers};
+use super::pictures::Pictures;
+#[cfg(any(feature = "vision", feature = "audio"))]
+use super::{MediaKind, towers::WithTowers};
 use crate::Result;
 use crate::checkpoint::Checkpoint;
-#[cfg(feature = "vision")]
+#[cfg(any(feature = "vision", feature = "audio"))]
 use crate::checkpoint::Config as Source;
 use crate::loader::LoadProgress;
+#[cfg(any(feature = "vision", feature = "audio"))]
+use crate::media::Tower;
 use config::Config;
 use firelight_kernels::Device;
 
@@ -30,22 +36,32 @@ pub(super) fn load(
 ) -> Result<Box<dyn CausalLm>> {
     let config = Config::read(checkpoint)?;
     config.check()?;
-    #[cfg(feature = "vision")]
-    if let Source::Json(json) = checkpoint.config()?
-        && json.get("vision_config").is_some_and(|v| v.is_object())
-        && Pictures::are_there(checkpoint)?
-    {
+    #[cfg(any(feature = "vision", feature = "audio"))]
+    if let Source::Json(json) = checkpoint.config()? {
         let hidden = config.hidden_size;
-        let mutual = match config.mutual_pictures {
-            true => vision::MOST_TOKENS,
-            false => 0,
-        };
-        let text = text::load(config, checkpoint, device, mutual, progress)?;
-        let tower = vision::Vision::load(checkpoint, json, hidden, device, progress)?;
-        return Ok(Box::new(WithTowers {
-            text,
-            towers: vec![(MediaKind::Image, Box::new(tower))],
-        }));
+        #[cfg_attr(not(feature = "vision"), allow(unused_mut))]
+        let mut mutual = 0;
+        let mut towers: Vec<(MediaKind, Box<dyn Tower>)> = Vec::new();
+        let there = |part: &str| json.get(part).is_some_and(|v| v.is_object());
+        #[cfg(feature = "vision")]
+        if there("vision_config") && Pictures::are_there(checkpoint)? {
+            let tower = vision::Vision::load(checkpoint, json, hidden, device, progress)?;
+            towers.push((MediaKind::Image, Box::new(tower)));
+            if config.mutual_pictures {
+                mutual = vision::MOST_TOKENS;
+            }
+        }
+        #[cfg(feature = "audio")]
+        if there("audio_config")
+            && let Some(front) = audio::Audio::front(checkpoint)?
+        {
+            let tower = audio::Audio::load(checkpoint, (json, front), hidden, device, progress)?;
+            towers.push((MediaKind::Audio, Box::new(tower)));
+        }
+        if !towers.is_empty() {
+            let text = text::load(config, checkpoint, device, mutual, progress)?;
+            return Ok(Box::new(WithTowers { text, towers }));
+        }
     }
     #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
     if checkpoint.projector().is_some_and(|p| p.mutual) {

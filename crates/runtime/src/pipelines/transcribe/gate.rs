@@ -1,13 +1,13 @@
 //! Letting through what may be speech, and knowing where it was.
 
-use firelight_audio::EnergyVad;
+use firelight_audio::Vad;
 
 /// Sound before and after speech that goes with it, s.
 const AROUND: f64 = 0.3;
 
 /// See the module's head.
 pub(super) struct Gate {
-    vad: EnergyVad,
+    vad: Vad,
     /// Samples of less than a frame.
     rest: Vec<f32>,
     /// The last samples that did not go through.
@@ -24,9 +24,9 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(rate: u32) -> Self {
+    pub(super) fn new(rate: u32, vad: Vad) -> Self {
         Gate {
-            vad: EnergyVad::new(rate),
+            vad,
             rest: Vec::new(),
             held: Vec::new(),
             around: (AROUND * f64::from(rate)) as usize,
@@ -89,10 +89,11 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use firelight_audio::EnergyVad;
 
     #[test]
     fn speech_goes_through_with_its_place() {
-        let mut gate = Gate::new(16_000);
+        let mut gate = Gate::new(16_000, Vad::Energy(EnergyVad::new(16_000)));
         let mut file = vec![0.0f32; 16_000 * 10];
         for (i, v) in file.iter_mut().enumerate() {
             // Two stretches, 3-4 s and 7-8 s.

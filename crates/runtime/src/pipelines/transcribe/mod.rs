@@ -36,7 +36,7 @@ use crate::engine::Engine;
 use crate::source::CancelToken;
 use crate::speech::{Clip, Hears, LoadedSpeech, SpeechState};
 use crate::{Error, Result};
-use firelight_audio::{Level, Whisper};
+use firelight_audio::{EnergyVad, Level, SileroVad, Vad, Whisper};
 use gate::Gate;
 use serde::Serialize;
 use window::WindowDecoder;
@@ -81,6 +81,8 @@ pub struct Options {
     pub hotwords: Option<String>,
     /// What is no speech is left out before the model hears it.
     pub vad: bool,
+    /// What tells speech from other sound, here and in [`super::listen`]; `None`: loudness alone.
+    pub detector: Option<SileroVad>,
     /// A window is silent if it is nowhere louder than this, RMS of 20 ms in dB below full scale.
     pub silence_db: f32,
     /// Of what is drawn at a temperature.
@@ -103,8 +105,19 @@ impl Default for Options {
             prompt: None,
             hotwords: None,
             vad: false,
+            detector: None,
             silence_db: -60.0,
             seed: 0,
+        }
+    }
+}
+
+impl Options {
+    /// The detector of speech for samples at `rate` Hz.
+    pub(super) fn detector(&self, rate: u32) -> Vad {
+        match &self.detector {
+            Some(model) => Vad::Silero(model.clone()),
+            None => Vad::Energy(EnergyVad::new(rate)),
         }
     }
 }
@@ -259,7 +272,10 @@ impl Transcriber {
             None => Vec::new(),
         };
         self.run = Run {
-            gate: self.options.vad.then(|| Gate::new(self.front.rate())),
+            gate: self
+                .options
+                .vad
+                .then(|| Gate::new(self.front.rate(), self.options.detector(self.front.rate()))),
             language: language(&self.words, &self.options)?,
             previous,
             ..Run::default()

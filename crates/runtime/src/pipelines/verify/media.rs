@@ -85,7 +85,7 @@ pub(super) fn open(case: &Value, golden: &Weights, name: &str, dir: &Path) -> Re
     Ok(media)
 }
 
-#[cfg(feature = "vision")]
+#[cfg(any(feature = "vision", feature = "audio"))]
 fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|source| Error::Io {
         path: path.display().to_string(),
@@ -105,8 +105,17 @@ fn picture(_path: &Path) -> Result<Medium> {
     ))
 }
 
+#[cfg(feature = "audio")]
+fn sound(path: &Path) -> Result<Medium> {
+    let samples = firelight_audio::decode(&read(path)?)?.samples;
+    Ok(Medium::Audio(samples.into()))
+}
+
+#[cfg(not(feature = "audio"))]
 fn sound(_path: &Path) -> Result<Medium> {
-    Err(Error::Unsupported("sounds in this version".into()))
+    Err(Error::Unsupported(
+        "sounds in a build without the feature `audio`".into(),
+    ))
 }
 
 impl Verify<'_> {

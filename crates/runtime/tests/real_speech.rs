@@ -1,0 +1,118 @@
+//! Whisper tiny.en and base on real speech: words, their times, seams of windows, silence and noise.
+//!
+//! The models and clips are large and belong to others: the models are taken from the cache (`firelight models fetch NAME`), the clips
+//! from the folder that `FIRELIGHT_SPEECH` names (`jfk.wav`, `two_cities.wav`), and `FIRELIGHT_REAL_MODELS=1` asks for all of it; run with
+//! `--release`. Times are those of OpenAI's whisper 20250625 with `word_timestamps=True`.
+
+use firelight_audio::{DecodeOptions, decode_with};
+use firelight_runtime::pipelines::transcribe::{Options, Transcriber, Transcript};
+use firelight_runtime::source::{Options as SourceOptions, Resolver};
+use firelight_runtime::{CancelToken, DeviceChoice, Engine, EngineOptions};
+use firelight_testing::skip;
+use pollster::block_on;
+use std::path::PathBuf;
+
+const JFK: &str = "and so my fellow americans ask not what your country can do for you ask what you can do for your country";
+/// Words of the clip and when the reference hears them begin, s.
+const TIMES: [(usize, f64); 5] = [(3, 1.46), (5, 2.26), (10, 6.02), (16, 8.94), (20, 9.92)];
+
+/// Where a model is, and the folder of the clips.
+fn places(test: &str, model: &str) -> Option<(PathBuf, PathBuf)> {
+    if std::env::var_os("FIRELIGHT_REAL_MODELS").is_none() {
+        skip!(test, model, "FIRELIGHT_REAL_MODELS is not set");
+        return None;
+    }
+    let Some(clips) = std::env::var_os("FIRELIGHT_SPEECH") else {
+        skip!(test, model, "FIRELIGHT_SPEECH names no folder of clips");
+        return None;
+    };
+    let resolver = Resolver::new(SourceOptions::from_env().expect("options"));
+    match resolver.path(model) {
+        Ok(path) => Some((path, clips.into())),
+        Err(e) => {
+            skip!(test, model, e);
+            None
+        }
+    }
+}
+
+fn transcriber(path: PathBuf, options: Options) -> Transcriber {
+    let engine = block_on(Engine::new(EngineOptions {
+        device: DeviceChoice::Cpu,
+        ..EngineOptions::default()
+    }))
+    .expect("a CPU");
+    let model = block_on(engine.load_speech(path, &mut |_, _| ())).expect("loads");
+    Transcriber::new(&engine, model, options).expect("a transcriber")
+}
+
+fn samples(path: PathBuf) -> Vec<f32> {
+    let bytes = std::fs::read(path).expect("a clip");
+    let audio = decode_with(&bytes, Some(16_000), &DecodeOptions::default());
+    audio.expect("a recording").samples
+}
+
+fn hear(transcriber: &mut Transcriber, samples: &[f32]) -> Transcript {
+    block_on(transcriber.transcribe(samples, &CancelToken::new(), &mut |_| ()))
+        .expect("a transcript")
+}
+
+fn words(text: &str) -> Vec<String> {
+    let lower = text.to_lowercase();
+    let split = lower.split(|c: char| !c.is_alphanumeric() && c != '\'');
+    split.filter(|w| !w.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_known_sentence_and_the_times_of_its_words() {
+    for model in ["whisper-tiny.en", "whisper-base"] {
+        let Some((path, clips)) = places("the_known_sentence_and_the_times_of_its_words", model)
+        else {
+            continue;
+        };
+        let options = Options {
+            word_timestamps: true,
+            ..Options::default()
+        };
+        let mut transcriber = transcriber(path, options);
+        let heard = hear(&mut transcriber, &samples(clips.join("jfk.wav")));
+        assert_eq!(words(&heard.text()).join(" "), JFK, "{model}");
+        assert_eq!(heard.language.as_deref(), Some("en"));
+        let all: Vec<_> = heard.segments.iter().flat_map(|s| &s.words).collect();
+        assert!(
+            all.windows(2)
+                .all(|w| w[0].start < w[1].start && w[0].end <= w[1].end + 1e-9)
+        );
+        assert!(
+            all.iter()
+                .all(|w| w.probability > 0.05 && w.probability <= 1.0)
+        );
+        if model == "whisper-tiny.en" {
+            for (i, start) in TIMES {
+                let off = (all[i].start - start).abs();
+                assert!(off <= 0.06, "{}: {} for {start}", all[i].text, all[i].start);
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_at_seams_and_nothing_invented_in_silence() {
+    let test = "nothing_is_lost_or_doubled_at_seams_and_nothing_invented_in_silence";
+    let Some((path, clips)) = places(test, "whisper-tiny.en") else {
+        return;
+    };
+    let mut transcriber = transcriber(path, Options::default());
+    let clip = samples(clips.join("jfk.wav"));
+    // The sentence ten times with pauses of other lengths: seams of windows everywhere.
+    let mut long = Vec::new();
+    for i in 0..10 {
+        long.extend(&clip);
+        long.resize(long.len() + 4000 + 1700 * i, 0.0);
+    }
+    let heard = hear(&mut transcriber, &long);
+    let (heard, wanted) = (words(&heard.text()), words(&[JFK; 10].join(" ")));
+    assert_eq!(heard, wanted);
+    let silence = hear(&mut transcriber, &vec![0.0; 16_000 * 40]);
+    assert!(silence.segments.is_empty());
+}
