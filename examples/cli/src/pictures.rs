@@ -44,10 +44,16 @@ pub(crate) fn open(path: &Path) -> Result<Medium> {
 
 /// A question about `pictures` pictures, which come first.
 pub(crate) fn question(text: String, pictures: usize) -> Message {
-    if pictures == 0 {
+    question_with(text, pictures, 0)
+}
+
+/// The same with sounds, which come after the pictures.
+pub(crate) fn question_with(text: String, pictures: usize, sounds: usize) -> Message {
+    if pictures + sounds == 0 {
         return Message::user(text);
     }
     let mut parts = vec![Part::image(); pictures];
+    parts.resize(pictures + sounds, Part::audio());
     parts.push(Part::text(text));
     Message::user(Content::Parts(parts))
 }

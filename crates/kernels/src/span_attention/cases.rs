@@ -8,6 +8,8 @@ use firelight_tensor::compare::Tolerance;
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![
         separate("one token, one key", 2, 2, 16, 1, &[(0, 1)]),
+        separate("one token, 150 keys, 5 heads", 5, 5, 16, 150, &[(3, 150)]),
+        separate("one token, no key", 3, 1, 8, 4, &[(2, 2)]),
         separate("7 tokens", 4, 4, 16, 7, &batch(&[7])).self_test(),
         separate("ragged 3 + 5 + 1", 4, 4, 32, 9, &batch(&[3, 5, 1])).self_test(),
         separate("ragged 131 + 2", 3, 3, 32, 133, &batch(&[131, 2])),

@@ -20,6 +20,16 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
     let out: &mut [f32] = bytemuck::cast_slice_mut(c.writes[0]);
     let (row, t) = ((p.nh * p.hd) as usize, p.t as usize);
     let threads = c.cpu.pool.threads();
+    if t == 1 && threads > 1 {
+        // A token of a decoder over all of a clip: heads are what there is to split.
+        let (heads, hd) = ((p.nh as usize).div_ceil(threads), p.hd as usize);
+        c.cpu.pool.for_chunks(out, heads * hd, |i, out| {
+            for (h, out) in (i * heads..).zip(out.chunks_mut(hd)) {
+                job.one(0, h, job.keys(0), out);
+            }
+        });
+        return;
+    }
     let rows = if threads == 1 { t } else { (t / (4 * threads)).clamp(1, ROWS) };
     c.cpu.pool.for_chunks(out, rows * row, |i, out| {
         let mut packed = PACKED.take();
@@ -48,21 +58,26 @@ impl<'a> Job<'a> {
             let left = rest.len() / row;
             let run = (1..left).take_while(|i| span(t + i) == span(t)).count() + 1;
             let (now, later) = rest.split_at_mut(run * row);
-            let (begin, end) = (span(t).0 as usize, span(t).1.min(self.p.s) as usize);
+            let keys = self.keys(t);
             for h in 0..self.p.nh as usize {
-                if begin >= end {
+                if keys.is_empty() {
                     now.fill(0.0);
                 } else if run < QUERIES {
                     for i in 0..run {
-                        self.one(t + i, h, begin..end, self.cell(now, i, h));
+                        self.one(t + i, h, keys.clone(), self.cell(now, i, h));
                     }
                 } else {
-                    self.block(t, run, h, begin..end, now, packed);
+                    self.block(t, run, h, keys.clone(), now, packed);
                 }
             }
             t += run;
             rest = later;
         }
+    }
+
+    /// The keys that a token sees.
+    fn keys(&self, t: usize) -> std::ops::Range<usize> {
+        self.spans[2 * t] as usize..self.spans[2 * t + 1].min(self.p.s) as usize
     }
 
     /// Head `h` of row `i` of some rows of the output.
@@ -108,6 +123,7 @@ impl<'a> Job<'a> {
             keys.clone().map(|j| vecmath::dot_f32(self.isa, q, self.at(1, j, kv))).collect();
         let total = vecmath::softmax_sum(self.isa, self.p.scale, &mut scores);
         out.fill(0.0);
+        // No keys: no scores, and zeros.
         for (j, s) in keys.zip(&scores) {
             vecmath::axpy_f32(self.isa, s / total, self.at(2, j, kv), out);
         }

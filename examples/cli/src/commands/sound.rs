@@ -2,11 +2,12 @@
 
 use anyhow::{Context, Result};
 use firelight_audio::{DecodeOptions, Decoder, Downmix, Resampler};
+use firelight_tensor::{Bytes, open_source};
 use std::io::Read;
 use std::path::Path;
 
 /// How recordings are read.
-#[derive(clap::Args, Clone)]
+#[derive(clap::Args, Clone, Default)]
 #[command(next_help_heading = "Sound")]
 pub(crate) struct SoundArgs {
     /// How channels become one: `mean`, or `power` (their sum over the root of their number, as web apps do)
@@ -31,17 +32,25 @@ impl SoundArgs {
     }
 }
 
-/// The bytes of a file; `-` is standard input.
-pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>> {
+/// The bytes of a file; `-` is standard input. A file is mapped: hours of sound take no memory.
+pub(crate) fn bytes(path: &Path) -> Result<Bytes> {
     if path.as_os_str() == "-" {
         let mut bytes = Vec::new();
         std::io::stdin()
             .lock()
             .read_to_end(&mut bytes)
             .context("cannot read standard input")?;
+        return Ok(bytes.into());
+    }
+    // What cannot be mapped (a pipe, an empty file) is read.
+    if std::fs::metadata(path).is_ok_and(|m| m.is_file())
+        && let Ok(source) = open_source(path)
+        && let Some(bytes) = Bytes::lent(&source, 0..source.len(), 1)
+    {
         return Ok(bytes);
     }
-    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    let read = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    Ok(read?.into())
 }
 
 /// Gives a recording's mono samples at `rate` Hz to `each`, block by block, with the length of the whole in seconds where the file

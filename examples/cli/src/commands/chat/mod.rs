@@ -8,12 +8,13 @@ mod lora;
 mod prompt;
 mod repl;
 
+use super::sound;
 use crate::args::{EngineArgs, ModelArgs, SamplingArgs};
 use crate::load::{self, Ready};
 use crate::ui::{Show, Ui};
 use crate::{INTERRUPTED, OK, Usage, interrupt, pictures, spark};
 use anyhow::Result;
-use firelight_runtime::{Finish, GenerateOptions, Message, Session};
+use firelight_runtime::{Finish, GenerateOptions, Medium, Message, Session};
 use law::LawArgs;
 use prompt::Prompt;
 use std::path::PathBuf;
@@ -31,6 +32,9 @@ pub(crate) struct ChatArgs {
     /// program answers, which knows drawn shapes and short words only
     #[arg(short, long, value_name = "FILE", conflicts_with = "raw")]
     image: Vec<PathBuf>,
+    /// A sound of at most 30 s to ask about, for a model that hears (Gemma 4); may be given several times
+    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+    audio: Vec<PathBuf>,
     /// What the model should know or be, before the conversation
     #[arg(short, long, value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
@@ -107,6 +111,7 @@ pub(crate) fn run(args: ChatArgs) -> Result<u8> {
         None if args.json => {
             Err(Usage("--json needs a prompt, or text piped in".to_owned()).into())
         }
+        None if !args.audio.is_empty() => Err(Usage("--audio needs a question".to_owned()).into()),
         None => repl::run(&args, &mut ui),
     }
 }
@@ -183,7 +188,11 @@ fn one_shot(args: &ChatArgs, prompt: Prompt, ui: &mut Ui) -> Result<u8> {
     };
     // A picture that cannot be used is told before a model is loaded.
     let media = args.image.iter().map(|path| pictures::open(path));
-    let media = media.collect::<Result<Vec<_>>>()?;
+    let mut media = media.collect::<Result<Vec<_>>>()?;
+    for path in &args.audio {
+        let samples = sound::read(path, 16_000, &sound::SoundArgs::default())?;
+        media.push(Medium::Audio(samples.into()));
+    }
     let (ready, mut session, mut options) = start(args, ui)?;
     options.media = media;
     let text = text.map_or_else(|| prompt.text(ui), Ok)?;
@@ -191,7 +200,7 @@ fn one_shot(args: &ChatArgs, prompt: Prompt, ui: &mut Ui) -> Result<u8> {
         session.model().text.encode_text(&text)?
     } else {
         let system = args.system.iter().map(|s| Message::system(s.as_str()));
-        let question = pictures::question(text, options.media.len());
+        let question = pictures::question_with(text, args.image.len(), args.audio.len());
         let messages: Vec<Message> = system.chain([question]).collect();
         answer::prompt(&mut session, &messages, &options, ui)?
     };
