@@ -53,6 +53,10 @@ pub(super) fn load(
         }
         #[cfg(feature = "audio")]
         if there("audio_config")
+            && checkpoint
+                .weights()
+                .names()
+                .any(|n| n.contains("audio_tower."))
             && let Some(front) = audio::Audio::front(checkpoint)?
         {
             let tower = audio::Audio::load(checkpoint, (json, front), hidden, device, progress)?;
