@@ -304,6 +304,30 @@ fn a_lying_webp_frame_is_refused() {
     assert!(matches!(decode(&bytes), Err(Error::Limit { .. })));
 }
 
+/// A palette of parts of colours, of none, of too many: found by fuzzing.
+#[test]
+fn a_lying_palette_is_refused() {
+    let whole = file("p8.png");
+    let at = whole.windows(4).position(|w| w == b"PLTE").unwrap();
+    let len = u32::from_be_bytes(whole[at - 4..at].try_into().unwrap()) as usize;
+    let with = |colours: usize| {
+        let mut chunk = b"PLTE".to_vec();
+        chunk.extend((0..colours).map(|i| i as u8));
+        let crc = crc32(chunk.iter().copied());
+        let mut bytes = whole[..at - 4].to_vec();
+        bytes.extend((colours as u32).to_be_bytes());
+        bytes.extend(chunk);
+        bytes.extend(crc.to_be_bytes());
+        bytes.extend(&whole[at + 4 + len + 4..]);
+        bytes
+    };
+    assert!(decode(&with(len)).is_ok());
+    for colours in [0, 1, 2, 4, 49, 767, 769, 771, 3000] {
+        let refused = decode(&with(colours));
+        assert!(matches!(refused, Err(Error::Malformed { .. })), "{colours}");
+    }
+}
+
 /// Refused bombs take no memory: the most this process ever held stays small.
 #[cfg(target_os = "linux")]
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{DecodeOptions, exif, pixels};
 use crate::{Error, Image, Result};
-use ::png::{Decoder, DecodingError, Limits, Transformations};
+use ::png::{ColorType, Decoder, DecodingError, Limits, Transformations};
 use std::io::Cursor;
 
 const FORMAT: &str = "PNG";
@@ -54,6 +54,14 @@ fn read(cursor: &mut Cursor<&[u8]>, options: &DecodeOptions) -> Result<(Image, u
     options.check(FORMAT, width.into(), height.into(), per_pixel)?;
 
     let mut reader = decoder.read_info()?;
+    // The decoder takes this for granted.
+    if reader.info().color_type == ColorType::Indexed {
+        let colours = reader.info().palette.as_deref().map_or(0, <[u8]>::len);
+        if colours == 0 || colours > 768 || !colours.is_multiple_of(3) {
+            let what = format!("a palette of {colours} bytes; expected 1 to 256 colours of three");
+            return Err(Error::malformed(FORMAT, 0, what).into());
+        }
+    }
     let channels = reader.output_color_type().0.samples();
     let (width, height) = (width as usize, height as usize);
     let mut rgb = Vec::with_capacity(width * height * 3);
