@@ -188,7 +188,7 @@ fn every_family_is_converted_on_load() {
             ("q8", 0.25),
             ("embed=f16,default=q8", 0.25),
             ("head=f16,default=q8", 0.25),
-            ("q4", 1.0),
+            ("q4", 1.3),
         ] {
             let options = EngineOptions {
                 dtypes: dtypes.parse().expect("types"),
