@@ -8,7 +8,7 @@ struct Params { t: u32, nh: u32, nkv: u32, hd: u32, cap: u32, window: u32, scale
 @group(0) @binding(2) var<storage, read> kc: array<KV>;
 @group(0) @binding(3) var<storage, read> vc: array<KV>;
 @group(0) @binding(4) var<storage, read> rows: array<vec2<u32>>;
-@group(0) @binding(5) var<storage, read> ends_at: array<u32>;
+@group(0) @binding(5) var<storage, read> ends: array<u32>;
 @group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 
 const LOWEST = -3.0e38;
@@ -34,7 +34,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   if p.window > 0u { held = min(held, p.window); }
   let begin = own - min(own, held);
   var end = own;
-  if p.mutual > 0u { end = min(max(own, ends_at[t]), begin + p.cap); }
+  if p.mutual > 0u { end = min(max(own, ends[t]), begin + p.cap); }
   let first = begin % p.cap;
   if lane < n4 { qs[lane] = q[i * n4 + lane] * p.scale; }
   workgroupBarrier();

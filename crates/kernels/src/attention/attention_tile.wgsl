@@ -8,7 +8,7 @@ struct Params { t: u32, nh: u32, nkv: u32, hd: u32, cap: u32, window: u32, scale
 @group(0) @binding(2) var<storage, read> kc: array<KV>;
 @group(0) @binding(3) var<storage, read> vc: array<KV>;
 @group(0) @binding(4) var<storage, read> rows: array<vec2<u32>>;
-@group(0) @binding(5) var<storage, read> ends_at: array<u32>;
+@group(0) @binding(5) var<storage, read> ends: array<u32>;
 @group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(128)
@@ -29,9 +29,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   var held = p.cap;
   if p.window > 0u { held = min(held, p.window); }
   let begins = own - min(own, vec4<u32>(held));
-  var ends = own;
+  var upto = own;
   if p.mutual > 0u {
-    ends = max(ends, vec4<u32>(ends_at[tokens.x], ends_at[tokens.y], ends_at[tokens.z], ends_at[tokens.w]));
+    upto = max(upto, vec4<u32>(ends[tokens.x], ends[tokens.y], ends[tokens.z], ends[tokens.w]));
   }
   for (var c = lane; c < 4u * n4; c += 128u) {
     let token = tokens[c / n4];
@@ -49,14 +49,14 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     if round > 0u && seqs[round - 1u] == seq { continue; }
     let mine = seqs == vec4<u32>(seq);
     let lo = select(vec4<u32>(0xffffffffu), begins, mine);
-    let hi = select(vec4<u32>(0u), ends, mine);
+    let hi = select(vec4<u32>(0u), upto, mine);
     let begin = min(min(lo.x, lo.y), min(lo.z, lo.w));
     let end = min(max(max(hi.x, hi.y), max(hi.z, hi.w)), begin + p.cap);
     let first = begin % p.cap;
     let base = seq * p.cap * stride + (h / (p.nh / p.nkv)) * n4;
     for (var j0 = begin; j0 < end; j0 += 128u) {
       let j = j0 + lane;
-      let seen = mine & (vec4<u32>(j) < ends) & (vec4<u32>(j) >= begins);
+      let seen = mine & (vec4<u32>(j) < upto) & (vec4<u32>(j) >= begins);
       var s = vec4<f32>(LOWEST);
       if any(seen) {
         var d = vec4<f32>();
