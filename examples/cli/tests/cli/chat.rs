@@ -33,6 +33,7 @@ fn the_stream_is_well_formed() {
     let mut expected = vec![
         "type",
         "prompt_ids",
+        "encoded",
         "ids",
         "text",
         "device",

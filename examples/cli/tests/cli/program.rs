@@ -153,12 +153,12 @@ fn models_without_any_fetched() {
             .last()["files"][0]["state"],
         "missing"
     );
-    assert_eq!(
-        run(&["models", "verify", "--json"]).ended(0).last()["files"]
-            .as_array()
-            .unwrap()
-            .len(),
-        0
+    // The model in the program may be in the folder: other tests use it.
+    let there = run(&["models", "verify", "--json"]).ended(0).last();
+    let there = there["files"].as_array().unwrap();
+    assert!(
+        there.iter().all(|f| f["model"] == "firelight-spark"),
+        "{there:?}"
     );
     assert!(
         run(&["models", "rm", "smollm2"])
