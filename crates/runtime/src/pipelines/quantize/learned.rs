@@ -132,8 +132,8 @@ pub(super) fn bert<'a>(checkpoint: &'a Checkpoint, config: &Json) -> Result<Part
     let mut metadata = sizes("bert", config, names, ("layer_norm_eps", 1e-12))?;
     metadata.push(("bert.attention.causal".to_owned(), Value::Bool(false)));
     let pooling = match SentenceConfig::read(checkpoint)?.pooling {
-        None => 0,
-        Some(Pooling::Mean) => 1,
+        // What sentence-transformers makes of a model without a word on it.
+        None | Some(Pooling::Mean) => 1,
         Some(Pooling::Cls) => 2,
         Some(Pooling::Last) => 3,
         Some(other) => return Err(fixed("pooling", other.name(), "bert")),
