@@ -228,6 +228,21 @@ impl Engine {
         }
     }
 
+    /// Runs `load` on the device; where the device fails, on the next rung down. Gives the device it ran on.
+    pub(crate) async fn on_a_rung<T>(
+        &self,
+        mut load: impl FnMut(&Device) -> Result<T>,
+    ) -> Result<(Device, T)> {
+        loop {
+            let device = self.device();
+            match load(&device) {
+                Ok(loaded) => return Ok((device, loaded)),
+                Err(e) if e.is_device_fault() => self.step_down(&e).await?,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
     /// Moves to the next rung down after a device fault. A rung or kind of device that was asked for is not left: then the
     /// fault is the answer.
     ///

@@ -172,21 +172,14 @@ impl Engine {
         progress: &mut (dyn FnMut(u64, u64) + '_),
     ) -> Result<LoadedSpeech> {
         let text = Arc::new(TextSide::open(&checkpoint)?);
-        loop {
-            let device = self.device();
-            match models::load_speech(&checkpoint, &device, progress) {
-                Ok(model) => {
-                    return Ok(LoadedSpeech {
-                        checkpoint,
-                        text,
-                        device,
-                        model: Arc::from(model),
-                    });
-                }
-                Err(e) if e.is_device_fault() => self.step_down(&e).await?,
-                Err(e) => return Err(e),
-            }
-        }
+        let load = |device: &Device| models::load_speech(&checkpoint, device, progress);
+        let (device, model) = self.on_a_rung(load).await?;
+        Ok(LoadedSpeech {
+            checkpoint,
+            text,
+            device,
+            model: Arc::from(model),
+        })
     }
 }
 
