@@ -5,7 +5,7 @@
 //! second half of `fc1`. Jeffries et al. 2024. Reference: `modeling_moonshine.py` of transformers 5.23. Checked on the reference's
 //! random checkpoints: no published weights were at hand.
 
-use super::parts::{Stream, Vocabulary};
+use super::parts::{Stream, View, Vocabulary, cached};
 use super::{Inputs, LayerCache, Spec};
 use crate::cache::Cache;
 use crate::checkpoint::{Checkpoint, Config as Format, Fields};
@@ -15,11 +15,10 @@ use crate::rope::{Rope, partial_rotary_factor};
 use crate::speech::{Hears, SpeechInputs, SpeechModel, SpeechSpec};
 use crate::{Error, Result};
 use firelight_kernels::act::Activation;
-use firelight_kernels::attention::{AttentionArgs, attention};
 use firelight_kernels::gated_act::gated_act;
 use firelight_kernels::layer_norm::layer_norm;
 use firelight_kernels::rope::rope;
-use firelight_kernels::rope_kv::{Pairing, RopeKvArgs, rope_kv};
+use firelight_kernels::rope_kv::Pairing;
 use firelight_kernels::span_attention::{Part, SpanAttentionArgs, span_attention};
 use firelight_kernels::unfold::{Patches, unfold};
 use firelight_kernels::{Array, DType, Device, Holder, Recorder, Weight};
@@ -255,25 +254,15 @@ impl Attention {
         let q = self.q_proj.forward(rec, x)?;
         let k = self.k_proj.forward(rec, x)?;
         let v = self.v_proj.forward(rec, x)?;
-        let (k_cache, v_cache) = cache.layer(layer);
-        let args = RopeKvArgs {
-            rows,
-            rope: cache.rope(0),
-            k_cache,
-            v_cache,
+        let view = View {
+            cache,
+            layer,
+            rope: 0,
             pairing: Pairing::Adjacent,
-        };
-        rope_kv(rec, &q, &k, &v, args)?;
-        let args = AttentionArgs {
-            rows,
-            k_cache,
-            v_cache,
             window: 0,
             scale: self.scale,
-            softcap: 0.0,
-            ends: None,
         };
-        let out = attention(rec, &q, args)?;
+        let out = cached(rec, [&q, &k, &v], rows, view)?;
         self.o_proj.forward(rec, &out)
     }
 }

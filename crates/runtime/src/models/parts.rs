@@ -173,6 +173,34 @@ pub(super) struct View<'a> {
     pub scale: f32,
 }
 
+/// Queries over the cache, after their keys and values were written into it; queries and keys are turned.
+pub(super) fn cached(
+    rec: &mut Recorder,
+    [q, k, v]: [&Array; 3],
+    rows: &Array,
+    view: View<'_>,
+) -> Result<Array> {
+    let (k_cache, v_cache) = view.cache.layer(view.layer);
+    let args = RopeKvArgs {
+        rows,
+        rope: view.cache.rope(view.rope),
+        k_cache,
+        v_cache,
+        pairing: view.pairing,
+    };
+    rope_kv(rec, q, k, v, args)?;
+    let args = AttentionArgs {
+        rows,
+        k_cache,
+        v_cache,
+        window: view.window,
+        scale: view.scale,
+        softcap: 0.0,
+        ends: None,
+    };
+    Ok(attention(rec, q, args)?)
+}
+
 impl Attention {
     /// The norms of queries and keys that every family calls `q_norm` and `k_norm`.
     pub(super) fn norms(
@@ -201,26 +229,8 @@ impl Attention {
             q = q_norm.forward(rec, &q)?;
             k = k_norm.forward(rec, &k)?;
         }
-        let (rows, (k_cache, v_cache)) = (inputs.rows, view.cache.layer(view.layer));
-        let args = RopeKvArgs {
-            rows,
-            rope: view.cache.rope(view.rope),
-            k_cache,
-            v_cache,
-            pairing: view.pairing,
-        };
-        rope_kv(rec, &q, &k, &v, args)?;
+        let mut out = cached(rec, [&q, &k, &v], inputs.rows, view)?;
         drop((k, v));
-        let args = AttentionArgs {
-            rows,
-            k_cache,
-            v_cache,
-            window: view.window,
-            scale: view.scale,
-            softcap: 0.0,
-            ends: None,
-        };
-        let mut out = attention(rec, &q, args)?;
         drop(q);
         if let Some(gate_proj) = &self.gate_proj {
             let gate = gate_proj.forward(rec, x)?;

@@ -5,7 +5,7 @@
 //! al. 2022. Reference: `modeling_whisper.py` of transformers 5.23. Also from CTranslate2's `model.bin` (see
 //! [`crate::checkpoint`]). Checked on whisper-tiny.en and whisper-base.
 
-use super::parts::{Stream, Vocabulary};
+use super::parts::{Stream, View, Vocabulary, cached};
 use super::{Inputs, LayerCache, Spec};
 use crate::cache::Cache;
 use crate::checkpoint::{Checkpoint, Config as Format, Fields};
@@ -16,9 +16,8 @@ use crate::speech::{Hears, SpeechInputs, SpeechModel, SpeechSpec};
 use crate::{Error, Result};
 use firelight_kernels::act::Activation;
 use firelight_kernels::add_scale::add_scale;
-use firelight_kernels::attention::{AttentionArgs, attention};
 use firelight_kernels::columns::columns;
-use firelight_kernels::rope_kv::{Pairing, RopeKvArgs, rope_kv};
+use firelight_kernels::rope_kv::Pairing;
 use firelight_kernels::span_attention::{Part, SpanAttentionArgs, span_attention};
 use firelight_kernels::unfold::{Patches, unfold};
 use firelight_kernels::{Array, DType, Device, Holder, Recorder, Weight, embed};
@@ -189,26 +188,16 @@ impl Attention {
         let q = self.q_proj.forward(rec, x)?;
         let k = self.k_proj.forward(rec, x)?;
         let v = self.v_proj.forward(rec, x)?;
-        let (k_cache, v_cache) = cache.layer(layer);
-        let args = RopeKvArgs {
-            rows,
-            // Turns nothing.
-            rope: cache.rope(0),
-            k_cache,
-            v_cache,
+        let view = View {
+            cache,
+            layer,
+            // The table turns nothing.
+            rope: 0,
             pairing: Pairing::Half,
-        };
-        rope_kv(rec, &q, &k, &v, args)?;
-        let args = AttentionArgs {
-            rows,
-            k_cache,
-            v_cache,
             window: 0,
             scale: self.scale(),
-            softcap: 0.0,
-            ends: None,
         };
-        let out = attention(rec, &q, args)?;
+        let out = cached(rec, [&q, &k, &v], rows, view)?;
         self.out_proj.forward(rec, &out)
     }
 }
