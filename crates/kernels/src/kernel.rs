@@ -1,6 +1,7 @@
 //! What a kernel is: a contract, a plan, a CPU version, a reference and cases.
 
 use crate::cpu::Cpu;
+use crate::recorder::Work;
 use crate::{Error, Result};
 use firelight_tensor::DType;
 use firelight_tensor::compare::Tolerance;
@@ -350,6 +351,16 @@ pub trait Kernel: Sync {
 
     /// The formula in f64, naive, over all operands' values in order; written operands are changed in place.
     fn reference(&self, call: &Call<'_>, values: &mut [Vec<f64>]);
+
+    /// What a call moves and computes at least, for profiles: by default every operand once, and no products counted. `None` where it depends
+    /// on the data.
+    fn work(&self, call: &Call<'_>) -> Option<Work> {
+        let bytes = |v: &View| crate::array::bytes_of(v.dtype, &v.shape).unwrap_or(0);
+        Some(Work {
+            bytes: call.operands.iter().map(bytes).sum(),
+            flops: 0,
+        })
+    }
 
     /// Shapes, types, edge inputs and tolerances.
     fn cases(&self) -> Vec<Case>;

@@ -4,6 +4,8 @@
 
 mod array;
 mod buffer;
+#[cfg(not(target_arch = "wasm32"))]
+mod ceiling;
 pub mod cpu;
 pub mod dequant;
 mod device;
@@ -16,6 +18,8 @@ mod reference;
 mod weight;
 
 pub use array::Array;
+#[cfg(not(target_arch = "wasm32"))]
+pub use ceiling::Ceilings;
 pub use cpu::{CpuOptions, Isa};
 #[cfg(feature = "gpu")]
 pub use device::{AdapterReport, GpuOptions, adapters};
@@ -26,7 +30,9 @@ pub use kernel::{
     Access, Call, Caps, Case, CpuCall, Fill, Kernel, Operand, Plan, View, ensure, words,
 };
 pub use memory::{Holder, MemoryReport};
-pub use recorder::{Cost, Dynamic, Recorder, Recording, Submission};
+#[cfg(not(target_arch = "wasm32"))]
+pub use recorder::CallTime;
+pub use recorder::{Cost, Dynamic, Recorder, Recording, Submission, Work};
 pub use weight::{Corrections, LowRank, Shard, Site, Weight};
 
 macro_rules! kernels {

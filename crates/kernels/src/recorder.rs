@@ -5,6 +5,12 @@
 //! (positions, token ids, sampling parameters) lives in [`Dynamic`] arrays, sections of one step buffer that is written
 //! once per submit. A call's fixed parameters live in one arena, bound with a dynamic offset.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod profile;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use profile::CallTime;
+
 use crate::array::FreeList;
 use crate::buffer::Buffer;
 use crate::device::{Device, DeviceKind};
@@ -284,6 +290,15 @@ pub struct Recording {
     gpu: Option<crate::device::gpu::Prepared>,
 }
 
+/// What a call moves and computes, at least; see [`Kernel::work`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Bytes read and written.
+    pub bytes: u64,
+    /// Floating-point operations of its products.
+    pub flops: u64,
+}
+
 /// What one submit of a recording costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
@@ -323,13 +338,7 @@ impl Recording {
     /// # Errors
     /// `Device` if the device is lost.
     pub fn submit(&mut self) -> Result<Submission> {
-        if self.dirty
-            && let Some(step) = &self.step
-        {
-            self.device
-                .write_raw(step, 0, bytemuck::cast_slice(&self.step_words))?;
-            self.dirty = false;
-        }
+        self.write_step()?;
         match self.device.kind() {
             #[cfg(feature = "gpu")]
             DeviceKind::Gpu(gpu) => {
@@ -358,6 +367,18 @@ impl Recording {
                 Ok(Submission(SubmissionKind::Done(bytes)))
             }
         }
+    }
+
+    /// Brings the words of the dynamic arrays to the device, if they changed.
+    fn write_step(&mut self) -> Result<()> {
+        if self.dirty
+            && let Some(step) = &self.step
+        {
+            self.device
+                .write_raw(step, 0, bytemuck::cast_slice(&self.step_words))?;
+            self.dirty = false;
+        }
+        Ok(())
     }
 
     /// What each submit costs.

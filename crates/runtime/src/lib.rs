@@ -23,6 +23,7 @@ pub mod rope;
 pub mod sentence;
 mod session;
 pub mod source;
+mod speculate;
 #[cfg(feature = "audio")]
 pub mod speech;
 mod state;
@@ -41,6 +42,7 @@ pub use firelight_text::{Grammar, Message, ToolCall};
 pub use media::{MediaKind, Medium};
 pub use session::{Answer, Event, Finish, GenerateOptions, Session};
 pub use source::{CancelToken, Pause};
+pub use speculate::{DRAFT, Draft};
 #[cfg(feature = "audio")]
 pub use speech::LoadedSpeech;
 pub use state::{CHUNK, State};

@@ -5,6 +5,7 @@ use crate::clock;
 use crate::engine::{Engine, LoadedModel};
 use crate::media::{self, MediaKind, Medium, Preparations};
 use crate::source::CancelToken;
+use crate::speculate::{Draft, Drafter};
 use crate::state::State;
 use crate::text_side::Rendering;
 use crate::{Error, Result};
@@ -45,6 +46,9 @@ pub struct GenerateOptions {
     pub tools: Option<serde_json::Value>,
     /// The pictures and sounds of the messages, in the order of their parts ([`Session::chat`] only).
     pub media: Vec<Medium>,
+    /// Guesses tokens ahead and checks them several at a time; the answer stays the same. Not used under a grammar, with a repetition
+    /// penalty, and by models with recurrent layers.
+    pub draft: Option<Draft>,
 }
 
 impl Default for GenerateOptions {
@@ -62,6 +66,7 @@ impl Default for GenerateOptions {
             grammar: None,
             tools: None,
             media: Vec::new(),
+            draft: None,
         }
     }
 }
@@ -134,6 +139,10 @@ pub struct Answer {
     pub prefilled: usize,
     /// Pictures and sounds encoded for it; the features of the others were still on the device.
     pub encoded: usize,
+    /// Tokens drafted for it, and how many of them were right; see [`GenerateOptions::draft`].
+    pub drafted: usize,
+    /// See `drafted`.
+    pub drafts_right: usize,
     /// From the call to the first token.
     pub ttft: Duration,
     /// From the first token to the last.
@@ -165,6 +174,7 @@ pub struct Session {
     model: LoadedModel,
     state: State,
     preparations: Preparations,
+    drafter: Option<Drafter>,
 }
 
 impl Session {
@@ -179,6 +189,7 @@ impl Session {
             model: model.clone(),
             state,
             preparations: Preparations::default(),
+            drafter: None,
         })
     }
 
@@ -329,6 +340,8 @@ impl Session {
                 finish: Finish::MaxTokens,
                 prefilled: 0,
                 encoded: 0,
+                drafted: 0,
+                drafts_right: 0,
                 ttft: Duration::ZERO,
                 decode: Duration::ZERO,
                 masking: Duration::ZERO,
@@ -339,6 +352,11 @@ impl Session {
             stops: StopMatcher::new(options.stop.iter().cloned()),
             start: clock::now(),
         };
+        match &options.draft {
+            Some(draft) if self.drafter.as_ref().is_some_and(|d| d.is(draft)) => {}
+            Some(draft) => self.drafter = Some(Drafter::new(draft, &self.model)?),
+            None => self.drafter = None,
+        }
         let encoded = self.state.media_encoded();
         for &id in &options.resume {
             run.answer.ids.push(id);
@@ -418,7 +436,7 @@ impl Session {
             if cancel.heard().await {
                 return Ok(Finish::Cancelled);
             }
-            let Some(id) = self.state.next().await? else {
+            let Some(id) = self.next(run, options).await? else {
                 let full = ids.len() + options.max_tokens > context
                     && run.answer.ids.len() < options.max_tokens;
                 return Ok(if full {
@@ -452,6 +470,33 @@ impl Session {
             }
             run.mask(&mut self.state, room)?;
         }
+    }
+}
+
+impl Session {
+    /// The next token, of a draft where there is one.
+    async fn next(&mut self, run: &mut Run, options: &GenerateOptions) -> Result<Option<u32>> {
+        let (Some(drafter), room) = (&mut self.drafter, self.state.draft_room()) else {
+            return self.state.next().await;
+        };
+        if room == 0 {
+            return self.state.next().await;
+        }
+        if drafter.is_model() && self.state.is_under_way() {
+            return self.state.arrived().await;
+        }
+        let draft = drafter
+            .draft(self.state.ids(), room, options.sampling)
+            .await;
+        let (drafted, right) = self.state.drafts();
+        let next = self.state.next_of(&draft).await?;
+        let (now_drafted, now_right) = self.state.drafts();
+        if now_drafted > drafted {
+            drafter.learn((now_right - right) as usize);
+            run.answer.drafted += (now_drafted - drafted) as usize;
+            run.answer.drafts_right += (now_right - right) as usize;
+        }
+        Ok(next)
     }
 }
 

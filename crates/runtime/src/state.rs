@@ -4,7 +4,10 @@
 //! the device, where the next step reads it, and four bytes come back. On a GPU step `n + 1` is submitted before the token of
 //! step `n` is read.
 
+mod checked;
 mod masked;
+#[cfg(not(target_arch = "wasm32"))]
+mod profile;
 mod soft;
 mod steps;
 
@@ -34,6 +37,8 @@ const TAIL: usize = 16;
 /// A recorded step for a fixed number of tokens.
 struct Step {
     tokens: usize,
+    /// Tokens sampled: after the last of `tokens`, after each of them, or none.
+    samples: usize,
     /// [`Cache::generation`] it was recorded for.
     generation: u64,
     recording: Recording,
@@ -61,6 +66,8 @@ enum Kind {
     Decode,
     /// The token sampled before, nothing sampled: the logits wait for a mask.
     Forward,
+    /// Tokens from the host, the one after each of them sampled.
+    Check,
 }
 
 /// See the module's head.
@@ -77,8 +84,10 @@ pub struct State {
     /// Counters of `counts` are in use and must be set anew.
     counted: bool,
     decode: Option<Step>,
-    fill: Option<Step>,
+    /// Steps of prompts that come again.
+    prompts: Vec<Step>,
     masked: Masked,
+    checked: checked::Checked,
     pending: VecDeque<Submission>,
     settings: SampleSettings,
     adapters: Vec<AdapterUse>,
@@ -105,8 +114,9 @@ impl State {
             counts: device.array(DType::U32, &[1, vocab], Holder::Cache)?,
             counted: false,
             decode: None,
-            fill: None,
+            prompts: Vec::new(),
             masked: Masked::default(),
+            checked: checked::Checked::default(),
             pending: VecDeque::new(),
             settings: SampleSettings::default(),
             adapters: Vec::new(),
@@ -135,6 +145,7 @@ impl State {
     /// Forgets the sequence; the memory stays for the next one.
     pub fn clear(&mut self) {
         self.pending.clear();
+        self.checked.forget_tokens();
         self.masked.forget_logits();
         self.ids.clear();
         self.filled = 0;
@@ -154,8 +165,10 @@ impl State {
     pub fn set_adapters(&mut self, adapters: &[AdapterUse]) {
         if self.adapters != adapters {
             self.clear();
-            (self.decode, self.fill) = (None, None);
+            self.decode = None;
+            self.prompts.clear();
             self.masked.forget_steps();
+            self.checked.forget_steps();
             self.adapters = adapters.to_vec();
         }
     }
@@ -210,6 +223,7 @@ impl State {
             });
         }
         self.pending.clear();
+        self.checked.forget_tokens();
         if self.cache.span(self.model.spec(), prompt.len())? {
             self.filled = 0;
         }
@@ -299,6 +313,9 @@ impl State {
     /// # Errors
     /// `BadLogits` if the model computed NaN, `Device` if the device failed.
     pub async fn next(&mut self) -> Result<Option<u32>> {
+        if let Some(id) = self.given() {
+            return Ok(Some(id));
+        }
         if self.masked.is_on() {
             self.submit_masked().await?;
             return self.arrived().await;
@@ -322,7 +339,7 @@ impl State {
     }
 
     /// Waits for the oldest token under way.
-    async fn arrived(&mut self) -> Result<Option<u32>> {
+    pub(crate) async fn arrived(&mut self) -> Result<Option<u32>> {
         let Some(submission) = self.pending.pop_front() else {
             return Ok(None);
         };
@@ -347,6 +364,7 @@ impl State {
     /// Ends the answer: steps under way are dropped.
     pub fn stop(&mut self) {
         self.pending.clear();
+        self.checked.forget_tokens();
         self.masked.forget_logits();
         // What ran ahead of the known tokens is written over.
         self.filled = self.filled.min(self.ids.len());

@@ -73,6 +73,10 @@ pub(crate) enum Event<'a> {
         prompt_ids: &'a [u32],
         /// Pictures and sounds encoded for this answer.
         encoded: usize,
+        /// Tokens guessed ahead (`--draft`).
+        drafted: usize,
+        /// Those of them that were right.
+        drafts_right: usize,
         /// Ids generated, without the one that ended the answer.
         ids: &'a [u32],
         /// Their text.

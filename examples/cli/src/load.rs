@@ -209,9 +209,35 @@ fn open<M>(
 ) -> Result<(Engine, LocalModel, M, Duration)> {
     resolver.parse(name)?;
     let engine = engine(args)?;
+    let (local, model, load_time) = place(resolver, name, &engine, args, ui, load)?;
+    Ok((engine, local, model, load_time))
+}
+
+/// One more model on the device of `engine`.
+pub(crate) fn another(
+    name: &str,
+    engine: &Engine,
+    args: &EngineArgs,
+    ui: &mut Ui,
+) -> Result<LoadedModel> {
+    let load = |engine: &Engine, root: &Path, progress: &mut dyn FnMut(u64, u64)| {
+        pollster::block_on(engine.load(root, progress))
+    };
+    Ok(place(&resolver()?, name, engine, args, ui, load)?.1)
+}
+
+/// Fetches a model where it is not here, and loads it.
+fn place<M>(
+    resolver: &Resolver,
+    name: &str,
+    engine: &Engine,
+    args: &EngineArgs,
+    ui: &mut Ui,
+    load: impl FnOnce(&Engine, &Path, &mut dyn FnMut(u64, u64)) -> Result<M, firelight_runtime::Error>,
+) -> Result<(LocalModel, M, Duration)> {
     let local = files(resolver, name, ui)?;
     let start = Instant::now();
-    let loaded = load(&engine, &local.root, &mut |done, total| {
+    let loaded = load(engine, &local.root, &mut |done, total| {
         let phase = "loading";
         let (file, total) = (local.name.as_str(), Some(total));
         ui.progress(&Progress {
@@ -241,7 +267,7 @@ fn open<M>(
         load_ms: load_time.as_secs_f64() * 1e3,
         attempts: json::attempts(&report),
     })?;
-    Ok((engine, local, model, load_time))
+    Ok((local, model, load_time))
 }
 
 /// Why nothing better runs, for people; empty where there is nothing to say.

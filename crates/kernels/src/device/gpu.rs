@@ -2,6 +2,8 @@
 
 mod open;
 mod pending;
+#[cfg(not(target_arch = "wasm32"))]
+mod timing;
 
 pub use open::{AdapterReport, GpuOptions, adapters};
 pub(crate) use pending::Pending;

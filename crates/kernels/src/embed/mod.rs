@@ -80,6 +80,12 @@ impl Kernel for Embed {
         reference::run(&call.params(), values);
     }
 
+    fn work(&self, call: &Call<'_>) -> Option<crate::Work> {
+        let p: Params = call.params();
+        let row = u64::from(p.row_bytes) + 4 * u64::from(p.k);
+        Some(crate::Work { bytes: u64::from(p.t) * row, flops: 0 })
+    }
+
     fn cases(&self) -> Vec<Case> {
         cases::cases()
     }

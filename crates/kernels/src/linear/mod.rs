@@ -95,6 +95,12 @@ impl Kernel for Linear {
         reference::run(&call.params(), values);
     }
 
+    fn work(&self, call: &Call<'_>) -> Option<crate::Work> {
+        let p: Params = call.params();
+        let [t, n, k] = [p.t, p.n, p.k].map(u64::from);
+        Some(crate::Work { bytes: n * u64::from(p.row_bytes) + 4 * t * (n + k), flops: 2 * t * n * k })
+    }
+
     fn cases(&self) -> Vec<Case> {
         cases::cases()
     }

@@ -81,6 +81,10 @@ impl Kernel for NearAttention {
         reference::run(&call.params(), values);
     }
 
+    fn work(&self, _: &Call<'_>) -> Option<crate::Work> {
+        None
+    }
+
     fn cases(&self) -> Vec<Case> {
         cases::cases()
     }

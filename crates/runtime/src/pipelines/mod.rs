@@ -16,6 +16,8 @@ pub mod perplexity;
 #[cfg(feature = "vision")]
 pub mod pictures;
 #[cfg(not(target_arch = "wasm32"))]
+pub mod profile;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod quantize;
 #[cfg(feature = "audio")]
 pub mod scribe;

@@ -1,6 +1,7 @@
 //! How a [`State`]'s steps are recorded and submitted.
 
 use super::*;
+use crate::speculate::DRAFT;
 use firelight_kernels::Weight;
 
 impl State {
@@ -27,15 +28,28 @@ impl State {
         tokens: usize,
         soft: Option<Vec<(u32, Weight)>>,
     ) -> Result<Step> {
+        self.record_into(kind, tokens, soft, &self.token, &self.counts)
+    }
+
+    /// Records a step that samples into `token`.
+    pub(super) fn record_into(
+        &self,
+        kind: Kind,
+        tokens: usize,
+        soft: Option<Vec<(u32, Weight)>>,
+        token: &Array,
+        counts: &Array,
+    ) -> Result<Step> {
         let mut rec = self.recorder();
         let ids = match kind {
             Kind::Decode | Kind::Forward => None,
-            Kind::Fill | Kind::Last => Some(rec.dynamic(tokens)?),
+            Kind::Fill | Kind::Last | Kind::Check => Some(rec.dynamic(tokens)?),
         };
         let rows = rec.dynamic(2 * tokens)?;
         let sampling = match kind {
             Kind::Fill | Kind::Forward => None,
             Kind::Last | Kind::Decode => Some(rec.dynamic(8)?),
+            Kind::Check => Some(rec.dynamic(8 * tokens)?),
         };
         let mask = match (&sampling, self.masked.is_on()) {
             (Some(_), true) => Some(rec.dynamic(mask_words(self.model.spec().vocab))?),
@@ -49,7 +63,7 @@ impl State {
             logits: match kind {
                 Kind::Fill => Logits::None,
                 Kind::Last => Logits::Rows(last.array()),
-                Kind::Decode | Kind::Forward => Logits::All,
+                Kind::Decode | Kind::Forward | Kind::Check => Logits::All,
             },
             soft: soft.as_ref().map(super::soft::Soft::inputs),
         };
@@ -58,20 +72,19 @@ impl State {
             if let Some(mask) = &mask {
                 mask_logits(&mut rec, logits, mask.array())?;
             }
-            sample::sample(
-                &mut rec,
-                logits,
-                sampling.array(),
-                &self.counts,
-                &self.token,
-            )?;
-            rec.read_back(&self.token);
+            sample::sample(&mut rec, logits, sampling.array(), counts, token)?;
+            rec.read_back(token);
         }
         let logits = logits.filter(|_| kind == Kind::Forward);
         let mut recording = rec.finish()?;
         recording.set(&last, &[tokens as u32 - 1])?;
         Ok(Step {
             tokens,
+            samples: match kind {
+                Kind::Check => tokens,
+                Kind::Last | Kind::Decode => 1,
+                Kind::Fill | Kind::Forward => 0,
+            },
             generation: self.cache.generation(),
             recording,
             ids,
@@ -84,6 +97,12 @@ impl State {
     }
 
     pub(super) fn submit(&self, step: &mut Step, ids: &[u32], at: usize) -> Result<Submission> {
+        self.set_step(step, ids, at)?;
+        Ok(step.recording.submit()?)
+    }
+
+    /// Sets what differs between two submits of a step.
+    pub(super) fn set_step(&self, step: &mut Step, ids: &[u32], at: usize) -> Result<()> {
         if let Some(words) = &step.ids {
             step.recording.set(words, ids)?;
         }
@@ -93,13 +112,14 @@ impl State {
         step.recording.set(&step.rows, &rows(at, step.tokens))?;
         if let Some(words) = &step.sampling {
             // The draw's number is the position of the token drawn.
-            step.recording
-                .set(words, &self.settings.words((at + step.tokens) as u32))?;
+            let first = at + step.tokens + 1 - step.samples;
+            let draws = (first..first + step.samples).flat_map(|n| self.settings.words(n as u32));
+            step.recording.set(words, &draws.collect::<Vec<_>>())?;
         }
         if let Some(words) = &step.mask {
             step.recording.set(words, self.masked.words())?;
         }
-        Ok(step.recording.submit()?)
+        Ok(())
     }
 
     pub(super) fn prompt_step(
@@ -110,12 +130,17 @@ impl State {
         soft: Option<Vec<(u32, Weight)>>,
     ) -> Result<Submission> {
         let generation = self.cache.generation();
-        // Full chunks repeat within a long prompt; other lengths rarely come twice.
-        let reuse = kind == Kind::Fill && ids.len() == self.chunk() && soft.is_none();
-        let kept = self
-            .fill
-            .take()
-            .filter(|s| reuse && s.generation == generation);
+        // Full chunks repeat within a long prompt, a few tokens when a draft model catches up; other lengths rarely come twice.
+        let repeats = match kind {
+            Kind::Fill => ids.len() == self.chunk(),
+            _ => ids.len() <= DRAFT + 2 && !self.masked.is_on(),
+        };
+        let reuse = repeats && soft.is_none();
+        self.prompts.retain(|s| s.generation == generation);
+        let samples = usize::from(kind == Kind::Last);
+        let same = |s: &Step| s.tokens == ids.len() && s.samples == samples;
+        let kept = self.prompts.iter().position(same).filter(|_| reuse);
+        let kept = kept.map(|i| self.prompts.swap_remove(i));
         let mut step = match kept {
             Some(step) => step,
             None => self.record(kind, ids.len(), soft)?,
@@ -123,7 +148,7 @@ impl State {
         let submission = self.submit(&mut step, ids, at)?;
         self.cache.advance(0, at + ids.len());
         if reuse {
-            self.fill = Some(step);
+            self.prompts.push(step);
         }
         Ok(submission)
     }

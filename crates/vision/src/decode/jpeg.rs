@@ -77,7 +77,7 @@ fn require_end(bytes: &[u8]) -> Result<()> {
     let mut at = 2;
     loop {
         let rest = bytes.get(at..).unwrap_or(&[]);
-        let Some(found) = rest.iter().position(|&b| b == 0xff) else {
+        let Some(found) = memchr::memchr(0xff, rest) else {
             break;
         };
         at += found + 1;

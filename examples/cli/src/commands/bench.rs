@@ -7,6 +7,7 @@ use crate::{OK, format, interrupt, json, load};
 use anyhow::{Context, Result};
 use firelight_runtime::LoadedModel;
 use firelight_runtime::pipelines::bench::{self, BenchOptions, BenchReport};
+use firelight_runtime::pipelines::profile::{self, ProfileOptions, ProfileReport};
 use firelight_runtime::pipelines::synthetic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,6 +38,13 @@ pub(crate) struct BenchArgs {
     /// Runs; medians are reported, and one more comes first that is not counted
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     runs: usize,
+    /// Also say where the time of a prompt of at most 256 tokens and of a token goes: per kernel, against what the device's memory
+    /// and arithmetic give at best
+    #[arg(long)]
+    profile: bool,
+    /// Write every call of the profile to a file for chrome://tracing or ui.perfetto.dev
+    #[arg(long, value_name = "FILE.json", requires = "profile")]
+    trace: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineArgs,
     /// One JSON object instead of a table
@@ -49,6 +57,7 @@ Examples:
   firelight bench                                        the default model, as llama-bench measures
   firelight bench --model gemma-3-270m -p 512 -n 128 -r 3
   firelight bench --synthetic config.json --quant q4     what would a model of these shapes do here?
+  firelight bench --profile --trace trace.json
   firelight bench --device cpu --threads 1 --json";
 
 pub(crate) fn run(args: &BenchArgs) -> Result<u8> {
@@ -80,17 +89,84 @@ pub(crate) fn run(args: &BenchArgs) -> Result<u8> {
     }));
     progress::leave_line();
     let report = result?;
+    let profile = match args.profile {
+        true => Some(profiled(&model, args)?),
+        false => None,
+    };
     if args.json {
         let mut value = serde_json::to_value(&report)?;
         value["model"] = name.into();
         value["prompt_tokens"] = args.prefill.into();
         value["generated_tokens"] = args.decode.into();
         value["runs"] = args.runs.into();
+        if let Some(profile) = &profile {
+            value["profile"] = serde_json::to_value(profile)?;
+        }
         json::print(&value)?;
     } else {
         ui::to_stdout(&shown(&name, args, &report))?;
+        if let Some(profile) = &profile {
+            ui::to_stdout(&profile_shown(profile))?;
+        }
     }
     Ok(OK)
+}
+
+fn profiled(model: &LoadedModel, args: &BenchArgs) -> Result<ProfileReport> {
+    let options = ProfileOptions {
+        prefill: args.prefill.min(firelight_runtime::CHUNK),
+        runs: args.runs,
+    };
+    let report = pollster::block_on(profile::profile(model, &options))?;
+    if let Some(path) = &args.trace {
+        let trace = serde_json::to_vec(&report.chrome_trace())?;
+        std::fs::write(path, trace).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(report)
+}
+
+fn profile_shown(p: &ProfileReport) -> String {
+    let giga =
+        |rate: Option<f64>| rate.map_or_else(|| "–".to_owned(), |r| format!("{:.1}", r * 1e-9));
+    let percent = |part: f64| format!("{:.0} %", part * 100.0);
+    let mut text = format!(
+        "\nAt best here (measured): memory {:.1} GB/s, f32 product {:.0} GFLOP/s\n",
+        p.bandwidth * 1e-9,
+        p.flops * 1e-9
+    );
+    for step in &p.steps {
+        let title = format!(
+            "\n{} ({}): {:.2} ms in {}\n",
+            step.step,
+            format::count(step.tokens, "token"),
+            step.seconds * 1e3,
+            format::count(step.calls.len(), "call")
+        );
+        text.push_str(&title);
+        let head = [
+            "kernel",
+            "calls",
+            "ms",
+            "share",
+            "GB/s",
+            "GFLOP/s",
+            "of the nearer ceiling",
+        ];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        for k in &step.kernels {
+            rows.push(vec![
+                k.kernel.clone(),
+                k.calls.to_string(),
+                format!("{:.3}", k.seconds * 1e3),
+                percent(k.share),
+                giga(k.bytes_per_s),
+                giga(k.flops_per_s),
+                k.of_ceiling.map_or_else(|| "–".to_owned(), percent),
+            ]);
+        }
+        text.push_str(&format::table(&rows));
+    }
+    text
 }
 
 fn synthetic_model(config: &Path, args: &BenchArgs, ui: &mut Ui) -> Result<(String, LoadedModel)> {

@@ -34,6 +34,8 @@ fn the_stream_is_well_formed() {
         "type",
         "prompt_ids",
         "encoded",
+        "drafted",
+        "drafts_right",
         "ids",
         "text",
         "device",

@@ -3,6 +3,7 @@
 mod chat;
 mod common;
 mod describe;
+mod draft;
 mod dual;
 mod encoders;
 mod gpu;

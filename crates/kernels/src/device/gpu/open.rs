@@ -176,6 +176,10 @@ impl Gpu {
         if rung == Rung::GpuF16Subgroups && !cfg!(target_arch = "wasm32") {
             features |= wgpu::Features::SUBGROUP;
         }
+        // For profiles; in browsers it may be coarse or refused.
+        if !cfg!(target_arch = "wasm32") {
+            features |= adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        }
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("firelight"),

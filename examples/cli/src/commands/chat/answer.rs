@@ -103,6 +103,8 @@ pub(super) fn close(
     ui.event(&Event::Done {
         prompt_ids: &answer.prompt_ids,
         encoded: answer.encoded,
+        drafted: answer.drafted,
+        drafts_right: answer.drafts_right,
         ids: &answer.ids,
         text: &answer.text,
         device: &report.device,
@@ -128,6 +130,12 @@ pub(super) fn summary(answer: &Answer, options: &GenerateOptions, report: &Repor
     }
     if answer.ids.len() > 1 {
         parts.push(format!("decode {}", format::rate(answer.decode_tps())));
+    }
+    if answer.drafted > 0 {
+        parts.push(format!(
+            "{} of {} guessed tokens right",
+            answer.drafts_right, answer.drafted
+        ));
     }
     parts.push(format!("{} (rung {})", report.device, report.rung));
     match answer.finish {

@@ -14,7 +14,7 @@ use crate::load::{self, Ready};
 use crate::ui::{Show, Ui};
 use crate::{INTERRUPTED, OK, Usage, interrupt, pictures, spark};
 use anyhow::Result;
-use firelight_runtime::{Finish, GenerateOptions, Medium, Message, Session};
+use firelight_runtime::{Draft, Finish, GenerateOptions, Medium, Message, Session};
 use law::LawArgs;
 use prompt::Prompt;
 use std::path::PathBuf;
@@ -65,6 +65,10 @@ pub(crate) struct ChatArgs {
     /// The tower of a GGUF model that sees, if it is not the mmproj-….gguf beside it
     #[arg(long, value_name = "FILE", requires = "model")]
     mmproj: Option<PathBuf>,
+    /// Guess tokens ahead and check several in one step; the answer stays the same. `lookup`: from what was said before, for answers
+    /// that repeat their prompt. Else a smaller model of the same family: a name, path or address as for --model
+    #[arg(long, value_name = "lookup|MODEL")]
+    draft: Option<String>,
     #[command(flatten)]
     law: LawArgs,
     #[command(flatten)]
@@ -93,6 +97,7 @@ Examples:
   firelight chat --choices positive,negative \"The mood of: What a day!\"
   firelight chat --schema person.json \"Who wrote Faust?\" | jq .name
   firelight chat --image shapes.png \"What colour is the circle?\"
+  firelight chat --draft lookup \"Correct the spelling:\" < letter.txt
   firelight chat --device gpu --json \"Hello\"";
 
 pub(crate) fn run(args: ChatArgs) -> Result<u8> {
@@ -168,6 +173,16 @@ fn start(args: &ChatArgs, ui: &mut Ui) -> Result<(Ready, Session, GenerateOption
         }
         options.adapters = adapters;
     }
+    options.draft = match args.draft.as_deref() {
+        None => None,
+        Some("lookup") => Some(Draft::Lookup),
+        Some(small) => Some(Draft::Model(load::another(
+            small,
+            &ready.engine,
+            &args.engine,
+            ui,
+        )?)),
+    };
     let no_template = ready.model.text.template.is_none() && !args.raw;
     anyhow::ensure!(
         !no_template,
