@@ -21,8 +21,7 @@ pub struct CpuOptions {
     pub threads: Option<usize>,
     /// SIMD level; `None`: the best this processor has.
     pub isa: Option<Isa>,
-    /// Keep activations in f32 when tokens are decoded one by one, instead of rounding them to about 15 bits (two 8-bit numbers) for
-    /// block-quantised weights.
+    /// Keep activations in f32, instead of rounding them to about 15 bits (two 8-bit numbers) for block-quantised weights.
     pub exact: bool,
     /// Round activations to 8 bits, of whole prompts too: faster, and near ties may fall differently.
     pub fast: bool,
@@ -42,7 +41,7 @@ pub struct Cpu {
     pub fast: bool,
     pub(crate) reference: bool,
     /// Reused between calls.
-    scratch: Mutex<matmul::Scratch>,
+    scratch: Mutex<Box<matmul::Scratch>>,
 }
 
 impl Cpu {
@@ -67,13 +66,14 @@ impl Cpu {
             exact: options.exact,
             fast: options.fast,
             reference: options.reference,
-            scratch: Mutex::new(matmul::Scratch::default()),
+            scratch: Mutex::default(),
         })
     }
 
     /// Runs `f` with the shared scratch memory.
     pub fn with_scratch<R>(&self, f: impl FnOnce(&mut matmul::Scratch) -> R) -> R {
-        f(&mut self.scratch.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        f(&mut scratch)
     }
 }
 

@@ -2,7 +2,8 @@
 //! tokens by a register-blocked integer micro-kernel; each group's integer sums are scaled into f32 accumulators.
 //!
 //! With `w = s·u + m` and `x ≈ d·q` a group adds `s·d·Σ u·q + m·(d·Σ q)`. Where `m = -ZERO·s` the integer sum starts at
-//! `-ZERO·Σ q` instead, which saves the second term.
+//! `-ZERO·Σ q` instead, which saves the second term. With two passes a token has two rows of integers, the second with what rounding
+//! left of the first; both meet the weights while they are in registers.
 
 use super::prepare::{Buffer, Prepared};
 use super::simd::{Kernel, MAX_LANES, PANEL, Simd, dispatch};
@@ -33,6 +34,8 @@ thread_local! {
 pub(super) struct Panels<'a, F> {
     pub(super) args: &'a MatmulArgs<'a>,
     pub(super) prepared: &'a Prepared,
+    /// Rows of `prepared` for each token, 1 or 2.
+    pub(super) passes: usize,
     pub(super) rows: Range<usize>,
     pub(super) out: &'a Columns<'a>,
     pub(super) format: PhantomData<F>,
@@ -62,6 +65,7 @@ impl<F: Format> Kernel for Panels<'_, F> {
                 let panel = Panel {
                     prepared: self.prepared,
                     tokens: self.args.t,
+                    passes: self.passes,
                     out: self.out,
                     rows: rows.clone(),
                     start: first * CHUNK,
@@ -141,6 +145,7 @@ fn pack<S: Simd, F: Format>(
 struct Panel<'a> {
     prepared: &'a Prepared,
     tokens: usize,
+    passes: usize,
     out: &'a Columns<'a>,
     rows: Range<usize>,
     start: usize,
@@ -165,50 +170,65 @@ impl<const GROUP: usize, const MIN: bool> Kernel for Tiles<'_, GROUP, MIN> {
 }
 
 impl<const GROUP: usize, const MIN: bool> Tiles<'_, GROUP, MIN> {
-    /// All tokens by `TILE` at a time, `VECS` vectors of rows at a time.
+    /// All rows of the activations by `TILE` at a time (an even number for two passes), `VECS` vectors of the weights' rows at a time.
     #[inline(always)]
     pub(super) fn all<S: Simd, const VECS: usize, const TILE: usize>(&self, simd: S) {
-        let mut token = 0;
-        while token + TILE <= self.0.tokens {
-            self.tile::<S, VECS, TILE>(simd, token);
-            token += TILE;
+        const { assert!(!S::FAST_BYTES || TILE.is_multiple_of(2)) };
+        let mut x = 0;
+        if S::FAST_BYTES && self.0.passes == 2 {
+            let rows = 2 * self.0.tokens;
+            while x + TILE <= rows {
+                self.tile::<S, VECS, TILE, 2>(simd, x);
+                x += TILE;
+            }
+            while x < rows {
+                self.tile::<S, VECS, 2, 2>(simd, x);
+                x += 2;
+            }
+            return;
         }
-        while token + 2 <= self.0.tokens {
-            self.tile::<S, VECS, 2>(simd, token);
-            token += 2;
+        while x + TILE <= self.0.tokens {
+            self.tile::<S, VECS, TILE, 1>(simd, x);
+            x += TILE;
         }
-        while token < self.0.tokens {
-            self.tile::<S, VECS, 1>(simd, token);
-            token += 1;
+        while x + 2 <= self.0.tokens {
+            self.tile::<S, VECS, 2, 1>(simd, x);
+            x += 2;
+        }
+        while x < self.0.tokens {
+            self.tile::<S, VECS, 1, 1>(simd, x);
+            x += 1;
         }
     }
 
+    /// Rows `x .. x + TILE` of the activations, `PASSES` for each token.
     #[inline(always)]
-    fn tile<S: Simd, const VECS: usize, const TILE: usize>(&self, simd: S, token: usize) {
+    fn tile<S: Simd, const VECS: usize, const TILE: usize, const PASSES: usize>(
+        &self,
+        simd: S,
+        x: usize,
+    ) {
         let panel = &self.0;
         let p = panel.prepared;
         let groups = panel.depth / GROUP;
         let group = panel.start / GROUP;
-        let q: [&[i8]; TILE] =
-            std::array::from_fn(|t| &p.q(token + t)[panel.start..][..panel.depth]);
-        let d: [&[f32]; TILE] = std::array::from_fn(|t| &p.scale(token + t)[group..][..groups]);
-        let sum: [&[f32]; TILE] = std::array::from_fn(|t| &p.sum(token + t)[group..][..groups]);
-        let begin: [&[i32]; TILE] = std::array::from_fn(|t| &p.begin(token + t)[group..][..groups]);
+        let q: [&[i8]; TILE] = std::array::from_fn(|t| &p.q(x + t)[panel.start..][..panel.depth]);
         let words = &panel.words[..panel.depth / 4 * PANEL];
         let scales = &panel.scales[..groups * PANEL];
         let mins = &panel.mins[..groups * PANEL];
         for strip in (0..panel.rows.len()).step_by(VECS * S::LANES) {
             let mut acc = [[simd.splat(0.0); VECS]; TILE];
             for g in 0..groups {
+                let (d, sum, begin) = p.of_group(group + g);
+                let (d, sum, begin) = (&d[x..x + TILE], &sum[x..x + TILE], &begin[x..x + TILE]);
                 // SAFETY: `strip` + VECS · LANES <= PANEL (a multiple of VECS · LANES at every level), the panel has depth / 4
-                // rows of PANEL words and `groups` rows of PANEL scales and minima, `q` has `depth` bytes and the other slices
-                // of a token `groups` entries.
+                // rows of PANEL words and `groups` rows of PANEL scales and minima, `q` has `depth` bytes.
                 unsafe {
                     // Loops, no closures: those would be compiled without the level's instructions.
                     let mut dots = [[simd.splat_int(0); VECS]; TILE];
                     if !MIN && !panel.signed {
-                        for (dots, begin) in dots.iter_mut().zip(&begin) {
-                            *dots = [simd.splat_int(*begin.get_unchecked(g)); VECS];
+                        for (dots, begin) in dots.iter_mut().zip(begin) {
+                            *dots = [simd.splat_int(*begin); VECS];
                         }
                     }
                     for k in g * (GROUP / 4)..(g + 1) * (GROUP / 4) {
@@ -218,26 +238,41 @@ impl<const GROUP: usize, const MIN: bool> Tiles<'_, GROUP, MIN> {
                             *weights = simd.load_int(w.add(v * S::LANES));
                         }
                         for t in 0..TILE {
-                            let x = q[t].as_ptr().add(4 * k).cast::<i32>().read_unaligned();
-                            let x = simd.splat_int(x);
+                            let four = q[t].as_ptr().add(4 * k).cast::<i32>().read_unaligned();
+                            let four = simd.splat_int(four);
                             for v in 0..VECS {
-                                dots[t][v] = simd.dot_bytes(dots[t][v], weights[v], x);
+                                dots[t][v] = simd.dot_bytes(dots[t][v], weights[v], four);
                             }
                         }
                     }
                     let at = g * PANEL + strip;
-                    for t in 0..TILE {
-                        let d = simd.splat(*d[t].get_unchecked(g));
-                        for v in 0..VECS {
-                            let scale = simd.load(scales.as_ptr().add(at + v * S::LANES));
-                            let dots = simd.to_float(dots[t][v]);
-                            acc[t][v] = simd.mul_add(dots, simd.mul(scale, d), acc[t][v]);
+                    let (mut scale, mut min) = ([simd.splat(0.0); VECS], [simd.splat(0.0); VECS]);
+                    for v in 0..VECS {
+                        scale[v] = simd.load(scales.as_ptr().add(at + v * S::LANES));
+                        if MIN {
+                            min[v] = simd.load(mins.as_ptr().add(at + v * S::LANES));
+                        }
+                    }
+                    for t in (0..TILE).step_by(PASSES) {
+                        let first = simd.splat(d[t]);
+                        if PASSES == 1 {
+                            for v in 0..VECS {
+                                let dots = simd.to_float(dots[t][v]);
+                                acc[t][v] =
+                                    simd.mul_add(dots, simd.mul(scale[v], first), acc[t][v]);
+                            }
+                        } else {
+                            let second = simd.splat(d[t + 1]);
+                            for v in 0..VECS {
+                                let one = simd.mul(simd.to_float(dots[t][v]), first);
+                                let both = simd.mul_add(simd.to_float(dots[t + 1][v]), second, one);
+                                acc[t][v] = simd.mul_add(both, scale[v], acc[t][v]);
+                            }
                         }
                         if MIN {
-                            let sum = simd.splat(*sum[t].get_unchecked(g));
+                            let sum = simd.splat(sum[t]);
                             for v in 0..VECS {
-                                let min = simd.load(mins.as_ptr().add(at + v * S::LANES));
-                                acc[t][v] = simd.mul_add(min, sum, acc[t][v]);
+                                acc[t][v] = simd.mul_add(min[v], sum, acc[t][v]);
                             }
                         }
                     }
@@ -245,7 +280,7 @@ impl<const GROUP: usize, const MIN: bool> Tiles<'_, GROUP, MIN> {
             }
             let row = panel.rows.start + strip;
             let valid = (panel.rows.end - row).min(VECS * S::LANES);
-            for (t, acc) in acc.iter().enumerate() {
+            for (t, acc) in acc.iter().step_by(PASSES).enumerate() {
                 let mut sums = [0f32; PANEL];
                 for (v, acc) in acc.iter().enumerate() {
                     // SAFETY: VECS · LANES <= PANEL.
@@ -255,7 +290,7 @@ impl<const GROUP: usize, const MIN: bool> Tiles<'_, GROUP, MIN> {
                 unsafe {
                     panel
                         .out
-                        .put(token + t, row, &sums[..valid], panel.start > 0)
+                        .put(x / PASSES + t, row, &sums[..valid], panel.start > 0)
                 };
             }
         }

@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | f32 activations (`exact`, or float weights) | [`vec`]: a row is dequantised once and multiplied with each token | [`gemm_f32`]: a panel of rows is dequantised and packed, then a register-blocked product |
 //! | 8-bit activations (block formats) | [`vec`]: integer dot products per group of 16 or 32 | `gemm_i8` with AVX-512 VNNI, elsewhere as f32 |
-//! | twice 8 bits (block formats) | the same, with what the first rounding left rounded and multiplied too | as f32 |
+//! | twice 8 bits (block formats) | the same, with what the first rounding left rounded and multiplied too | the same with AVX-512 VNNI, elsewhere as f32 |
 //!
 //! **Error of 8-bit activations.** `x` is rounded in blocks of 32 to 1/127 of the block's largest magnitude: at most 0.4 % of
 //! that magnitude per element, for normally distributed activations about 0.5 % of the norm of `y` in the mean (measured by the
@@ -94,7 +94,7 @@ pub struct MatmulArgs<'a> {
 pub enum Rounding {
     /// As they are, in f32.
     Never,
-    /// With few tokens as the sum of two 8-bit numbers, about 15 bits; with many in f32.
+    /// As the sum of two 8-bit numbers, about 15 bits; with many tokens in f32 where that is faster.
     Twice,
     /// As 8-bit numbers where that is faster.
     Once,
@@ -104,13 +104,13 @@ impl<'a> MatmulArgs<'a> {
     /// The form in which these operands' activations are prepared.
     fn form(&self) -> Form {
         let passes = match self.rounding {
-            Rounding::Twice if !self.many() => 2,
+            Rounding::Twice if !self.many() || self.fast_bytes() => 2,
             Rounding::Once if !self.many() || self.int8_panels() => 1,
             _ => return Form::Float,
         };
         with_format!(
             self.dtype,
-            F => Form::Int8 { group: F::GROUP, zero: F::ZERO, quads: F::BLOCK == 32 && self.quads(), passes },
+            F => Form::Int8 { group: F::GROUP, zero: F::ZERO, quads: F::BLOCK == 32 && self.quads(), tiles: self.many(), passes },
             Form::Float
         )
     }
@@ -123,6 +123,11 @@ impl<'a> MatmulArgs<'a> {
             Level::Simd128 => cfg!(target_feature = "relaxed-simd") && self.dtype != DType::Q8_0,
             _ => false,
         }
+    }
+
+    /// Two integer products take less time than one in f32.
+    fn fast_bytes(&self) -> bool {
+        matches!(self.isa.level(), Level::Avx512Vnni)
     }
 
     /// [`vec_vnni`] serves formats with blocks of 32.
@@ -262,12 +267,13 @@ fn quantized<F: Format>(
 ) {
     let format = PhantomData::<F>;
     match prepared.form() {
-        Form::Int8 { .. } if args.many() => {
+        Form::Int8 { passes, .. } if args.many() => {
             simd::dispatch(
                 args.isa,
                 gemm_i8::Panels {
                     args,
                     prepared,
+                    passes,
                     rows,
                     out,
                     format,

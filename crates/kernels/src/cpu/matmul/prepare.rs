@@ -19,6 +19,8 @@ pub(super) enum Form {
         zero: i32,
         /// In the order of `vec_vnni::Quads`.
         quads: bool,
+        /// For [`super::gemm_i8`]: what belongs to a group is kept by groups, too.
+        tiles: bool,
         /// 1, or 2: each token has a second row with what the rounding of the first left, `x ≈ scale₀ · q₀ + scale₁ · q₁`.
         passes: usize,
     },
@@ -64,6 +66,7 @@ pub(super) struct Prepared {
     scale: Buffer,
     sum: Buffer,
     begin: Buffer,
+    by_group: ByGroup,
     #[cfg(target_arch = "x86_64")]
     pub(super) quads: super::vec_vnni::Quads,
 }
@@ -78,6 +81,7 @@ impl Default for Prepared {
             scale: Buffer::default(),
             sum: Buffer::default(),
             begin: Buffer::default(),
+            by_group: ByGroup::default(),
             #[cfg(target_arch = "x86_64")]
             quads: Default::default(),
         }
@@ -98,6 +102,7 @@ impl Prepared {
             group,
             zero,
             quads,
+            tiles,
             passes,
         } = self.form
         else {
@@ -114,6 +119,12 @@ impl Prepared {
         let scale = SharedOut::new(self.scale.resize(total * groups));
         let sum = SharedOut::new(self.sum.resize(total * groups));
         let begin = SharedOut::new(self.begin.resize(total * groups));
+        let by_group = &mut self.by_group;
+        by_group.rows = total;
+        let size = if tiles { total * groups } else { 0 };
+        let scales = SharedOut::new(by_group.scale.resize::<f32>(size));
+        let sums = SharedOut::new(by_group.sum.resize::<f32>(size));
+        let begins = SharedOut::new(by_group.begin.resize::<i32>(size));
         pool.run(args.t.div_ceil(TOKENS), |task| {
             let first = task * TOKENS;
             let tokens = TOKENS.min(args.t - first);
@@ -143,6 +154,26 @@ impl Prepared {
                     zero,
                 },
             );
+            for g in 0..if tiles { groups } else { 0 } {
+                // SAFETY: of each group these rows' entries are this task's alone.
+                let (scales, sums, begins) = unsafe {
+                    let at = g * total + row;
+                    (
+                        scales.range(at, rows),
+                        sums.range(at, rows),
+                        begins.range(at, rows),
+                    )
+                };
+                for r in 0..rows {
+                    let at = r * groups + g;
+                    (scales[r], begins[r]) = (scale[at], begin[at]);
+                    sums[r] = (at..)
+                        .step_by(groups)
+                        .take(passes - r % passes)
+                        .map(|i| sum[i])
+                        .sum();
+                }
+            }
         });
         #[cfg(target_arch = "x86_64")]
         if quads {
@@ -166,18 +197,36 @@ impl Prepared {
         &self.scale.get()[t * self.groups..][..self.groups]
     }
 
+    /// Scale, sum and begin (as [`Prepared::sum`], and -ZERO · Σ q) of group `g` of each row, in the order of the rows. With two
+    /// passes the first row of a token has the sum of both.
+    #[inline(always)]
+    pub(super) fn of_group(&self, g: usize) -> (&[f32], &[f32], &[i32]) {
+        let by = &self.by_group;
+        let at = g * by.rows..(g + 1) * by.rows;
+        let (scale, sum, begin) = (
+            by.scale.get::<f32>(),
+            by.sum.get::<f32>(),
+            by.begin.get::<i32>(),
+        );
+        (&scale[at.clone()], &sum[at.clone()], &begin[at])
+    }
+
     /// Of each group of row `t`: what the weights' minimum is multiplied with, scale · Σ q; for formats with a zero point what
     /// their scale is, scale · -ZERO · Σ q.
     #[inline(always)]
     pub(super) fn sum(&self, t: usize) -> &[f32] {
         &self.sum.get()[t * self.groups..][..self.groups]
     }
+}
 
-    /// Of each group of row `t`: -ZERO · Σ q.
-    #[inline(always)]
-    pub(super) fn begin(&self, t: usize) -> &[i32] {
-        &self.begin.get()[t * self.groups..][..self.groups]
-    }
+/// What belongs to the groups, by groups: entry `g · rows + t`.
+#[derive(Default)]
+struct ByGroup {
+    rows: usize,
+    scale: Buffer,
+    /// Of a token with two rows the first one has both rows' sum.
+    sum: Buffer,
+    begin: Buffer,
 }
 
 struct Quantize<'a> {

@@ -258,6 +258,7 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const FMA: bool = true;
     const SIGNED_BYTES: bool = false;
+    const FAST_BYTES: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {

@@ -91,6 +91,7 @@ macro_rules! float_ops {
         const LANES: usize = 16;
         const FMA: bool = true;
         const SIGNED_BYTES: bool = false;
+        const FAST_BYTES: bool = true;
 
         #[inline(always)]
         fn splat(self, x: f32) -> __m512 {

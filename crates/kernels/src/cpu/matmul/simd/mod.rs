@@ -119,6 +119,8 @@ pub(crate) trait Simd: Copy {
     const FMA: bool;
     /// [`Simd::dot_bytes`] takes signed bytes as weights; quants that need 8 bits are packed less 128 for it.
     const SIGNED_BYTES: bool;
+    /// Two products of bytes may take less time than one in f32: the matrix product is compiled for two passes.
+    const FAST_BYTES: bool;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F;

@@ -58,6 +58,7 @@ macro_rules! common_ops {
         const LANES: usize = 4;
         const FMA: bool = true;
         const SIGNED_BYTES: bool = true;
+        const FAST_BYTES: bool = false;
 
         #[inline(always)]
         fn splat(self, x: f32) -> float32x4_t {

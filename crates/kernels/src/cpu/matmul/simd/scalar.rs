@@ -18,6 +18,7 @@ impl Simd for Scalar {
     const LANES: usize = LANES;
     const FMA: bool = false;
     const SIGNED_BYTES: bool = false;
+    const FAST_BYTES: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {

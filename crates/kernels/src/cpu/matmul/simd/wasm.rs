@@ -70,6 +70,7 @@ impl Simd for Simd128 {
     const LANES: usize = 4;
     const FMA: bool = false;
     const SIGNED_BYTES: bool = false;
+    const FAST_BYTES: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> v128 {
