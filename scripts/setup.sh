@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need on Debian or Ubuntu, and only what is missing. Safe to run again; needs root or sudo.
-#   a C and C++ compiler (build scripts, fuzz targets), python3, curl and xz (checks, wasm target), the Vulkan loader,
+#   a C and C++ compiler (build scripts, fuzz targets), python3, curl and xz (checks, wasm target), ALSA's headers, the Vulkan loader,
 #   Mesa's lavapipe where there is no GPU, Chromium (the browser tests) with its SwiftShader driver (a second software GPU, weaker
 #   than lavapipe), node and npm, rustfmt, clippy, the wasm target
 set -euo pipefail
@@ -12,6 +12,8 @@ command -v c++ >/dev/null || packages+=(g++)
 command -v python3 >/dev/null || packages+=(python3)
 command -v curl >/dev/null || packages+=(curl ca-certificates)
 command -v xz >/dev/null || packages+=(xz-utils)
+# The microphone of `firelight listen`, which is compiled with all features.
+compgen -G '/usr/include/alsa/asoundlib.h' >/dev/null || packages+=(libasound2-dev pkg-config)
 ldconfig=$(command -v ldconfig || echo /sbin/ldconfig)
 "$ldconfig" -p | grep 'libvulkan\.so\.1' >/dev/null || packages+=(libvulkan1)
 # Any driver will do where there is a GPU; without one it has to be lavapipe.

@@ -4,6 +4,7 @@
 
 mod decode;
 mod error;
+mod lanes;
 mod level;
 mod logmel;
 mod mel;

@@ -11,6 +11,7 @@
 //! Sources: `feature_extraction_gemma4.py`; `spectrogram` in `audio_utils.py` as `SeamlessM4TFeatureExtractor` calls it (Kaldi's
 //! filter bank without dither), both of transformers 5.
 
+use crate::lanes::{LANES, Lane, Log, logs};
 use crate::stft::{Scratch, check_finite};
 use crate::{Error, MelConfig, MelFilters, MelScale, Result, Stft, Window};
 use firelight_tensor::Tensor;
@@ -302,7 +303,7 @@ impl LogMel {
             taken: 0,
             scratch: self.stft.scratch(),
             frame: Vec::with_capacity(self.config.frame),
-            power: vec![0.0; self.stft.bins()],
+            energies: vec![[0.0; LANES]; self.mels()],
         }
     }
 }
@@ -321,7 +322,7 @@ pub struct LogMelStream<'a> {
     taken: usize,
     scratch: Scratch,
     frame: Vec<f64>,
-    power: Vec<f64>,
+    energies: Vec<Lane>,
 }
 
 impl LogMelStream<'_> {
@@ -336,26 +337,40 @@ impl LogMelStream<'_> {
         let c = &self.front.config;
         let need = c.frame + self.front.around().1;
         let (mut at, mut made) = (0, 0);
-        while let Some(frame) = self.waiting.get(at..at + need) {
-            self.frame.clear();
-            let own = frame.iter().take(c.frame);
-            self.frame.extend(own.map(|&x| f64::from(x) * c.scale));
-            prepare(&mut self.frame, c);
-            self.front
-                .stft
-                .windowed(&self.frame, &mut self.scratch, &mut self.power);
-            if c.spectrum == Spectrum::Magnitude {
-                self.power.iter_mut().for_each(|p| *p = p.sqrt());
+        loop {
+            let mut some = 0;
+            while some < LANES
+                && let Some(frame) = self.waiting.get(at..at + need)
+            {
+                self.frame.clear();
+                let own = frame.iter().take(c.frame);
+                self.frame.extend(own.map(|&x| f64::from(x) * c.scale));
+                prepare(&mut self.frame, c);
+                self.front.stft.put(&self.frame, some, &mut self.scratch);
+                (at, some) = (at + c.hop, some + 1);
             }
-            out.extend(self.front.filters.apply(&self.power).map(|e| {
-                let value = match c.log {
-                    LogRule::LnAdd(add) => (e + add).ln(),
-                    LogRule::LnMax(least) => e.max(least).ln(),
-                    LogRule::Log10Max(least) => e.max(least).log10(),
-                };
-                value as f32
-            }));
-            (at, made) = (at + c.hop, made + 1);
+            if some == 0 {
+                break;
+            }
+            self.front.stft.transform(&mut self.scratch);
+            let power = &mut self.scratch.power;
+            if c.spectrum == Spectrum::Magnitude {
+                power
+                    .as_flattened_mut()
+                    .iter_mut()
+                    .for_each(|p| *p = p.sqrt());
+            }
+            self.front.filters.apply(power, &mut self.energies);
+            let (add, least, log) = match c.log {
+                LogRule::LnAdd(add) => (add, 0.0, Log::Natural),
+                LogRule::LnMax(least) => (0.0, least, Log::Natural),
+                LogRule::Log10Max(least) => (0.0, least, Log::Ten),
+            };
+            logs(&mut self.energies, add, least, log);
+            for lane in 0..some {
+                out.extend(self.energies.iter().map(|e| e[lane] as f32));
+            }
+            made += some;
         }
         self.waiting.drain(..at);
         Ok(made)

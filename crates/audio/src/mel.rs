@@ -10,7 +10,9 @@
 //! scaled by 2 / (f[m + 2] − f[m]), which makes all areas equal (`norm="slaney"`).
 //! Source: `mel_filter_bank` in `audio_utils.py` of transformers 5.
 
+use crate::lanes::Lane;
 use crate::{Error, Result};
+use fearless_simd::{Level, dispatch, f64x4, prelude::*};
 
 /// How frequencies become mels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,16 +149,21 @@ impl MelFilters {
         out
     }
 
-    /// The energies of one frame: `bins` powers in, one value per filter out.
-    pub(crate) fn apply<'a>(&'a self, power: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
-        self.filters.iter().map(|(start, weights)| {
-            power
-                .iter()
-                .skip(*start)
-                .zip(weights)
-                .map(|(p, w)| p * w)
-                .sum()
-        })
+    /// The energies of some frames: `bins` powers in, one lane per filter out.
+    pub(crate) fn apply(&self, power: &[Lane], out: &mut [Lane]) {
+        dispatch!(Level::new(), simd => self.apply_in(simd, power, out));
+    }
+
+    #[inline(always)]
+    fn apply_in<S: Simd>(&self, simd: S, power: &[Lane], out: &mut [Lane]) {
+        for (o, (start, weights)) in out.iter_mut().zip(&self.filters) {
+            let mut sum = f64x4::splat(simd, 0.0);
+            for (p, &w) in power.iter().skip(*start).zip(weights) {
+                let p: f64x4<S> = (*p).simd_into(simd);
+                sum += p * w;
+            }
+            *o = sum.into();
+        }
     }
 }
 

@@ -8,10 +8,11 @@
 //! `pad_mode="reflect"`). The window and the windowed samples are rounded to f32, as torch has them; the transform itself is
 //! in f64, because another f32 one would add its own rounding to the reference's instead of equalling it.
 
+use crate::lanes::{self, LANES, Lane};
 use crate::{Error, Result};
 use firelight_tensor::Tensor;
-use realfft::num_complex::Complex;
 use realfft::{RealFftPlanner, RealToComplex};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The weights of a frame's samples.
@@ -49,14 +50,23 @@ pub struct Stft {
     n_fft: usize,
     hop: usize,
     window: Arc<[f64]>,
-    plan: Arc<dyn RealToComplex<f64>>,
+    plan: Plan,
 }
 
-/// Buffers of one transform, to be used again.
+/// Four frames at a time where the size allows it.
+#[derive(Clone)]
+enum Plan {
+    Lanes(lanes::Plan),
+    Single(Arc<dyn RealToComplex<f64>>),
+}
+
+/// Buffers of one transform of some frames, to be used again.
 pub(crate) struct Scratch {
-    frame: Vec<f64>,
-    spectrum: Vec<Complex<f64>>,
-    work: Vec<Complex<f64>>,
+    /// The windowed samples, `[n_fft]`.
+    frames: Vec<Lane>,
+    other: Vec<Lane>,
+    /// The powers, `[bins]`.
+    pub(crate) power: Vec<Lane>,
 }
 
 impl Stft {
@@ -87,7 +97,10 @@ impl Stft {
             n_fft,
             hop,
             window: window.into(),
-            plan: RealFftPlanner::new().plan_fft_forward(n_fft),
+            plan: match lanes::Plan::new(n_fft) {
+                Some(plan) => Plan::Lanes(plan),
+                None => Plan::Single(RealFftPlanner::new().plan_fft_forward(n_fft)),
+            },
         }
     }
 
@@ -120,11 +133,13 @@ impl Stft {
         self.check_length(samples.len())?;
         let (frames, bins) = (self.frames(samples.len()), self.bins());
         let mut scratch = self.scratch();
-        let mut power = vec![0.0; bins];
         let mut values = Vec::with_capacity(frames * bins);
-        for t in 0..frames {
-            self.frame(samples, samples.len(), t, &mut scratch, &mut power);
-            values.extend(power.iter().map(|&p| p as f32));
+        for first in (0..frames).step_by(LANES) {
+            let some = LANES.min(frames - first);
+            self.frames_at(samples, samples.len(), first..first + some, &mut scratch);
+            for lane in 0..some {
+                values.extend(scratch.power.iter().map(|p| p[lane] as f32));
+            }
         }
         Ok(Tensor::from_f32(&values, &[frames, bins])?)
     }
@@ -141,66 +156,79 @@ impl Stft {
 
     pub(crate) fn scratch(&self) -> Scratch {
         Scratch {
-            frame: self.plan.make_input_vec(),
-            spectrum: self.plan.make_output_vec(),
-            work: self.plan.make_scratch_vec(),
+            frames: vec![[0.0; LANES]; self.n_fft],
+            other: vec![[0.0; LANES]; self.n_fft],
+            power: vec![[0.0; LANES]; self.bins()],
         }
     }
 
-    /// The power of frame `t` of a signal of `length` samples that starts with `samples` and goes on with zeros.
-    pub(crate) fn frame(
+    /// The powers of `frames`, at most [`LANES`], of a signal of `length` samples that starts with `samples` and goes on with zeros.
+    pub(crate) fn frames_at(
         &self,
         samples: &[f32],
         length: usize,
-        t: usize,
+        frames: Range<usize>,
         scratch: &mut Scratch,
-        power: &mut [f64],
     ) {
+        let back = self.n_fft / 2;
+        let inside = (frames.start * self.hop).checked_sub(back);
+        let all = inside.and_then(|s| samples.get(s..s + 3 * self.hop + self.n_fft));
+        if let (Some(all), LANES) = (all, frames.len()) {
+            let lanes = [0, 1, 2, 3].map(|lane| &all[lane * self.hop..][..self.n_fft]);
+            let places = scratch.frames.iter_mut().zip(&*self.window).enumerate();
+            for (i, (o, &w)) in places {
+                *o = lanes.map(|x| f64::from(x[i] * w as f32));
+            }
+        } else {
+            for (lane, t) in frames.enumerate() {
+                self.edge(samples, length, t, lane, scratch);
+            }
+        }
+        self.transform(scratch);
+    }
+
+    /// Puts frame `t`, which may begin or end outside, into a lane.
+    fn edge(&self, samples: &[f32], length: usize, t: usize, lane: usize, scratch: &mut Scratch) {
         let start = (t * self.hop) as isize - (self.n_fft / 2) as isize;
-        let end = start + self.n_fft as isize;
         let last = length as isize - 1;
-        let inside = usize::try_from(start)
-            .ok()
-            .filter(|_| end <= samples.len() as isize);
-        match inside.and_then(|s| samples.get(s..s + self.n_fft)) {
-            Some(frame) => {
-                for ((o, &x), w) in scratch.frame.iter_mut().zip(frame).zip(&*self.window) {
-                    *o = f64::from(x * *w as f32);
-                }
-            }
-            None => {
-                for ((o, i), w) in scratch.frame.iter_mut().zip(start..).zip(&*self.window) {
-                    let i = if i < 0 { -i } else { i };
-                    let i = if i > last { 2 * last - i } else { i };
-                    let x = usize::try_from(i).ok().and_then(|i| samples.get(i));
-                    *o = f64::from(x.copied().unwrap_or(0.0) * *w as f32);
-                }
-            }
+        for ((o, i), w) in scratch.frames.iter_mut().zip(start..).zip(&*self.window) {
+            let i = if i < 0 { -i } else { i };
+            let i = if i > last { 2 * last - i } else { i };
+            let x = usize::try_from(i).ok().and_then(|i| samples.get(i));
+            o[lane] = f64::from(x.copied().unwrap_or(0.0) * *w as f32);
         }
-        self.transform(scratch, power);
     }
 
-    /// The power of one frame of samples, which the window multiplies here.
-    pub(crate) fn windowed(&self, samples: &[f64], scratch: &mut Scratch, power: &mut [f64]) {
-        scratch.frame.fill(0.0);
-        for ((o, &x), &w) in scratch.frame.iter_mut().zip(samples).zip(&*self.window) {
-            *o = x * w;
+    /// Puts a frame of samples, which the window multiplies here, into a lane.
+    pub(crate) fn put(&self, samples: &[f64], lane: usize, scratch: &mut Scratch) {
+        let own = samples.iter().zip(&*self.window).map(|(x, w)| x * w);
+        let all = own.chain(std::iter::repeat(0.0));
+        for (o, x) in scratch.frames.iter_mut().zip(all) {
+            o[lane] = x;
         }
-        self.transform(scratch, power);
     }
 
-    /// The power of the windowed samples in `scratch`.
-    fn transform(&self, scratch: &mut Scratch, power: &mut [f64]) {
+    /// The powers of the frames in `scratch`, which are used up.
+    pub(crate) fn transform(&self, scratch: &mut Scratch) {
         let Scratch {
-            frame,
-            spectrum,
-            work,
+            frames,
+            other,
+            power,
         } = scratch;
-        // The buffers are the plan's own sizes, and a real transform of real input cannot fail otherwise.
-        let done = self.plan.process_with_scratch(frame, spectrum, work);
-        debug_assert!(done.is_ok());
-        for (p, c) in power.iter_mut().zip(spectrum.iter()) {
-            *p = c.norm_sqr();
+        match &self.plan {
+            Plan::Lanes(plan) => plan.power(frames, other, power),
+            Plan::Single(plan) => {
+                let mut spectrum = plan.make_output_vec();
+                for lane in 0..LANES {
+                    let mut frame: Vec<f64> = frames.iter().map(|x| x[lane]).collect();
+                    // The buffers are the plan's own sizes, and a real transform of real input cannot fail otherwise.
+                    let done = plan.process(&mut frame, &mut spectrum);
+                    debug_assert!(done.is_ok());
+                    for (p, c) in power.iter_mut().zip(&spectrum) {
+                        p[lane] = c.norm_sqr();
+                    }
+                }
+            }
         }
     }
 }

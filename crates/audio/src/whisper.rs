@@ -12,10 +12,12 @@
 //!
 //! Source: `feature_extraction_whisper.py` of transformers 5 (torch path); OpenAI's `audio.py` computes the same.
 
+use crate::lanes::{LANES, Log, logs};
 use crate::stft::check_finite;
 use crate::{Error, MelFilters, Result, Stft};
 use firelight_tensor::Tensor;
 use serde_json::Value;
+use std::ops::Range;
 
 /// The front end of one Whisper model.
 #[derive(Clone, Debug)]
@@ -135,9 +137,32 @@ impl Whisper {
     /// `InvalidInput` if a sample is no number of at most 1e20, `Limit` if the clip is longer than the window (the reference would
     /// drop the rest without a word): cut it, or take [`Whisper::features_whole`].
     pub fn features(&self, samples: &[f32]) -> Result<Tensor> {
-        let mut stream = self.stream();
-        stream.push(samples)?;
-        stream.features()
+        let values = self.window_of(samples)?;
+        Ok(Tensor::from_f32(&values, &[self.mels(), self.frames()])?)
+    }
+
+    /// The same as they lie: `[M, T]` row-major.
+    ///
+    /// # Errors
+    /// As [`Whisper::features`].
+    pub fn window_of(&self, samples: &[f32]) -> Result<Vec<f32>> {
+        check_finite(samples, 0)?;
+        self.check_room(samples.len())?;
+        let mut values = vec![0.0; self.mels() * self.frames()];
+        self.logs(samples, self.window, 0..self.frames(), &mut values);
+        floor(&mut values);
+        Ok(values)
+    }
+
+    fn check_room(&self, samples: usize) -> Result<()> {
+        match samples > self.window {
+            true => Err(Error::Limit {
+                what: "samples in a Whisper window",
+                max: self.window as u64,
+                got: samples as u64,
+            }),
+            false => Ok(()),
+        }
     }
 
     /// The features `[B, M, T]` of clips of at most the window.
@@ -150,9 +175,7 @@ impl Whisper {
         }
         let mut values = Vec::with_capacity(clips.len() * self.mels() * self.frames());
         for clip in clips {
-            let mut stream = self.stream();
-            stream.push(clip)?;
-            stream.write(&mut values);
+            values.extend(self.window_of(clip)?);
         }
         Ok(Tensor::from_f32(
             &values,
@@ -169,10 +192,9 @@ impl Whisper {
         check_finite(samples, 0)?;
         self.stft.check_length(samples.len())?;
         let frames = samples.len() / self.stft.hop();
-        let mut logs = Vec::with_capacity(frames * self.mels());
-        self.logs(samples, samples.len(), 0..frames, &mut logs);
-        let mut values = Vec::with_capacity(logs.len());
-        self.floor(&logs, frames, &mut values);
+        let mut values = vec![0.0; frames * self.mels()];
+        self.logs(samples, samples.len(), 0..frames, &mut values);
+        floor(&mut values);
         Ok(Tensor::from_f32(&values, &[self.mels(), frames])?)
     }
 
@@ -182,44 +204,57 @@ impl Whisper {
             front: self,
             samples: Vec::new(),
             logs: Vec::new(),
+            ready: 0,
         }
     }
 
-    /// Appends L of `frames` to `logs`, frame by frame.
-    fn logs(
-        &self,
-        samples: &[f32],
-        length: usize,
-        frames: std::ops::Range<usize>,
-        logs: &mut Vec<f32>,
-    ) {
-        let (mut scratch, mut power) = (self.stft.scratch(), vec![0.0; self.stft.bins()]);
+    /// Writes L of `frames` to their places in `out` `[M, T]`.
+    fn logs(&self, samples: &[f32], length: usize, frames: Range<usize>, out: &mut [f32]) {
+        let (mut scratch, mut energies) = (self.stft.scratch(), vec![[0.0; LANES]; self.mels()]);
+        let all = out.len() / self.mels();
         // A frame that begins after the last sample is silent, unless the end mirrors samples into it.
         let reach = self.stft.n_fft() / 2;
-        let silent = (samples.len() + reach).div_ceil(self.stft.hop());
         let mirrors = length.saturating_sub(samples.len()) <= 2 * reach;
-        for t in frames {
-            if t >= silent && !mirrors {
-                logs.extend(std::iter::repeat_n(FLOOR.log10() as f32, self.mels()));
-                continue;
-            }
+        let sound = match mirrors {
+            true => frames.end,
+            false => (samples.len() + reach).div_ceil(self.stft.hop()),
+        };
+        let sound = sound.clamp(frames.start, frames.end);
+        for first in (frames.start..sound).step_by(LANES) {
+            let some = LANES.min(sound - first);
             self.stft
-                .frame(samples, length, t, &mut scratch, &mut power);
-            logs.extend(
-                self.filters
-                    .apply(&power)
-                    .map(|e| e.max(FLOOR).log10() as f32),
-            );
+                .frames_at(samples, length, first..first + some, &mut scratch);
+            self.filters.apply(&scratch.power, &mut energies);
+            logs(&mut energies, 0.0, FLOOR, Log::Ten);
+            for (row, e) in out.chunks_exact_mut(all).zip(&energies) {
+                for (o, e) in row[first..first + some].iter_mut().zip(e) {
+                    *o = *e as f32;
+                }
+            }
+        }
+        for row in out.chunks_exact_mut(all) {
+            row[sound..frames.end].fill(FLOOR.log10() as f32);
         }
     }
+}
 
-    /// Appends the features `[M, frames]` that L `[frames, M]` gives.
-    fn floor(&self, logs: &[f32], frames: usize, out: &mut Vec<f32>) {
-        let floor = logs.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v)) - 8.0;
-        let mels = self.mels();
-        for m in 0..mels {
-            out.extend((0..frames).map(|t| (logs[t * mels + m].max(floor) + 4.0) / 4.0));
+/// Makes features of L.
+fn floor(values: &mut [f32]) {
+    // In parts, which go side by side.
+    let mut tops = [f32::NEG_INFINITY; 16];
+    let (parts, rest) = values.as_chunks::<16>();
+    for part in parts {
+        for (top, v) in tops.iter_mut().zip(part) {
+            *top = if *v > *top { *v } else { *top };
         }
+    }
+    let top = tops
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |m, &v| m.max(v));
+    let floor = top - 8.0;
+    for v in values {
+        *v = (if *v > floor { *v } else { floor } + 4.0) / 4.0;
     }
 }
 
@@ -231,8 +266,9 @@ const FLOOR: f64 = 1e-10;
 pub struct WhisperStream<'a> {
     front: &'a Whisper,
     samples: Vec<f32>,
-    /// L of the frames that no later sample changes, `[t, M]`.
+    /// L `[M, T]`, of which the first `ready` frames are those that no later sample changes; nothing before the first of them.
     logs: Vec<f32>,
+    ready: usize,
 }
 
 impl WhisperStream<'_> {
@@ -243,23 +279,15 @@ impl WhisperStream<'_> {
     /// Nothing is taken then.
     pub fn push(&mut self, samples: &[f32]) -> Result<()> {
         check_finite(samples, self.samples.len())?;
-        if samples.len() > self.room() {
-            return Err(Error::Limit {
-                what: "samples in a Whisper window",
-                max: self.front.window as u64,
-                got: (self.samples.len() + samples.len()) as u64,
-            });
-        }
+        let front = self.front;
+        front.check_room(self.samples.len() + samples.len())?;
         self.samples.extend_from_slice(samples);
-        let done = self.ready_frames();
         let ready = self.complete();
-        if ready > done {
-            self.front.logs(
-                &self.samples,
-                self.front.window,
-                done..ready,
-                &mut self.logs,
-            );
+        if ready > self.ready {
+            self.logs.resize(front.mels() * front.frames(), 0.0);
+            let new = self.ready..ready;
+            front.logs(&self.samples, front.window, new, &mut self.logs);
+            self.ready = ready;
         }
         Ok(())
     }
@@ -271,7 +299,7 @@ impl WhisperStream<'_> {
 
     /// Frames computed for good (but for the floor).
     pub fn ready_frames(&self) -> usize {
-        self.logs.len() / self.front.mels()
+        self.ready
     }
 
     /// The features `[M, T]` of the window: the samples so far, and silence after them.
@@ -279,30 +307,20 @@ impl WhisperStream<'_> {
     /// # Errors
     /// `Tensor` if the memory is not to be had.
     pub fn features(&self) -> Result<Tensor> {
-        let mut values = Vec::with_capacity(self.front.mels() * self.front.frames());
-        self.write(&mut values);
-        Ok(Tensor::from_f32(
-            &values,
-            &[self.front.mels(), self.front.frames()],
-        )?)
+        let (mels, frames) = (self.front.mels(), self.front.frames());
+        let mut values = self.logs.clone();
+        values.resize(mels * frames, 0.0);
+        let rest = self.ready..frames;
+        self.front
+            .logs(&self.samples, self.front.window, rest, &mut values);
+        floor(&mut values);
+        Ok(Tensor::from_f32(&values, &[mels, frames])?)
     }
 
     /// Forgets the samples; the memory is kept for the next window.
     pub fn clear(&mut self) {
         self.samples.clear();
-        self.logs.clear();
-    }
-
-    fn write(&self, out: &mut Vec<f32>) {
-        let frames = self.front.frames();
-        let mut logs = self.logs.clone();
-        self.front.logs(
-            &self.samples,
-            self.front.window,
-            self.ready_frames()..frames,
-            &mut logs,
-        );
-        self.front.floor(&logs, frames, out);
+        self.ready = 0;
     }
 
     /// Frames whose samples are all there: the first one also mirrors n_fft / 2 + 1 samples.

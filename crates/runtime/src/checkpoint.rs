@@ -1,9 +1,10 @@
 //! A model's files, opened: weights, configuration, tokenizer, templates.
 //!
 //! A folder in the Hugging Face layout, a single `.gguf`, or the first part of a split one; a Whisper model in CTranslate2's
-//! layout. Nothing is loaded here.
+//! layout or in whisper.cpp's. Nothing is loaded here.
 
 mod ct2;
+mod ggml;
 
 use crate::adapter::{AdapterUse, Merge, Merged};
 use crate::fill::Fill;
@@ -68,7 +69,8 @@ impl Checkpoint {
                 .map_err(|e| Error::malformed(file.display().to_string(), e.to_string()))
         };
         let files = (json("config.json")?, json("generation_config.json")?);
-        let (weights, config, generation_config) = upstream(weights, files)?;
+        let mut given = BTreeMap::new();
+        let (weights, config, generation_config) = upstream(weights, files, &mut given)?;
         #[cfg_attr(not(feature = "vision"), allow(unused_mut))]
         let mut checkpoint = Checkpoint {
             root,
@@ -76,7 +78,7 @@ impl Checkpoint {
             config,
             generation_config,
             synthetic: None,
-            given: Arc::default(),
+            given: Arc::new(given),
             plan: None,
             merge: Arc::default(),
             dtypes: Dtypes::default(),
@@ -139,7 +141,7 @@ impl Checkpoint {
     pub fn from_parts(
         name: &str,
         weights: Vec<Arc<dyn ByteSource>>,
-        files: BTreeMap<String, Vec<u8>>,
+        mut files: BTreeMap<String, Vec<u8>>,
     ) -> Result<Self> {
         let json = |name: &str| -> Result<Option<Value>> {
             let parse = |bytes: &Vec<u8>| {
@@ -149,7 +151,7 @@ impl Checkpoint {
         };
         let configs = (json("config.json")?, json("generation_config.json")?);
         let (weights, config, generation_config) =
-            upstream(Weights::open_parts(weights)?, configs)?;
+            upstream(Weights::open_parts(weights)?, configs, &mut files)?;
         let checkpoint = Checkpoint {
             root: PathBuf::from(name),
             weights,
@@ -384,11 +386,20 @@ impl Checkpoint {
     }
 }
 
-/// Weights and configurations under upstream's names.
+/// Weights and configurations under upstream's names. What upstream has in files of their own and this file inside is added to `given`.
 fn upstream(
     weights: Weights,
     (config, generation): (Option<Value>, Option<Value>),
+    given: &mut BTreeMap<String, Vec<u8>>,
 ) -> Result<(Weights, Option<Value>, Option<Value>)> {
+    if let Some(head) = weights.ggml_head() {
+        let (config, tokenizer) = ggml::whisper(head)?;
+        let file = || tokenizer.to_string().into_bytes();
+        given
+            .entry("tokenizer.json".to_owned())
+            .or_insert_with(file);
+        return Ok((weights.renamed(ggml::name), Some(config), generation));
+    }
     if weights.ct2_spec().is_none() {
         return Ok((weights, config, generation));
     }

@@ -1,7 +1,7 @@
 //! Whisper tiny.en and base on real speech: words, their times, seams of windows, silence and noise.
 //!
 //! The models and clips are large and belong to others: the models are taken from the cache (`firelight models fetch NAME`), the clips
-//! from the folder that `FIRELIGHT_SPEECH` names (`jfk.wav`, `two_cities.wav`), and `FIRELIGHT_REAL_MODELS=1` asks for all of it; run with
+//! from the folder that `FIRELIGHT_SPEECH` names (`jfk.wav`; `ggml-base.bin`, whisper-base as whisper.cpp has it), and `FIRELIGHT_REAL_MODELS=1` asks for all of it; run with
 //! `--release`. Times are those of OpenAI's whisper 20250625 with `word_timestamps=True`.
 
 use firelight_audio::{DecodeOptions, decode_with};
@@ -115,4 +115,28 @@ fn nothing_is_lost_or_doubled_at_seams_and_nothing_invented_in_silence() {
     assert_eq!(heard, wanted);
     let silence = hear(&mut transcriber, &vec![0.0; 16_000 * 40]);
     assert!(silence.segments.is_empty());
+}
+
+#[test]
+fn a_ggml_file_says_what_its_twin_says() {
+    let test = "a_ggml_file_says_what_its_twin_says";
+    let Some((path, clips)) = places(test, "whisper-base") else {
+        return;
+    };
+    let ggml = clips.join("ggml-base.bin");
+    if !ggml.is_file() {
+        skip!(test, "ggml-base.bin", "not there");
+        return;
+    }
+    let clip = samples(clips.join("jfk.wav"));
+    let said = |path: PathBuf| {
+        let options = Options {
+            prompt: Some("A speech: \u{201c}freedom\u{201d}, naïve?".into()),
+            ..Options::default()
+        };
+        let transcript = hear(&mut transcriber(path, options), &clip);
+        let of = |s: firelight_runtime::pipelines::transcribe::Segment| (s.tokens, s.text);
+        transcript.segments.into_iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(said(ggml), said(path));
 }

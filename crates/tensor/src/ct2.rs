@@ -10,7 +10,7 @@
 //!
 //! Source: `ctranslate2/specs/model_spec.py`, versions 4 to 6 of the layout.
 
-use crate::header::{MAX_RANK, MAX_TENSORS, TensorSet};
+use crate::header::{Cursor, MAX_RANK, MAX_TENSORS, TensorSet};
 use crate::{ByteSource, DType, Error, Result, Shape, TensorInfo, UnsupportedTensor};
 use std::sync::Arc;
 
@@ -25,37 +25,7 @@ pub struct Ct2 {
     pub(crate) spec: String,
 }
 
-/// Reads forward through a source.
-struct Cursor<'a> {
-    source: &'a dyn ByteSource,
-    at: u64,
-}
-
 impl Cursor<'_> {
-    fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let mut bytes = [0; N];
-        self.fill(&mut bytes)?;
-        Ok(bytes)
-    }
-
-    fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
-        let left = self.source.len().saturating_sub(self.at);
-        if bytes.len() as u64 > left {
-            return Err(Error::malformed(
-                FORMAT,
-                self.at,
-                format!("{} bytes expected, {left} left (truncated?)", bytes.len()),
-            ));
-        }
-        self.source.read_at(self.at, bytes)?;
-        self.at += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn word(&mut self) -> Result<u32> {
-        Ok(u32::from_le_bytes(self.bytes()?))
-    }
-
     fn text(&mut self) -> Result<String> {
         let start = self.at;
         let len = u16::from_le_bytes(self.bytes()?);
@@ -90,10 +60,7 @@ impl Ct2 {
     /// `Malformed` if the bytes are no such file or end too soon, `Unsupported` for a version of the layout before 4 or after 6,
     /// `Limit` for too many variables or dimensions, `Io` if reading fails.
     pub fn open(source: Arc<dyn ByteSource>) -> Result<Self> {
-        let mut c = Cursor {
-            source: source.as_ref(),
-            at: 0,
-        };
+        let mut c = Cursor::new(FORMAT, source.as_ref());
         let version = c.word()?;
         if !(4..=6).contains(&version) {
             return Err(Error::Unsupported(format!(

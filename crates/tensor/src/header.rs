@@ -94,6 +94,47 @@ pub(crate) fn read_header<H>(
     }
 }
 
+/// Reads forward through a source.
+pub(crate) struct Cursor<'a> {
+    format: &'static str,
+    pub(crate) source: &'a dyn ByteSource,
+    pub(crate) at: u64,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(format: &'static str, source: &'a dyn ByteSource) -> Self {
+        Cursor {
+            format,
+            source,
+            at: 0,
+        }
+    }
+
+    pub(crate) fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
+        let left = self.source.len().saturating_sub(self.at);
+        if bytes.len() as u64 > left {
+            return Err(Error::malformed(
+                self.format,
+                self.at,
+                format!("{} bytes expected, {left} left (truncated?)", bytes.len()),
+            ));
+        }
+        self.source.read_at(self.at, bytes)?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    pub(crate) fn word(&mut self) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.bytes()?))
+    }
+}
+
 /// A file quantity as an index: a file may be longer than a 32-bit address space.
 pub(crate) fn to_usize(n: u64) -> Result<usize> {
     usize::try_from(n).map_err(|_| Error::Limit {

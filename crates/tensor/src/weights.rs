@@ -1,6 +1,7 @@
 //! One face for every weight file.
 
 use crate::ct2::Ct2;
+use crate::ggml::{Ggml, GgmlHead};
 use crate::gguf::{Gguf, Metadata};
 use crate::header::TensorSet;
 use crate::safetensors::SafeTensors;
@@ -22,6 +23,7 @@ enum Origin {
     SafeTensors(BTreeMap<String, String>),
     Gguf(Metadata),
     Ct2(String),
+    Ggml(Arc<GgmlHead>),
 }
 
 impl Weights {
@@ -45,10 +47,10 @@ impl Weights {
         }
     }
 
-    /// Opens a single file by its first bytes: GGUF by its magic, CTranslate2's layout by its head, otherwise safetensors.
+    /// Opens a single file by its first bytes: GGUF and GGML by their magic, CTranslate2's layout by its head, otherwise safetensors.
     ///
     /// # Errors
-    /// As [`Gguf::open`], [`Ct2::open`] and [`SafeTensors::open`].
+    /// As [`Gguf::open`], [`Ggml::open`], [`Ct2::open`] and [`SafeTensors::open`].
     pub fn open(source: Arc<dyn ByteSource>) -> Result<Self> {
         Self::open_parts(vec![source])
     }
@@ -66,6 +68,7 @@ impl Weights {
         }
         match sources.as_slice() {
             _ if head.starts_with(b"GGUF") => Ok(Gguf::open_parts(sources)?.into()),
+            [one] if Ggml::is(&head) => Ok(Ggml::open(Arc::clone(one))?.into()),
             [one] if Ct2::is(&head) => Ok(Ct2::open(Arc::clone(one))?.into()),
             _ => Ok(SafeTensors::open_parts(sources)?.into()),
         }
@@ -188,7 +191,7 @@ impl Weights {
     pub fn gguf_metadata(&self) -> Option<&Metadata> {
         match &self.origin {
             Origin::Gguf(metadata) => Some(metadata),
-            Origin::SafeTensors(_) | Origin::Ct2(_) => None,
+            _ => None,
         }
     }
 
@@ -196,7 +199,7 @@ impl Weights {
     pub fn safetensors_metadata(&self) -> Option<&BTreeMap<String, String>> {
         match &self.origin {
             Origin::SafeTensors(metadata) => Some(metadata),
-            Origin::Gguf(_) | Origin::Ct2(_) => None,
+            _ => None,
         }
     }
 
@@ -204,7 +207,15 @@ impl Weights {
     pub fn ct2_spec(&self) -> Option<&str> {
         match &self.origin {
             Origin::Ct2(spec) => Some(spec),
-            Origin::SafeTensors(_) | Origin::Gguf(_) => None,
+            _ => None,
+        }
+    }
+
+    /// What is in a GGML file beside its tensors; `None` for other formats.
+    pub fn ggml_head(&self) -> Option<&GgmlHead> {
+        match &self.origin {
+            Origin::Ggml(head) => Some(head),
+            _ => None,
         }
     }
 }
@@ -220,6 +231,15 @@ impl From<Gguf> for Weights {
         Weights {
             set: file.set,
             origin: Origin::Gguf(file.metadata),
+        }
+    }
+}
+
+impl From<Ggml> for Weights {
+    fn from(file: Ggml) -> Self {
+        Weights {
+            set: file.set,
+            origin: Origin::Ggml(file.head),
         }
     }
 }

@@ -54,19 +54,15 @@ pub(super) fn whisper(
     };
     let (encoder_ffn, _) = pair("model.encoder.layers.0.fc1.weight")?;
     let (decoder_ffn, _) = pair("model.decoder.layers.0.fc1.weight")?;
-    // The multilingual vocabularies have one token more before the special ones, from large-v3 on two.
-    let multilingual = vocab >= 51_865;
-    let end = if multilingual { 50_257 } else { 50_256 };
-    // Heads of every Whisper have 64 elements; the file has their number in a type of two bytes that is read nowhere else.
-    let heads = d / 64;
-    let config = json!({
-        "model_type": "whisper", "d_model": d, "vocab_size": vocab,
-        "encoder_layers": layers("encoder"), "decoder_layers": layers("decoder"),
-        "encoder_attention_heads": heads, "decoder_attention_heads": heads,
-        "encoder_ffn_dim": encoder_ffn, "decoder_ffn_dim": decoder_ffn,
-        "num_mel_bins": mels, "max_source_positions": source, "max_target_positions": target,
-        "activation_function": "gelu", "scale_embedding": false, "tie_word_embeddings": true,
-        "bos_token_id": end, "eos_token_id": end, "pad_token_id": end, "decoder_start_token_id": end + 1,
+    let config = config(&Sizes {
+        vocab,
+        d,
+        layers: [layers("encoder"), layers("decoder")],
+        // Heads of every Whisper have 64 elements; the file has their number in a type of two bytes that is read nowhere else.
+        heads: [d / 64; 2],
+        ffn: [encoder_ffn, decoder_ffn],
+        mels,
+        positions: [source, target],
     });
     let generation = own.map(|own| {
         let get = |key: &str| own.get(key).cloned().unwrap_or(Value::Null);
@@ -77,6 +73,36 @@ pub(super) fn whisper(
         })
     });
     Ok((mapped, config, generation))
+}
+
+/// The sizes of a Whisper; pairs are of the encoder and the decoder.
+pub(super) struct Sizes {
+    pub(super) vocab: usize,
+    pub(super) d: usize,
+    pub(super) layers: [usize; 2],
+    pub(super) heads: [usize; 2],
+    pub(super) ffn: [usize; 2],
+    pub(super) mels: usize,
+    pub(super) positions: [usize; 2],
+}
+
+/// The `config.json` that upstream would have.
+pub(super) fn config(s: &Sizes) -> Value {
+    let end = end(s.vocab);
+    json!({
+        "model_type": "whisper", "d_model": s.d, "vocab_size": s.vocab,
+        "encoder_layers": s.layers[0], "decoder_layers": s.layers[1],
+        "encoder_attention_heads": s.heads[0], "decoder_attention_heads": s.heads[1],
+        "encoder_ffn_dim": s.ffn[0], "decoder_ffn_dim": s.ffn[1],
+        "num_mel_bins": s.mels, "max_source_positions": s.positions[0], "max_target_positions": s.positions[1],
+        "activation_function": "gelu", "scale_embedding": false, "tie_word_embeddings": true,
+        "bos_token_id": end, "eos_token_id": end, "pad_token_id": end, "decoder_start_token_id": end + 1,
+    })
+}
+
+/// The id of the end: the multilingual vocabularies have one token more before the special ones.
+pub(super) fn end(vocab: usize) -> usize {
+    if vocab >= 51_865 { 50_257 } else { 50_256 }
 }
 
 /// What a variable of CTranslate2's is called upstream, and which of its rows.

@@ -95,16 +95,19 @@ impl FrontEnd {
             FrontEnd::Whisper(front) => {
                 let mut values = Vec::new();
                 let mut windows = 0;
-                let mut stream = front.stream();
                 let empty: &[f32] = &[];
                 let all = samples.chunks(front.window());
                 let all = all.chain(samples.is_empty().then_some(empty));
                 for window in all {
-                    stream.clear();
-                    for piece in window.chunks(chunk) {
-                        stream.push(piece)?;
+                    if chunk >= window.len() {
+                        values.extend(front.window_of(window)?);
+                    } else {
+                        let mut stream = front.stream();
+                        for piece in window.chunks(chunk) {
+                            stream.push(piece)?;
+                        }
+                        values.extend(stream.features()?.to_f32_vec()?);
                     }
-                    values.extend(stream.features()?.to_f32_vec()?);
                     windows += 1;
                 }
                 let shape = [windows, front.mels(), front.frames()];

@@ -57,6 +57,7 @@ impl Default for Options {
                 timestamps: false,
                 condition: false,
                 temperatures: vec![0.0, 0.4],
+                best_of: 1,
                 ..transcribe::Options::default()
             },
             pause: 0.5,

@@ -22,9 +22,9 @@ pub struct Clip<'a> {
 /// A token to be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// Which clip it belongs to.
+    /// Which sequence it belongs to. Sequence `i` of `n` clips hears clip `i mod n`: there may be several for a clip.
     pub clip: u32,
-    /// Its position among the clip's tokens.
+    /// Its position among the sequence's tokens.
     pub position: u32,
     /// Its id.
     pub id: u32,
@@ -56,26 +56,45 @@ pub struct SpeechState {
     device: Device,
     model: Arc<dyn SpeechModel>,
     cache: Cache,
+    sequences: usize,
     encoding: Option<Encoding>,
     steps: Vec<Step>,
 }
 
 impl SpeechState {
-    /// A state for at most `clips` clips at once.
+    /// A state for `sequences` sequences of tokens at once; [`SpeechState::sequences`] and [`SpeechState::encode`] make room for more.
     ///
     /// # Errors
     /// `Device` if memory runs out.
-    pub fn new(device: &Device, model: &Arc<dyn SpeechModel>, clips: usize) -> Result<Self> {
-        let mut cache = Cache::new(device, clips.max(1));
+    pub fn new(device: &Device, model: &Arc<dyn SpeechModel>, sequences: usize) -> Result<Self> {
+        let sequences = sequences.max(1);
+        let mut cache = Cache::new(device, sequences);
         let spec = &model.spec().decoder;
         cache.reserve(spec, spec.context)?;
         Ok(SpeechState {
             device: device.clone(),
             model: Arc::clone(model),
             cache,
+            sequences,
             encoding: None,
             steps: Vec::new(),
         })
+    }
+
+    /// Makes room for this many sequences; where there is less, what was decoded so far is forgotten.
+    ///
+    /// # Errors
+    /// `Device` if memory runs out.
+    pub fn sequences(&mut self, sequences: usize) -> Result<()> {
+        if sequences > self.sequences {
+            // What was makes room first.
+            self.steps.clear();
+            self.cache = Cache::new(&self.device, sequences);
+            let spec = &self.model.spec().decoder;
+            self.cache.reserve(spec, spec.context)?;
+            self.sequences = sequences;
+        }
+        Ok(())
     }
 
     /// Sizes of the model.
@@ -120,6 +139,7 @@ impl SpeechState {
                 )));
             }
         };
+        self.sequences(clips.len())?;
         let same = |e: &Encoding| e.clips == clips.len() && e.input == input;
         if !self.encoding.as_ref().is_some_and(same) {
             // What is not needed any more makes room first.
@@ -187,12 +207,13 @@ impl SpeechState {
             Some(at) => self.steps.remove(at),
             None => self.record(tokens.len(), wanted.len())?,
         };
-        let states = self.states() as u32;
+        let (states, clips) = (self.states() as u32, self.encoding()?.clips as u32);
         let ids: Vec<u32> = tokens.iter().map(|t| t.id).collect();
         let rows = tokens.iter().map(|t| [t.clip, t.position]);
-        let spans = tokens
-            .iter()
-            .map(|t| [t.clip * states, (t.clip + 1) * states]);
+        let spans = tokens.iter().map(|t| {
+            let clip = t.clip % clips;
+            [clip * states, (clip + 1) * states]
+        });
         let recording = &mut step.recording;
         recording.set(&step.ids, &ids)?;
         recording.set(&step.rows, rows.collect::<Vec<_>>().as_flattened())?;
@@ -211,12 +232,13 @@ impl SpeechState {
     }
 
     fn check(&self, tokens: &[Token], wanted: &[u32]) -> Result<()> {
-        let (clips, spec) = (self.encoding()?.clips, self.model.spec());
+        self.encoding()?;
+        let (sequences, spec) = (self.sequences, self.model.spec());
         for t in tokens {
             check_id(spec, t.id)?;
-            if t.clip as usize >= clips || t.position as usize >= spec.decoder.context {
+            if t.clip as usize >= sequences || t.position as usize >= spec.decoder.context {
                 return Err(Error::invalid(format!(
-                    "position {} of clip {}; there are {clips} clips of {} positions",
+                    "position {} of sequence {}; there are {sequences} sequences of {} positions",
                     t.position, t.clip, spec.decoder.context
                 )));
             }
@@ -306,5 +328,60 @@ impl SpeechState {
             found.push((q, k));
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DeviceChoice, Engine, EngineOptions};
+    use pollster::block_on;
+
+    fn near(a: &[f32], b: &[f32]) -> bool {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4)
+    }
+
+    #[test]
+    fn several_sequences_hear_one_clip() {
+        let engine = block_on(Engine::new(EngineOptions {
+            device: DeviceChoice::Cpu,
+            ..EngineOptions::default()
+        }));
+        let engine = engine.expect("a CPU");
+        let files = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/moonshine");
+        let loaded = block_on(engine.load_speech(files, &mut |_, _| ())).expect("loads");
+        let mut state = SpeechState::new(&loaded.device, &loaded.model, 1).expect("a state");
+        let vocab = state.spec().decoder.vocab;
+        let sound =
+            |by: f32| -> Vec<f32> { (0..16_000).map(|i| (i as f32 * by).sin() * 0.3).collect() };
+        let clips = [sound(0.05), sound(0.11)];
+        let prompts = [[1, 5, 9], [1, 6, 7], [1, 9, 5], [1, 2, 3]];
+        let listed = |sequence: u32, clip: u32| {
+            let own = (0..).zip(&prompts[sequence as usize]);
+            let token = move |(position, &id)| Token { clip, position, id };
+            own.map(token).collect::<Vec<_>>()
+        };
+        let mut alone = Vec::new();
+        for sequence in 0..4 {
+            let clip = Clip {
+                values: &clips[sequence as usize % 2],
+            };
+            block_on(state.encode(&[clip])).expect("encodes");
+            alone.push(block_on(state.step(&listed(sequence, 0), &[2])).expect("logits"));
+        }
+        block_on(state.encode(&clips.each_ref().map(|c| Clip { values: c }))).expect("encodes");
+        state.sequences(4).expect("room");
+        let all: Vec<Token> = (0..4).flat_map(|s| listed(s, s)).collect();
+        let found = block_on(state.step(&all, &[2, 5, 8, 11])).expect("logits");
+        for (alone, found) in alone.iter().zip(found.chunks(vocab)) {
+            assert!(near(alone, found));
+        }
+        assert!(!near(&found[..vocab], &found[vocab..2 * vocab]));
+        let next = |clip: u32| Token {
+            clip,
+            position: 3,
+            id: 4,
+        };
+        assert!(block_on(state.step(&[next(4)], &[0])).is_err());
     }
 }

@@ -15,7 +15,7 @@ mod cursor;
 mod header;
 mod metadata;
 mod split;
-mod types;
+pub(crate) mod types;
 mod value;
 mod writer;
 

@@ -4,7 +4,7 @@ use crate::DType;
 
 /// What a GGUF file's tensor type number means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GgmlType {
+pub(crate) enum GgmlType {
     /// A type this crate reads.
     Known(DType),
     /// A type known by name and block size (elements, bytes) only.
@@ -15,7 +15,7 @@ pub(super) enum GgmlType {
 
 impl GgmlType {
     /// Numbers as in ggml's `enum ggml_type`; sizes as in its type traits.
-    pub(super) fn from_id(id: u32) -> Self {
+    pub(crate) fn from_id(id: u32) -> Self {
         use GgmlType::{Known, Named, Unknown};
         match id {
             0 => Known(DType::F32),
@@ -61,7 +61,7 @@ impl GgmlType {
         (0..=41).find(|&id| Self::from_id(id) == GgmlType::Known(dtype))
     }
 
-    pub(super) fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self {
             GgmlType::Known(dtype) => dtype.name().to_owned(),
             GgmlType::Named(name, ..) => name.to_owned(),
@@ -70,7 +70,7 @@ impl GgmlType {
     }
 
     /// Elements and bytes of a block.
-    pub(super) fn block(self) -> Option<(u64, u64)> {
+    pub(crate) fn block(self) -> Option<(u64, u64)> {
         match self {
             GgmlType::Known(d) => Some((d.block_len() as u64, d.block_bytes() as u64)),
             GgmlType::Named(_, len, bytes) => Some((len, bytes)),

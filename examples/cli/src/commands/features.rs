@@ -1,11 +1,13 @@
 //! `firelight features`: what a model's front end makes of a recording.
 
 use super::sound::{self, SoundArgs};
-use crate::{OK, Usage, interrupt, ui};
+use crate::ui::{self, Ui};
+use crate::{OK, Usage, format, interrupt};
 use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
 use firelight_runtime::pipelines::features::{FrontEnd, NAMES, to_safetensors};
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// See the module's head.
 #[derive(clap::Args)]
@@ -51,12 +53,20 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<u8> {
     let chunk = args
         .stream_chunk
         .map(|ms| (u64::from(ms) * u64::from(front.rate()) / 1000) as usize);
+    let start = Instant::now();
     let tensors = front.compute(&samples, chunk.map(|n| n.max(1)))?;
+    let took = start.elapsed().as_secs_f64();
     let bytes = to_safetensors(&tensors)?;
     std::fs::write(&args.out, bytes)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     for (name, tensor) in &tensors {
         ui::to_stdout(&format!("{name} {:?}\n", tensor.shape()))?;
     }
+    let length = samples.len() as f64 / f64::from(front.rate());
+    Ui::of(false).note(&format!(
+        "{} of sound in {:.2} ms",
+        format::clock(length),
+        took * 1e3
+    ));
     Ok(OK)
 }

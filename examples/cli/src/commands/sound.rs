@@ -61,13 +61,13 @@ pub(crate) fn stream(
     args: &SoundArgs,
     mut each: impl FnMut(&[f32], Option<f64>) -> Result<()>,
 ) -> Result<()> {
-    let mut decoder = Decoder::new(bytes, &args.options())?;
+    let mut decoder = Decoder::new(bytes, &args.options()).map_err(said)?;
     let from = decoder.rate();
     let total = decoder.promised_samples();
     let total = total.map(|n| n as f64 / f64::from(from));
     let mut resampler = Resampler::new(from, rate)?;
     let mut samples = Vec::new();
-    while let Some(block) = decoder.next_block()? {
+    while let Some(block) = decoder.next_block().map_err(said)? {
         resampler.push(block, &mut samples)?;
         // In pieces of a second and more: what follows costs something per call.
         if samples.len() >= rate as usize {
@@ -77,6 +77,15 @@ pub(crate) fn stream(
     }
     resampler.finish(&mut samples);
     each(&samples, total)
+}
+
+/// An error in the words of the command line.
+fn said(e: firelight_audio::Error) -> anyhow::Error {
+    let text = e.to_string();
+    match text.split_once("set keep_truncated to take") {
+        Some((before, after)) => anyhow::anyhow!("{before}--truncated takes{after}"),
+        None => e.into(),
+    }
 }
 
 /// All of a recording.

@@ -7,7 +7,9 @@ use crate::ui::{self, Ui};
 use crate::{OK, Usage, format, interrupt, load};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use firelight_runtime::pipelines::transcribe::{self, Event, Format, Options, Task, Transcriber};
+use firelight_runtime::pipelines::transcribe::{
+    self, Event, Format, Options, Padding, Task, Transcriber,
+};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -58,6 +60,12 @@ pub(crate) struct TranscribeArgs {
     /// Temperature; above 0 tokens are drawn. [default: 0, and up to 1 where the text repeats itself or is improbable]
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
+    /// Texts drawn at a temperature above 0, of which the likeliest is taken
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=64))]
+    best_of: u8,
+    /// What comes after the end of the sound, up to the model's 30 s
+    #[arg(long, value_enum, default_value_t)]
+    padding: PaddingKind,
     #[command(flatten)]
     sound: SoundArgs,
     #[command(flatten)]
@@ -92,6 +100,15 @@ enum Times {
     Word,
     /// Of nothing: each window is a segment
     None,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum PaddingKind {
+    /// Silence, as the models were trained
+    #[default]
+    Silence,
+    /// Zero features, as OpenAI's program
+    Zeros,
 }
 
 /// See [`Format`].
@@ -133,9 +150,14 @@ impl TranscribeArgs {
             timestamps: self.timestamps != Times::None,
             word_timestamps: self.timestamps == Times::Word,
             condition: !self.no_context,
+            best_of: usize::from(self.best_of),
             prompt: self.prompt.clone(),
             hotwords: self.hotwords.clone(),
             vad: self.vad || self.vad_model.is_some(),
+            padding: match self.padding {
+                PaddingKind::Silence => Padding::Silence,
+                PaddingKind::Zeros => Padding::Zeros,
+            },
             ..Options::default()
         };
         if let Some(t) = self.temperature {

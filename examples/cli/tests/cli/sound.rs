@@ -234,6 +234,18 @@ fn a_recording_is_listened_to() {
     let (start, end) = (&of("final")[0]["start"], &of("final")[0]["end"]);
     assert!((start.as_f64().expect("s") - 0.7).abs() < 0.1, "{start}");
     assert!((end.as_f64().expect("s") - 2.5).abs() < 0.1, "{end}");
+    // Bare samples as they come are the same.
+    let came = run_with_input(&[&args[..], &["--raw", "16000"]].concat(), &file[44..])
+        .ended(0)
+        .json();
+    let of_all = |told: &[serde_json::Value]| -> Vec<_> {
+        let what =
+            |e: &serde_json::Value| ["event", "text", "start", "at", "end"].map(|k| e[k].clone());
+        told.iter().map(what).collect()
+    };
+    assert_eq!(of_all(&came), of_all(&told));
+    let ran = run(&["listen", "x.wav", "--raw", "16000", "--model", arg(&model)]).ended(2);
+    assert!(ran.err.contains("--raw"), "{}", ran.err);
     // Nothing is heard in silence.
     let told = run_with_input(&args, &mono(vec![0; 48_000]))
         .ended(0)

@@ -17,181 +17,31 @@
 //! word is cut in two and none is heard twice. A window that the model takes for silence is left out, one whose text repeats itself
 //! or is improbable is decoded again with a higher temperature. Only a window's samples are held, however long the file is.
 //!
-//! Whisper's rules are those of OpenAI's `transcribe.py` and `decoding.py`, with one difference: the front end's floor is that of the
-//! window, as in training, and not that of the whole file. Samples without any sound ([`Options::silence_db`]) are never decoded.
+//! Whisper's rules are those of OpenAI's `transcribe.py` and `decoding.py`, with two differences: the front end's floor is that of the
+//! window, as in training, and not that of the whole file; and after the end of the sound there is silence, as in training, where
+//! OpenAI's program has features of zero ([`Padding`]). Samples without any sound ([`Options::silence_db`]) are never decoded.
 
 mod format;
 mod gate;
 mod recognize;
 mod segments;
 mod tokens;
+mod types;
 mod window;
 mod words;
 
 pub use format::{Format, write};
 pub use recognize::Recognizer;
 pub use tokens::Vocabulary;
+pub use types::{Event, Options, Padding, Segment, Task, Transcript, Word};
 
 use crate::engine::Engine;
 use crate::source::CancelToken;
 use crate::speech::{Clip, Hears, LoadedSpeech, SpeechState};
 use crate::{Error, Result};
-use firelight_audio::{EnergyVad, Level, SileroVad, Vad, Whisper};
+use firelight_audio::{Level, Whisper};
 use gate::Gate;
-use serde::Serialize;
 use window::WindowDecoder;
-
-/// What is written down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Task {
-    /// What is said, in its language.
-    #[default]
-    Transcribe,
-    /// It in English.
-    Translate,
-}
-
-/// How a transcript is made.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// What is written down.
-    pub task: Task,
-    /// Code of the language (`en`, `de`, …); `None`: the model decides by the first window.
-    pub language: Option<String>,
-    /// Times of segments. Without them every window is a segment.
-    pub timestamps: bool,
-    /// Times of words.
-    pub word_timestamps: bool,
-    /// Temperatures tried, in order.
-    pub temperatures: Vec<f32>,
-    /// Text whose bytes are more than this many times those of it compressed repeats itself: the next temperature is tried.
-    pub max_compression: f32,
-    /// Mean log-probability of a token below which the next temperature is tried.
-    pub min_logprob: f32,
-    /// Probability of silence above which an improbable window is left out.
-    pub max_no_speech: f32,
-    /// The first segment of a window begins at most so many seconds after it.
-    pub max_first_time: f32,
-    /// What was said before is shown to the model.
-    pub condition: bool,
-    /// Text that comes before the first window: names, spelling, style.
-    pub prompt: Option<String>,
-    /// Words to be expected in every window.
-    pub hotwords: Option<String>,
-    /// What is no speech is left out before the model hears it.
-    pub vad: bool,
-    /// What tells speech from other sound, here and in [`super::listen`]; `None`: loudness alone.
-    pub detector: Option<SileroVad>,
-    /// A window is silent if it is nowhere louder than this, RMS of 20 ms in dB below full scale.
-    pub silence_db: f32,
-    /// Of what is drawn at a temperature.
-    pub seed: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            task: Task::Transcribe,
-            language: None,
-            timestamps: true,
-            word_timestamps: false,
-            temperatures: vec![0.0, 0.2, 0.4, 0.6, 0.8, 1.0],
-            max_compression: 2.4,
-            min_logprob: -1.0,
-            max_no_speech: 0.6,
-            max_first_time: 1.0,
-            condition: true,
-            prompt: None,
-            hotwords: None,
-            vad: false,
-            detector: None,
-            silence_db: -60.0,
-            seed: 0,
-        }
-    }
-}
-
-impl Options {
-    /// The detector of speech for samples at `rate` Hz.
-    pub(super) fn detector(&self, rate: u32) -> Vad {
-        match &self.detector {
-            Some(model) => Vad::Silero(model.clone()),
-            None => Vad::Energy(EnergyVad::new(rate)),
-        }
-    }
-}
-
-/// A word and when it was said.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Word {
-    /// The word, with the space before it and the punctuation around it.
-    pub text: String,
-    /// Where it begins, s.
-    pub start: f64,
-    /// Where it ends, s.
-    pub end: f64,
-    /// How probable the model found it, 0…1.
-    pub probability: f32,
-}
-
-/// A piece of a transcript.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Segment {
-    /// Where it begins, s.
-    pub start: f64,
-    /// Where it ends, s.
-    pub end: f64,
-    /// What was said, without space around it.
-    pub text: String,
-    /// The tokens, timestamps included.
-    pub tokens: Vec<u32>,
-    /// The temperature it was decoded with.
-    pub temperature: f32,
-    /// Mean log-probability of a token of its window.
-    pub logprob: f32,
-    /// Probability that nobody spoke in its window.
-    pub no_speech: f32,
-    /// How often its window's text repeats itself; see [`Options::max_compression`].
-    pub compression: f32,
-    /// Its words, if they were asked for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub words: Vec<Word>,
-}
-
-/// A whole transcript.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Transcript {
-    /// Code of the language; `None`: the model knows one only, or nothing was said.
-    pub language: Option<String>,
-    /// How likely the model found that language, if it was asked.
-    pub language_probability: Option<f32>,
-    /// Length of the sound, s.
-    pub duration: f64,
-    /// The pieces in order.
-    pub segments: Vec<Segment>,
-}
-
-impl Transcript {
-    /// All of the text.
-    pub fn text(&self) -> String {
-        let pieces: Vec<&str> = self.segments.iter().map(|s| s.text.as_str()).collect();
-        pieces.join(" ")
-    }
-}
-
-/// What happens while a transcript is made.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// The language was recognised.
-    Language(String, f32),
-    /// One more segment is final.
-    Segment(Segment),
-    /// So many seconds are done.
-    Progress(f64),
-    /// The device failed and the work goes on further down the ladder.
-    Moved(String),
-}
 
 /// See the module's head.
 pub struct Transcriber {
@@ -237,6 +87,13 @@ impl Transcriber {
         language(&words, &options)?;
         if options.temperatures.is_empty() {
             return Err(Error::invalid("a list of temperatures has at least one"));
+        }
+        if options.best_of > MOST_TEXTS {
+            return Err(Error::Limit {
+                what: "texts drawn at a temperature",
+                max: MOST_TEXTS as u64,
+                got: options.best_of as u64,
+            });
         }
         let mut this = Transcriber {
             engine: engine.clone(),
@@ -395,6 +252,27 @@ impl Transcriber {
         gate.map_or(at, |gate| gate.place(at, end)) as f64 / f64::from(self.rate())
     }
 
+    /// The language of the window that is encoded, if it is not known yet.
+    async fn find_language(&mut self, on_event: &mut dyn FnMut(Event)) -> Result<()> {
+        if self.run.language.is_some() {
+            return Ok(());
+        }
+        let decoder = WindowDecoder {
+            model: &self.model,
+            words: &self.words,
+            options: &self.options,
+            step: 0.0,
+        };
+        if let Some((id, probability)) = decoder.language(&mut self.state).await? {
+            let listed = self.words.languages.iter().find(|(_, l)| *l == id);
+            let code = listed.map_or_else(String::new, |(code, _)| code.clone());
+            self.run.transcript.language_probability = Some(probability);
+            self.run.language = Some((id, code.clone()));
+            on_event(Event::Language(code, probability));
+        }
+        Ok(())
+    }
+
     /// Decodes the first `length` samples of the buffer; how many of them are done.
     async fn decode(
         &mut self,
@@ -402,9 +280,22 @@ impl Transcriber {
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<usize> {
-        let features = self.front.features(&self.run.buffer[..length])?;
-        let values = features.to_f32_vec()?;
-        self.state.encode(&[Clip { values: &values }]).await?;
+        let mut values = self.front.window_of(&self.run.buffer[..length])?;
+        let frames = self.front.frames().max(1);
+        let sound = (length / (self.front.window() / frames).max(1)).min(frames);
+        let zeros = self.options.padding == Padding::Zeros && sound < frames;
+        // OpenAI's program hears the language with silence after it.
+        let unknown = self.run.language.is_none() && !self.words.languages.is_empty();
+        if !zeros || unknown {
+            self.state.encode(&[Clip { values: &values }]).await?;
+            self.find_language(on_event).await?;
+        }
+        if zeros {
+            for row in values.chunks_exact_mut(frames) {
+                row[sound..].fill(0.0);
+            }
+            self.state.encode(&[Clip { values: &values }]).await?;
+        }
         let states = self.state.states().max(1);
         let decoder = WindowDecoder {
             model: &self.model,
@@ -412,15 +303,6 @@ impl Transcriber {
             options: &self.options,
             step: self.front.window() as f32 / self.front.rate() as f32 / states as f32,
         };
-        if self.run.language.is_none()
-            && let Some((id, probability)) = decoder.language(&mut self.state).await?
-        {
-            let listed = self.words.languages.iter().find(|(_, l)| *l == id);
-            let code = listed.map_or_else(String::new, |(code, _)| code.clone());
-            self.run.transcript.language_probability = Some(probability);
-            self.run.language = Some((id, code.clone()));
-            on_event(Event::Language(code, probability));
-        }
         let language = self.run.language.as_ref().map(|(id, _)| *id);
         let mut previous = Vec::new();
         if let Some(text) = &self.options.hotwords {
@@ -533,3 +415,6 @@ fn language(words: &Vocabulary, options: &Options) -> Result<Option<(u32, String
 
 /// The shortest rest of a file that is decoded: 10 ms, a frame.
 const MIN_SAMPLES: usize = 160;
+
+/// The most texts drawn at once: each has its own cache.
+const MOST_TEXTS: usize = 64;

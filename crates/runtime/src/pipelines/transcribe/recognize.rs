@@ -84,7 +84,7 @@ impl Recognizer {
     async fn once(&mut self, samples: &[f32], cancel: &CancelToken) -> Result<String> {
         match &self.kind {
             Kind::Windows(front, words) => {
-                let mut values = front.features(samples)?.to_f32_vec()?;
+                let mut values = front.window_of(samples)?;
                 let (mels, frames) = (front.mels(), front.frames());
                 let hop = front.window() / frames.max(1);
                 if let Some(after) = self.after {

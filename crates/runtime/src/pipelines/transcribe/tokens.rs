@@ -2,6 +2,7 @@
 
 use crate::speech::LoadedSpeech;
 use crate::{Error, Result};
+use firelight_text::Tokenizer;
 use serde_json::Value;
 
 /// Ids of one model's vocabulary.
@@ -78,7 +79,11 @@ impl Vocabulary {
         };
         let previous = find("<|startofprev|>");
         let no_speech = find("<|nospeech|>").or_else(|| find("<|nocaptions|>"));
-        let mut suppressed = list("suppress_tokens");
+        let named = model.checkpoint.generation_config();
+        let mut suppressed = match named.and_then(|g| g.get("suppress_tokens")) {
+            Some(Value::Array(_)) => list("suppress_tokens"),
+            _ => not_spoken(tokenizer)?,
+        };
         suppressed.push(start);
         suppressed.extend(
             [
@@ -180,6 +185,34 @@ impl Vocabulary {
             text.fill(none);
         }
     }
+}
+
+/// Symbols that nobody says and that transcripts have around what is no speech: `non_speech_tokens` in OpenAI's `tokenizer.py`.
+fn not_spoken(tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    let single = "\"#()*+/:;<=>@[\\]^_`{|}~「」『』";
+    let several = "<< >> <<< >>> -- --- -( -[ (' (\" (( )) ((( ))) [[ ]] {{ }} ♪♪ ♪♪♪";
+    // Their first tokens, even where they are several.
+    let notes = "♩♪♫♬♭♮♯";
+    let mut found = Vec::new();
+    let mut add = |text: &str, always: bool| -> Result<()> {
+        let ids = tokenizer.encode(text, false)?;
+        if always || ids.len() == 1 {
+            found.extend(ids.first());
+        }
+        Ok(())
+    };
+    add(" -", true)?;
+    add(" '", true)?;
+    let symbols = single.chars().map(String::from);
+    let symbols = symbols.chain(several.split(' ').map(str::to_owned));
+    let symbols = symbols.map(|s| (s, false));
+    for (symbol, always) in symbols.chain(notes.chars().map(|c| (c.into(), true))) {
+        add(&symbol, always)?;
+        add(&format!(" {symbol}"), always)?;
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
 }
 
 /// The logarithm of the sum of the exponentials of `logits`.

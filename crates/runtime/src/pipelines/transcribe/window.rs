@@ -24,7 +24,19 @@ pub(super) struct Decoded {
     pub(super) probabilities: Vec<f32>,
 }
 
+/// One way to go on.
+#[derive(Default)]
+struct Draft {
+    tokens: Vec<u32>,
+    probabilities: Vec<f32>,
+    /// The logarithms of the probabilities, the end's included.
+    sum: f32,
+    done: bool,
+    draw: Draw,
+}
+
 /// Numbers in 0…1, the same for the same seed.
+#[derive(Default)]
 struct Draw(u64);
 
 impl Draw {
@@ -134,18 +146,23 @@ impl WindowDecoder<'_> {
             prompt.push(self.words.no_timestamps);
         }
         let last = prompt.len() as u32 - 1;
-        let token = |position: u32, id: u32| Token {
-            clip: 0,
-            position,
-            id,
-        };
-        let listed: Vec<Token> = (0..).zip(&prompt).map(|(i, &id)| token(i, id)).collect();
-        let wanted: &[u32] = if start == last {
-            &[last]
+        // What is drawn is drawn several times, and the likeliest is taken.
+        let drawn = temperature > 0.0;
+        let many = if drawn {
+            self.options.best_of.max(1)
         } else {
-            &[start, last]
+            1
         };
-        let mut logits = state.step(&listed, wanted).await?;
+        state.sequences(many)?;
+        let sequences = 0..many as u32;
+        let listed = sequences.clone().flat_map(|clip| {
+            let own = (0..).zip(&prompt);
+            own.map(move |(position, &id)| Token { clip, position, id })
+        });
+        let listed: Vec<Token> = listed.collect();
+        let lasts = sequences.map(|s| s * (last + 1) + last);
+        let wanted: Vec<u32> = Some(start).into_iter().chain(lasts).collect();
+        let mut logits = state.step(&listed, &wanted).await?;
         let size = self.words.size;
         let at_start = &logits[..size.min(logits.len())];
         let no_speech = match self
@@ -156,38 +173,45 @@ impl WindowDecoder<'_> {
             Some(v) => (v - log_sum(at_start)).exp(),
             None => 0.0,
         };
-        logits.drain(..logits.len().saturating_sub(size));
+        logits.drain(..size.min(logits.len()));
+        let seed = self.options.seed ^ 0x9e37_79b9_7f4a_7c15 ^ u64::from(temperature.to_bits());
+        let draft = |i: u64| Draft {
+            draw: Draw(seed.wrapping_add(i << 32)),
+            ..Draft::default()
+        };
+        let mut drafts: Vec<Draft> = (0..many as u64).map(draft).collect();
         let first_time = (self.options.max_first_time / self.step) as u32;
-        let mut draw =
-            Draw(self.options.seed ^ 0x9e37_79b9_7f4a_7c15 ^ u64::from(temperature.to_bits()));
-        let (mut tokens, mut probabilities, mut sum) = (Vec::new(), Vec::new(), 0.0);
-        for _ in 0..most.min(context - prompt.len()) {
+        for count in 1..=most.min(context - prompt.len()) {
             if cancel.heard().await {
                 return Err(Error::Cancelled);
             }
-            let words = match self.options.word_timestamps {
-                true => log_sum(&logits[..logits.len().min(self.words.end as usize)]),
-                false => f32::INFINITY,
-            };
-            self.words
-                .rule(&mut logits, &tokens, self.options.timestamps, first_time);
-            let total = log_sum(&logits);
-            let id = choose(&logits, temperature, &mut draw);
-            sum += logits.get(id as usize).map_or(0.0, |v| v - total);
-            if id == self.words.end {
+            for (draft, logits) in drafts.iter_mut().zip(logits.chunks_exact_mut(size)) {
+                self.next(draft, logits, temperature, first_time);
+            }
+            let position = last + count as u32;
+            if drafts.iter().all(|d| d.done) || position as usize >= context {
                 break;
             }
-            tokens.push(id);
-            if self.options.word_timestamps {
-                let found = logits.get(id as usize).copied();
-                probabilities.push(found.map_or(0.0, |v| (v - words).exp().min(1.0)));
-            }
-            let position = last + tokens.len() as u32;
-            if position as usize >= context {
-                break;
-            }
-            logits = state.step(&[token(position, id)], &[0]).await?;
+            // Those that are done go on with what changes nothing, so that all steps have one shape.
+            let next = drafts.iter().zip(0..).map(|(draft, clip)| Token {
+                clip,
+                position,
+                id: draft.tokens.last().copied().unwrap_or(self.words.end),
+            });
+            let next: Vec<Token> = next.collect();
+            let wanted: Vec<u32> = (0..many as u32).collect();
+            logits = state.step(&next, &wanted).await?;
         }
+        let likely = |d: &Draft| d.sum / d.tokens.len().max(1) as f32;
+        let best = drafts
+            .into_iter()
+            .reduce(|a, b| if likely(&b) > likely(&a) { b } else { a });
+        let Draft {
+            tokens,
+            probabilities,
+            sum,
+            ..
+        } = best.unwrap_or_default();
         let text = self.text(&tokens);
         Ok(Decoded {
             logprob: sum / (tokens.len() + 1) as f32,
@@ -197,6 +221,32 @@ impl WindowDecoder<'_> {
             probabilities,
             tokens,
         })
+    }
+
+    /// Chooses the next token of a draft.
+    fn next(&self, draft: &mut Draft, logits: &mut [f32], temperature: f32, first_time: u32) {
+        if draft.done {
+            return;
+        }
+        let words = match self.options.word_timestamps {
+            true => log_sum(&logits[..logits.len().min(self.words.end as usize)]),
+            false => f32::INFINITY,
+        };
+        let timed = self.options.timestamps;
+        self.words.rule(logits, &draft.tokens, timed, first_time);
+        let total = log_sum(logits);
+        let id = choose(logits, temperature, &mut draft.draw);
+        let found = logits.get(id as usize).copied();
+        draft.sum += found.map_or(0.0, |v| v - total);
+        if id == self.words.end {
+            draft.done = true;
+            return;
+        }
+        draft.tokens.push(id);
+        if self.options.word_timestamps {
+            let probability = found.map_or(0.0, |v| (v - words).exp().min(1.0));
+            draft.probabilities.push(probability);
+        }
     }
 
     /// The words of some tokens.

@@ -1,15 +1,21 @@
 //! `firelight listen`: speech to text while it is spoken, and spoken commands.
 
+mod live;
+
 use super::sound::{self, SoundArgs};
 use crate::args::EngineArgs;
 use crate::ui::{self, Ui};
 use crate::{INTERRUPTED, OK, Usage, format, interrupt, json, load};
 use anyhow::{Context, Result};
+use firelight_audio::Resampler;
 use firelight_runtime::CancelToken;
 use firelight_runtime::pipelines::commands::Commands;
 use firelight_runtime::pipelines::listen::{Event, Listener, Options};
+use live::Live;
 use serde::Serialize;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 /// See the module's head.
@@ -18,7 +24,20 @@ use std::time::{Duration, Instant};
 pub(crate) struct ListenArgs {
     /// A recording that is played at the speed of time; `-` is a recording on standard input
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[cfg_attr(feature = "microphone", arg(required_unless_present = "microphone"))]
+    #[cfg_attr(not(feature = "microphone"), arg(required = true))]
+    file: Option<PathBuf>,
+    /// FILE is `-` and gives bare samples as they are spoken: 16 bits, little-endian, mono, at so many Hz
+    #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1000..=768_000))]
+    raw: Option<u32>,
+    /// Listen to the microphone
+    #[cfg(feature = "microphone")]
+    #[arg(long, conflicts_with_all = ["file", "raw"])]
+    microphone: bool,
+    /// Listen to the microphone whose name contains this
+    #[cfg(feature = "microphone")]
+    #[arg(long, value_name = "NAME", requires = "microphone")]
+    input: Option<String>,
     /// Do not wait: as fast as it goes
     #[arg(long)]
     no_wait: bool,
@@ -62,7 +81,7 @@ A phrase's (a|b) is one of several, [a] may be there, {name} is some words, {nam
 Examples:
   firelight listen talk.wav
   firelight listen orders.wav --commands house.json --json
-  arecord -f S16_LE -r 16000 -d 60 | firelight listen - --no-wait";
+  arecord -t raw -f S16_LE -r 16000 | firelight listen - --raw 16000";
 
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -173,20 +192,23 @@ pub(crate) fn run(args: &ListenArgs) -> Result<u8> {
     if args.whole_window {
         options.after = None;
     }
-    let mut listener = Listener::new(&ready.engine, ready.model, options)?;
-    let samples = sound::read(&args.file, listener.rate(), &args.sound)?;
+    let listener = Listener::new(&ready.engine, ready.model, options)?;
     let cancel = interrupt::listen();
-    let mut show = Show {
-        json: args.json,
-        terminal: std::io::IsTerminal::is_terminal(&std::io::stdout()),
-        commands,
-        start: None,
-        result: Ok(()),
+    let mut hearing = Hearing {
+        listener,
+        cancel: &cancel,
+        given: 0,
+        wait: !args.no_wait,
+        show: Show {
+            json: args.json,
+            terminal: std::io::IsTerminal::is_terminal(&std::io::stdout()),
+            commands,
+            start: None,
+            result: Ok(()),
+        },
     };
-    if !args.no_wait {
-        show.start = Some(Instant::now());
-    }
-    let ended = play(&samples, &mut listener, &cancel, &mut show);
+    let ended = hear(args, &mut hearing, &ui);
+    let show = hearing.show;
     if show.terminal {
         ui::to_stdout("\n")?;
     }
@@ -200,23 +222,101 @@ pub(crate) fn run(args: &ListenArgs) -> Result<u8> {
     }
 }
 
-/// Gives the samples to the listener, in pieces of 20 ms, each when its time has come.
-fn play(
-    samples: &[f32],
-    listener: &mut Listener,
-    cancel: &CancelToken,
-    show: &mut Show,
-) -> Result<()> {
-    let rate = listener.rate() as usize;
-    for (i, piece) in samples.chunks(rate / 50).enumerate() {
-        if let Some(start) = show.start {
-            // A piece is there when its last sample is.
-            let due = Duration::from_millis(20 * (i as u64 + 1));
-            std::thread::sleep(due.saturating_sub(start.elapsed()));
-        }
-        pollster::block_on(listener.push(piece, cancel, &mut |e| show.event(&e)))?;
+/// What hears, and how far it is.
+struct Hearing<'a> {
+    listener: Listener,
+    cancel: &'a CancelToken,
+    /// Samples given.
+    given: usize,
+    /// A recording takes the time that it lasts.
+    wait: bool,
+    show: Show,
+}
+
+impl Hearing<'_> {
+    fn give(&mut self, samples: &[f32]) -> Result<()> {
+        let Hearing { listener, show, .. } = self;
+        self.given += samples.len();
+        let mut tell = |e| show.event(&e);
+        Ok(pollster::block_on(listener.push(
+            samples,
+            self.cancel,
+            &mut tell,
+        ))?)
     }
+
+    /// Gives samples of a recording, in pieces of 20 ms, each when its time has come.
+    fn play(&mut self, samples: &[f32]) -> Result<()> {
+        let rate = self.listener.rate() as usize;
+        for piece in samples.chunks(rate / 50) {
+            if self.wait {
+                let start = *self.show.start.get_or_insert_with(Instant::now);
+                // A piece is there when its last sample is.
+                let due = (self.given + piece.len()) as f64 / rate as f64;
+                let due = Duration::from_secs_f64(due);
+                std::thread::sleep(due.saturating_sub(start.elapsed()));
+            }
+            self.give(piece)?;
+        }
+        Ok(())
+    }
+
+    /// Gives what comes as it comes, until there is no more or Ctrl-C.
+    fn follow(&mut self, live: &Live) -> Result<()> {
+        let mut resampler = Resampler::new(live.rate, self.listener.rate())?;
+        let mut samples = Vec::new();
+        while !self.cancel.is_cancelled() {
+            let block = match live.blocks.recv_timeout(Duration::from_millis(100)) {
+                Ok(block) => block.context("the sound broke off")?,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let length = block.len() as f64 / f64::from(live.rate);
+            let now = Instant::now();
+            // The first sample was there before the last of its block.
+            let begun = now.checked_sub(Duration::from_secs_f64(length));
+            self.show.start.get_or_insert(begun.unwrap_or(now));
+            resampler.push(&block, &mut samples)?;
+            self.give(&samples)?;
+            samples.clear();
+        }
+        resampler.finish(&mut samples);
+        self.give(&samples)
+    }
+}
+
+fn hear(args: &ListenArgs, hearing: &mut Hearing<'_>, ui: &Ui) -> Result<()> {
+    let live = match (&args.file, args.raw) {
+        (Some(file), Some(rate)) if file.as_os_str() == "-" => Some(live::input(rate)),
+        (_, Some(_)) => return Err(Usage("--raw reads standard input: -".into()).into()),
+        #[cfg(feature = "microphone")]
+        (None, None) => Some(live::microphone(args.input.as_deref())?),
+        _ => None,
+    };
+    match (live, &args.file) {
+        (Some(live), _) => {
+            ui.note("listening; Ctrl-C ends it");
+            let ended = hearing.follow(&live);
+            let lost = live.lost.load(Ordering::Relaxed);
+            if lost > 0 {
+                let lost = f64::from(lost as u32) / f64::from(live.rate);
+                ui.note(&format!("{lost:.1} s were lost: the device is too slow"));
+            }
+            ended?;
+        }
+        (None, Some(file)) => {
+            let bytes = sound::bytes(file)?;
+            let rate = hearing.listener.rate();
+            sound::stream(&bytes, rate, &args.sound, |samples, _| {
+                hearing.play(samples)
+            })
+            .with_context(|| format!("cannot listen to {}", file.display()))?;
+        }
+        (None, None) => return Ok(()),
+    }
+    let Hearing { listener, show, .. } = hearing;
+    let mut tell = |e| show.event(&e);
     Ok(pollster::block_on(
-        listener.finish(cancel, &mut |e| show.event(&e)),
+        listener.finish(hearing.cancel, &mut tell),
     )?)
 }
