@@ -16,13 +16,13 @@ const BLOCK: u64 = 768;
 
 /// A stream of mono samples changing its rate.
 pub struct Resampler {
-    /// `None` where both rates are one.
-    fft: Option<Fft<f32>>,
+    /// `None` where both rates are one. In f64 as the spectrograms are: one instance of the transforms, and no rounding to speak of.
+    fft: Option<Fft<f64>>,
     from: u64,
     to: u64,
     /// Input that does not fill a block yet.
-    waiting: Vec<f32>,
-    block: Vec<f32>,
+    waiting: Vec<f64>,
+    block: Vec<f64>,
     /// Output samples of the filter's delay still to be dropped.
     delay: usize,
     taken: u64,
@@ -84,12 +84,12 @@ impl Resampler {
         let mut rest = samples;
         while self.waiting.len() + rest.len() >= size {
             let (now, later) = rest.split_at(size - self.waiting.len());
-            self.waiting.extend_from_slice(now);
+            self.waiting.extend(now.iter().map(|&v| f64::from(v)));
             rest = later;
             self.run(out, usize::MAX);
             self.waiting.clear();
         }
-        self.waiting.extend_from_slice(rest);
+        self.waiting.extend(rest.iter().map(|&v| f64::from(v)));
         Ok(())
     }
 
@@ -131,7 +131,7 @@ impl Resampler {
         let dropped = self.delay.min(made);
         self.delay -= dropped;
         let end = made.min(dropped.saturating_add(most));
-        out.extend_from_slice(&self.block[dropped..end]);
+        out.extend(self.block[dropped..end].iter().map(|&v| v as f32));
         self.given += (end - dropped) as u64;
     }
 }

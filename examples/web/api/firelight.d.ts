@@ -101,6 +101,8 @@ export interface ModelInfo {
   chat: boolean;
   /** It gives vectors (`embed`) and writes no text. */
   embed: boolean;
+  /** It writes down what is said (`transcribe`, `listen`). */
+  transcribe: boolean;
   /** Elements of a vector, of a model that gives them. */
   dims?: number;
   weightBytes: number;
@@ -177,9 +179,16 @@ export interface PreprocessOptions {
   reference?: 'torchvision' | 'pillow';
 }
 
+export interface Tensor {
+  name: string;
+  dtype: 'f32' | 'i64' | 'bool';
+  shape: number[];
+  data: Float32Array | BigInt64Array | Uint8Array;
+}
+
 export interface Preprocessed {
   /** Every tensor of the reference's processor, under its names and in its order. */
-  tensors: Array<{ name: string; dtype: 'f32' | 'i64'; shape: number[]; data: Float32Array | BigInt64Array }>;
+  tensors: Tensor[];
   /** What became of each picture. */
   images: Array<{
     width: number;
@@ -290,13 +299,82 @@ export interface CachedModel {
   lastUsed: number;
 }
 
+export interface SpeechOptions {
+  signal?: AbortSignal;
+  /** What is said in its language (default), or in English. */
+  task?: 'transcribe' | 'translate';
+  /** Code of the language (`en`, `de`, …); without it the model decides. */
+  language?: string;
+  /** What came before: names, spelling, style. */
+  prompt?: string;
+  /** Words to be expected. */
+  hotwords?: string;
+}
+
+export interface Segment {
+  /** Seconds. */
+  start: number;
+  end: number;
+  text: string;
+  /** Of models that give times (Whisper). */
+  tokens?: number[];
+  temperature?: number;
+  logprob?: number;
+  words?: Array<{ text: string; start: number; end: number; probability: number }>;
+}
+
+export interface TranscribeOptions extends SpeechOptions {
+  /** Times of segments (default), of words as well, or none. */
+  timestamps?: 'none' | 'segment' | 'word';
+  /** Leave out what is no speech before the model hears it. */
+  vad?: boolean;
+  onEvent?: (event:
+    | { type: 'language'; language: string; probability: number }
+    | { type: 'segment'; segment: Segment }
+    | { type: 'progress'; done: number; total: number | null }
+    | { type: 'moved'; why: string }) => void;
+}
+
+export interface Transcript {
+  text: string;
+  language: string | null;
+  languageProbability: number | null;
+  /** Seconds. */
+  duration: number;
+  segments: Segment[];
+}
+
+export interface ListenOptions extends SpeechOptions {
+  /** Seconds of new sound between partial texts (default 1); 0: none. */
+  partial?: number;
+  /** Seconds of silence that end what is being said (default 0.5). */
+  pause?: number;
+  /** Hz of the samples that will be pushed (default 16000). */
+  rate?: number;
+  onEvent?: (event:
+    | { type: 'start'; start: number }
+    | { type: 'partial' | 'final'; text: string; start: number; end: number; workMs: number }) => void;
+}
+
+export interface Listening {
+  /** Hz of the samples that `push` takes. */
+  rate: number;
+  /** Mono samples of ±1. Resolves when they have been heard. */
+  push(samples: Float32Array): Promise<void>;
+  /** Ends what is being said. */
+  finish(): Promise<void>;
+}
+
 export class Firelight {
   private constructor(options: CreateOptions);
   static create(options?: CreateOptions): Promise<Firelight>;
   load(model: string | ModelSpec, options?: LoadOptions): Promise<ModelInfo>;
   chat(messages: Message[], options?: ChatOptions): AsyncGenerator<ChatEvent>;
   countTokens(messages: Message[]): Promise<{ tokens: number; context: number }>;
-  transcribe(sound: Blob | ArrayBuffer, options?: object): Promise<never>;
+  transcribe(sound: Blob | ArrayBuffer, options?: TranscribeOptions): Promise<Transcript>;
+  listen(options?: ListenOptions): Promise<Listening>;
+  /** What a model's front end makes of a recording: `input_features`, and `input_features_mask` where frames may be padding. */
+  features(sound: Blob | ArrayBuffer, frontEnd: 'whisper80' | 'whisper128' | 'gemma4' | 'kaldi80' | object, options?: { signal?: AbortSignal }): Promise<Tensor[]>;
   embed(texts: string[], options?: EmbedOptions): Promise<Embeddings>;
   /** Pictures as the tensors of an image processor. No model is needed. */
   preprocess(images: Blob | ArrayBuffer | Array<Blob | ArrayBuffer>, config: object | string, options?: PreprocessOptions): Promise<Preprocessed>;

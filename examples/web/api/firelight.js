@@ -13,6 +13,7 @@
 // Types of everything: firelight.d.ts.
 
 import { FirelightError, cancelled } from './errors.js';
+import { readable } from './sound.js';
 export { FirelightError };
 
 /** Times a worker that died is started anew within one call. */
@@ -279,9 +280,36 @@ export class Firelight {
     return this.#steady('count', { messages });
   }
 
-  /** Speech to text. Not in this version's engine: throws `unsupported`. */
-  async transcribe() {
-    throw new FirelightError('unsupported', 'this engine has no speech model yet', 'Check `(await device()).features.transcribe` before offering it.');
+  /**
+   * Writes down a recording, with a speech model: WAV, FLAC, MP3, Ogg (Vorbis, Opus), M4A or WebM, by content.
+   * @param {Blob | ArrayBuffer} sound
+   * @param {import('./firelight.d.ts').TranscribeOptions} [options]
+   * @returns {Promise<import('./firelight.d.ts').Transcript>}
+   */
+  async transcribe(sound, { signal, onEvent, ...options } = {}) {
+    return this.#steady('transcribe', { sound: await readable(sound), options }, { signal, event: (e) => onEvent?.(e) });
+  }
+
+  /**
+   * Writes down what is said while it is said, with a speech model.
+   * @param {import('./firelight.d.ts').ListenOptions} [options]
+   * @returns {Promise<import('./firelight.d.ts').Listening>}
+   */
+  async listen({ signal, onEvent, ...options } = {}) {
+    const rate = await this.#steady('listen', { options }, { signal });
+    const hear = (samples) => this.#call('hear', { samples }, { signal, event: (e) => onEvent?.(e) });
+    return { rate, push: (samples) => hear(samples), finish: () => hear() };
+  }
+
+  /**
+   * What a model's front end makes of a recording, to the bit what the native program writes. No model is needed.
+   * @param {Blob | ArrayBuffer} sound
+   * @param {string | object} frontEnd `whisper80`, `whisper128`, `gemma4`, `kaldi80`, or the content of a `preprocessor_config.json`
+   * @returns {Promise<import('./firelight.d.ts').Tensor[]>}
+   */
+  async features(sound, frontEnd, { signal } = {}) {
+    const front = typeof frontEnd === 'string' ? frontEnd : JSON.stringify(frontEnd);
+    return this.#steady('features', { sound: await readable(sound), front }, { signal });
   }
 
   /**

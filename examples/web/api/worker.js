@@ -12,7 +12,7 @@ import { Download, findDamage, hashWhole } from './download.js';
 import { Meter } from './progress.js';
 
 /** Files that hold tensors; everything else is read whole before. */
-const WEIGHTS = /\.(gguf|safetensors)$/;
+const WEIGHTS = /(\.(gguf|safetensors)|^model\.bin)$/;
 /** Side files worth reading. */
 const SIDE_LIMIT = 64 << 20;
 
@@ -304,17 +304,42 @@ async function embed({ texts, options }, ticket) {
 }
 
 /** Typed arrays by a tensor's type. */
-const ELEMENTS = { f32: Float32Array, i64: BigInt64Array };
+const ELEMENTS = { f32: Float32Array, i64: BigInt64Array, bool: Uint8Array };
 
 const bytesOf = async (file) => new Uint8Array(file instanceof Blob ? await file.arrayBuffer() : file);
+
+/** Where the engine puts tensors: `[list, function]`. */
+const tensorList = () => {
+  const tensors = [];
+  return [tensors, (name, dtype, shape, bytes) => tensors.push({ name, dtype, shape: Array.from(shape), data: new ELEMENTS[dtype](bytes.buffer) })];
+};
 
 async function preprocess({ images, config, options }) {
   need();
   const files = await Promise.all(images.map(bytesOf));
-  const tensors = [];
-  const take = (name, dtype, shape, bytes) => tensors.push({ name, dtype, shape: Array.from(shape), data: new ELEMENTS[dtype](bytes.buffer) });
+  const [tensors, take] = tensorList();
   const about = state.module.preprocess(files, config, options.reference, take);
   return { tensors, images: JSON.parse(about) };
+}
+
+/** An operation of the engine that tells what happens as JSON. */
+const telling = (id) => (type, json) => {
+  const event = { type, ...JSON.parse(json) };
+  if (type === 'moved') {
+    state.moved = `The device failed: ${event.why}`;
+    postMessage({ event: { type: 'device', report: report() } });
+  }
+  postMessage({ id, event });
+};
+
+async function transcribe({ id, sound, options }, ticket) {
+  return JSON.parse(await need().transcribe(await bytesOf(sound), JSON.stringify(options), cancelOf(ticket), telling(id)));
+}
+
+async function features({ sound, front }) {
+  const [tensors, take] = tensorList();
+  need().features(await bytesOf(sound), front, take);
+  return tensors;
 }
 
 async function preflight({ model }) {
@@ -395,6 +420,10 @@ const operations = {
   chat: (args, ticket) => enqueue(() => chat(args, ticket)),
   embed: (args, ticket) => enqueue(() => embed(args, ticket)),
   preprocess: (args) => enqueue(() => preprocess(args)),
+  features: (args) => enqueue(() => features(args)),
+  transcribe: (args, ticket) => enqueue(() => transcribe(args, ticket)),
+  listen: ({ options }) => enqueue(() => need().listen(JSON.stringify(options))),
+  hear: ({ id, samples }, ticket) => enqueue(() => need().hear(samples, cancelOf(ticket), telling(id))),
   count: ({ messages }) => enqueue(() => JSON.parse(need().count(JSON.stringify(messages)))),
   unload: () => enqueue(freeModel),
   device: async () => report(),

@@ -19,7 +19,7 @@
 //! A detector of speech opens an utterance and closes it after a pause. While it is open its text so far is told now and then; the
 //! text after its end is final. What is held is one utterance of bounded length and a little before it, however long one listens.
 //! Each piece of work is one utterance, so partial texts come as fast as the device allows and no faster: sound that arrives
-//! meanwhile waits in the caller's queue.
+//! meanwhile waits in the caller's queue, and is best pushed all at once.
 
 use super::transcribe::{self, Recognizer};
 use crate::clock;
@@ -136,8 +136,13 @@ impl Listener {
         }
         let mut recognizer = Recognizer::new(engine, model, options.transcribe.clone())?;
         recognizer.after = options.after;
+        let vad = options.transcribe.detector(RATE);
+        let mut options = options;
+        // An utterance ends with a frame, and has to fit into the model's window.
+        let window = recognizer.longest().saturating_sub(vad.frame());
+        options.longest = options.longest.min(seconds(window));
         Ok(Listener {
-            vad: options.transcribe.detector(RATE),
+            vad,
             recognizer,
             options,
             rest: Vec::new(),
@@ -177,8 +182,9 @@ impl Listener {
         let mut rest = std::mem::take(&mut self.rest);
         rest.extend_from_slice(samples);
         let mut frames = rest.chunks_exact(n);
-        for frame in frames.by_ref() {
-            self.frame(frame, cancel, on_event).await?;
+        while let Some(frame) = frames.next() {
+            let waiting = frames.len() * n;
+            self.frame(frame, waiting, cancel, on_event).await?;
         }
         self.rest = frames.remainder().to_vec();
         Ok(())
@@ -205,6 +211,7 @@ impl Listener {
     async fn frame(
         &mut self,
         frame: &[f32],
+        waiting: usize,
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<()> {
@@ -228,6 +235,8 @@ impl Listener {
             return self.end(cancel, on_event).await;
         }
         let due = o.partial > 0.0 && self.held.len() - self.shown >= samples(o.partial);
+        // Where sound has piled up, only its end is told: a slow device catches up.
+        let due = due && waiting < samples(o.partial);
         // In a pause the end is near: no work is begun that would delay it.
         if due && loud && self.loud >= samples(o.shortest) {
             self.shown = self.held.len();
@@ -282,4 +291,81 @@ fn samples(seconds: f64) -> usize {
 
 fn seconds(samples: usize) -> f64 {
     samples as f64 / f64::from(RATE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DeviceChoice, EngineOptions};
+
+    fn heard(model: &str, pieces: &[usize], loud: usize) -> Vec<Event> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/");
+        let options = EngineOptions {
+            device: DeviceChoice::Cpu,
+            self_test: false,
+            ..EngineOptions::default()
+        };
+        let sound: Vec<f32> = (0..8000 + loud + 16_000)
+            .map(|i| match (8000..8000 + loud).contains(&i) {
+                true => ((i * i) % 251) as f32 / 251.0 - 0.5,
+                false => 0.0,
+            })
+            .collect();
+        let mut told = Vec::new();
+        pollster::block_on(async {
+            let engine = Engine::new(options).await.expect("an engine");
+            let path = format!("{folder}{model}");
+            let model = engine.load_speech(&path, &mut |_, _| ()).await;
+            let mut listener = Listener::new(&engine, model.expect("a model"), Options::default())
+                .expect("a listener");
+            let cancel = CancelToken::new();
+            let mut tell = |e| told.push(e);
+            let mut rest = &sound[..];
+            for &n in pieces.iter().cycle() {
+                let (now, later) = rest.split_at(n.min(rest.len()));
+                let push = listener.push(now, &cancel, &mut tell);
+                push.await.expect("heard");
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            let end = listener.finish(&cancel, &mut tell);
+            end.await.expect("heard");
+        });
+        told
+    }
+
+    fn finals(told: &[Event]) -> Vec<&Said> {
+        let all = told.iter().filter_map(|e| match e {
+            Event::Final(said) => Some(said),
+            _ => None,
+        });
+        all.collect()
+    }
+
+    #[test]
+    fn an_utterance_longer_than_the_window_is_cut() {
+        // The tiny Whisper's window is 1 s.
+        let told = heard("whisper", &[700], 24_000);
+        let all = finals(&told);
+        assert!(all.len() > 1, "{told:?}");
+        assert!(all.iter().all(|s| s.end - s.start <= 1.0), "{told:?}");
+    }
+
+    #[test]
+    fn sound_that_piled_up_gets_one_partial_text() {
+        let partial = |e: &&Event| matches!(e, Event::Partial(_));
+        let little = heard("moonshine", &[700, 1, 333], 64_000);
+        let much = heard("moonshine", &[8000 + 60_000, 100_000], 64_000);
+        assert!(little.iter().filter(partial).count() >= 3, "{little:?}");
+        assert!(much.iter().filter(partial).count() <= 1, "{much:?}");
+        let text = |told: &[Event]| finals(told)[0].text.clone();
+        assert!(!text(&little).is_empty());
+        assert_eq!(
+            text(&little),
+            text(&much),
+            "what is final hangs on no pieces"
+        );
+    }
 }

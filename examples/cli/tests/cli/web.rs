@@ -421,8 +421,16 @@ fn models_of_a_folder_are_listed_with_their_hashes() {
     }
     std::fs::write(models.join("notes.txt"), "private").unwrap();
     let llama = fixture("llama");
-    let server = serve(dir.path(), &["--dir", arg(&models), "--dir", arg(&llama)]);
-    assert_eq!(server.models, ["my-model", "split", "llama"]);
+    let whisper = fixture("whisper");
+    // A folder in CTranslate2's layout, of which nothing can be read.
+    let packed = dir.path().join("packed");
+    std::fs::create_dir(&packed).unwrap();
+    std::fs::write(packed.join("model.bin"), "weights").unwrap();
+    std::fs::write(packed.join("config.json"), "{}").unwrap();
+    let from = [&models, &llama, &whisper, &packed].map(|d| ["--dir", arg(d)]);
+    let server = serve(dir.path(), from.as_flattened());
+    let names = ["my-model", "split", "llama", "whisper", "packed"];
+    assert_eq!(server.models, names);
     let index: Value = serde_json::from_slice(&server.get("/models/index.json").body).unwrap();
     assert_eq!(
         index["models"][0]["files"][0]["url"],
@@ -435,6 +443,12 @@ fn models_of_a_folder_are_listed_with_their_hashes() {
         (Some("llama"), Some("chat"))
     );
     assert_eq!(tiny["files"][0]["name"], "config.json");
+    assert_eq!(index["models"][3]["task"], "transcribe");
+    let files = index["models"][4]["files"].as_array().unwrap();
+    assert_eq!(
+        (files.len(), files[1]["name"].as_str()),
+        (2, Some("model.bin"))
+    );
     let manifest: Value =
         serde_json::from_slice(&server.get("/models/llama/manifest.json").body).unwrap();
     for file in manifest["files"].as_array().unwrap() {

@@ -6,19 +6,21 @@ import { titleFrom } from './store.js';
 import { state, say, announcer, newId } from './state.js';
 import { save } from './conversations.js';
 import { drawMeter, modelMessages } from './meter.js';
+import { clock } from './format.js';
 
 /** Set by the page: where messages are written and shown. */
 export const parts = { composer: null, thread: null };
 
-/** Asks what was written. */
-export async function send({ text, images, audio }) {
+/** Asks what was written. `heard`: what was said in `audio`, where that is known already. */
+export async function send({ text, images, audio, heard = null }) {
   if (state.run || !engine.model) return;
   const c = state.current;
-  if (!c.messages.length) { c.title = titleFrom(text || (images.length ? 'A picture' : 'A recording')); c.windowFrom = 0; }
-  c.messages.push({ id: newId(), role: 'user', text, time: Date.now(), images: images.length ? images : undefined, audio: audio ?? undefined });
+  if (!c.messages.length) { c.title = titleFrom(text || heard || (images.length ? 'A picture' : audio?.name || 'A recording')); c.windowFrom = 0; }
+  const forEars = audio && !engine.accepts('audio');
+  c.messages.push({ id: newId(), role: 'user', text, time: Date.now(), images: images.length ? images : undefined, audio: audio ?? undefined, heard: forEars || undefined });
   if (c.messages.length === 1) parts.thread.show(c);
   else parts.thread.add(c.messages.at(-1));
-  await answer(c);
+  await answer(c, false, heard);
 }
 
 /** Answers the last question anew; `fresh`: with another draw. */
@@ -30,7 +32,7 @@ export async function answerAgain(m, fresh) {
 }
 
 /** Lets the model answer the last message of a conversation. `fresh`: differently than last time. */
-async function answer(c, fresh = false) {
+async function answer(c, fresh = false, heard = null) {
   const message = { id: newId(), role: 'assistant', text: '', time: Date.now(), model: engine.model.name, status: 'running' };
   const controller = new AbortController();
   const mine = { conversation: c, message, controller };
@@ -43,8 +45,13 @@ async function answer(c, fresh = false) {
   save(c);
   let frame = 0;
   const paint = () => { frame = 0; shown()?.update(); };
+  const paintSoon = () => { frame ||= requestAnimationFrame(paint); };
   try {
     const firelight = await engine.start();
+    if (engine.model.transcribe) {
+      await writeDown(firelight, c.messages.at(-2), message, heard, controller.signal, paintSoon);
+      return;
+    }
     await makeRoom(c, firelight, controller.signal, (words) => shown()?.waiting(words));
     shown()?.waiting('Reading');
     const question = c.messages.at(-2);
@@ -59,7 +66,7 @@ async function answer(c, fresh = false) {
       if (event.type === 'token') {
         message.text += event.text;
         if (c === state.current) announcer.add(event.text);
-        frame ||= requestAnimationFrame(paint);
+        paintSoon();
       } else if (event.type === 'scaled') {
         shown()?.note(`Pictures were made smaller to fit: ${event.how}.`);
       } else if (event.type === 'moved') {
@@ -78,19 +85,49 @@ async function answer(c, fresh = false) {
     const words = explain(e);
     message.status = words.code === 'cancelled' ? 'stopped' : 'error';
     if (message.status === 'error') message.error = { title: words.title, text: words.text, remedy: words.remedy };
+  } finally {
+    cancelAnimationFrame(frame);
+    message.rung = engine.device?.rung;
+    if (state.run === mine) state.run = null;
+    parts.composer.busy = state.run !== null;
+    shown()?.finish();
+    if (c === state.current) {
+      parts.thread.markLast(c);
+      announcer.end(message.status === 'error' ? `${message.error.title}. ${message.error.text} ${message.error.remedy ?? ''}` : message.status === 'stopped' ? 'Stopped' : 'Answer complete');
+      drawMeter();
+    }
+    await save(c);
   }
-  cancelAnimationFrame(frame);
-  message.rung = engine.device?.rung;
-  if (state.run === mine) state.run = null;
-  parts.composer.busy = state.run !== null;
-  shown()?.finish();
-  if (c === state.current) {
-    parts.thread.markLast(c);
-    announcer.end(message.status === 'error' ? `${message.error.title}. ${message.error.text} ${message.error.remedy ?? ''}` : message.status === 'stopped' ? 'Stopped' : 'Answer complete');
-    drawMeter();
-  }
-  await save(c);
 }
+
+/** What is said in a question's sound becomes the answer. */
+async function writeDown(firelight, question, message, heard, signal, paint) {
+  message.plain = true;
+  if (heard !== null) {
+    message.text = heard || NOTHING;
+    message.status = 'done';
+    return;
+  }
+  if (!question.audio) throw new Error('there is no sound in this message');
+  const began = performance.now();
+  const lines = [];
+  const onEvent = (event) => {
+    if (event.type !== 'segment') return;
+    lines.push(event.segment);
+    message.text = written(lines);
+    if (state.run?.conversation === state.current) announcer.add(`${event.segment.text} `);
+    paint();
+  };
+  const made = await firelight.transcribe(question.audio.blob, { signal, onEvent });
+  message.text = written(made.segments) || NOTHING;
+  message.stats = { soundSeconds: made.duration, workSeconds: (performance.now() - began) / 1000 };
+  message.status = 'done';
+}
+
+const NOTHING = 'Nothing was said.';
+/** With times from a minute on, where one looks for a place. */
+const written = (segments) => ((segments.at(-1)?.end ?? 0) < 60 ? segments.map((s) => s.text.trim()).join(' ')
+  : segments.map((s) => `${clock(s.start)}  ${s.text.trim()}`).join('\n\n'));
 
 /** Slides the window where the conversation has outgrown the context, and sums up what falls out. */
 async function makeRoom(c, firelight, signal, status) {

@@ -1,7 +1,8 @@
 // The message box: text, pictures (drop, paste, file, camera), sound (record, file). Buttons for what the model cannot take are not there.
 import { $, h, icon, iconButton, openDialog } from './dom.js';
 import * as format from './format.js';
-import { Recorder, decode, drawLevels } from './recorder.js';
+import { decode } from './recorder.js';
+import { record } from './recording.js';
 import { pref } from './preferences.js';
 
 const MAX_PICTURES = 8;
@@ -13,13 +14,16 @@ export class Composer {
   #send = $('send');
   #images = [];
   #sound = null;
-  #accepts = { images: false, audio: false };
+  #accepts = { images: false, audio: false, hears: false, text: true };
   #busy = false;
-  #recorder = null;
+  #recording = false;
 
-  /** `onSend({ text, images, audio })`, `onStop()`, `onProblem(words)`. */
-  constructor({ onSend, onStop, onProblem }) {
-    Object.assign(this, { onSend, onStop, onProblem });
+  /**
+   * `onSend({ text, images, audio, heard })` (`heard`: what was said in a recording), `onStop()`, `onProblem(words)`, `onSound(file)`: a sound that is
+   * to be written down; `mayHear()` resolves to whether a speech model may be used.
+   */
+  constructor({ onSend, onStop, onProblem, onSound, mayHear }) {
+    Object.assign(this, { onSend, onStop, onProblem, onSound, mayHear });
     this.#form.addEventListener('submit', (e) => { e.preventDefault(); this.#submit(); });
     this.#prompt.addEventListener('input', () => this.#refresh());
     this.#prompt.addEventListener('keydown', (e) => {
@@ -40,11 +44,16 @@ export class Composer {
     this.#refresh();
   }
 
-  /** What the model takes beside text. */
-  allow({ images, audio }) {
-    this.#accepts = { images, audio };
+  /** What the model takes, and whether what is said can be written down (`hears`): for a model without text that is the message. */
+  allow({ images, audio, hears = false, text = true }) {
+    this.#accepts = { images, audio, hears, text };
     $('attach-images').hidden = !images;
-    $('attach-audio').hidden = !audio;
+    $('attach-audio').hidden = !audio && !hears;
+    this.#form.classList.toggle('by-ear', !text);
+    this.#prompt.hidden = !text;
+    const label = (id, words) => { $(id).title = words; $(id).setAttribute('aria-label', words); };
+    label('add-recording', audio ? 'Record sound' : text ? 'Dictate' : 'Record');
+    label('add-sound', audio ? 'Add a sound file' : text ? 'Write down a sound file' : 'Open a sound file');
     if (!images) this.#images = [];
     if (!audio) this.#sound = null;
     this.#showAttachments();
@@ -60,13 +69,23 @@ export class Composer {
 
   set text(text) { this.#prompt.value = text; this.#refresh(); }
 
-  focus() { if (!matchMedia('(pointer: coarse)').matches) this.#prompt.focus(); }
+  /** Adds to what is written already. */
+  append(text) {
+    const before = this.#prompt.value.trimEnd();
+    this.text = before && text ? `${before} ${text}` : before || text;
+    this.#prompt.scrollTop = this.#prompt.scrollHeight;
+  }
+
+  focus() { if (!matchMedia('(pointer: coarse)').matches) (this.#prompt.hidden ? $('add-recording') : this.#prompt).focus(); }
 
   set hidden(value) { this.#form.hidden = value; }
 
   #refresh() {
     const something = this.#prompt.value.trim() !== '' || this.#images.length > 0 || this.#sound !== null;
     this.#send.disabled = !this.#busy && !something;
+    // Without text there is nothing to send, but something to stop.
+    this.#send.hidden = !this.#accepts.text && !this.#busy;
+    for (const id of ['add-recording', 'add-sound']) $(id).disabled = this.#recording || (this.#busy && !this.#accepts.text);
     const label = this.#busy ? 'Stop' : 'Send';
     if (this.#send.getAttribute('aria-label') !== label) {
       this.#send.setAttribute('aria-label', label);
@@ -107,6 +126,9 @@ export class Composer {
       } else if ((kind === 'audio' || kind === 'video') && this.#accepts.audio) {
         used = true;
         decode(file).then((s) => { this.#sound = s; this.#showAttachments(); }, (e) => this.onProblem(e.message));
+      } else if ((kind === 'audio' || kind === 'video') && this.#accepts.hears) {
+        used = true;
+        this.onSound(file);
       } else if (kind === 'image' || kind === 'audio' || kind === 'video') {
         this.onProblem(`This model does not take ${kind === 'image' ? 'pictures' : 'sound'}. A model that does can be chosen above.`);
       }
@@ -124,7 +146,7 @@ export class Composer {
   #dropTarget() {
     let depth = 0;
     const hasFiles = (e) => [...(e.dataTransfer?.types ?? [])].includes('Files');
-    const useful = () => !this.#form.hidden && (this.#accepts.images || this.#accepts.audio);
+    const useful = () => this.#accepts.hears || (!this.#form.hidden && (this.#accepts.images || this.#accepts.audio));
     addEventListener('dragenter', (e) => { if (hasFiles(e)) { depth++; $('drop').hidden = !useful(); } });
     addEventListener('dragleave', (e) => { if (hasFiles(e) && --depth <= 0) { depth = 0; $('drop').hidden = true; } });
     // Without this a dropped file would replace the page.
@@ -134,7 +156,7 @@ export class Composer {
       e.preventDefault();
       depth = 0;
       $('drop').hidden = true;
-      if (!this.#form.hidden) this.#take([...e.dataTransfer.files]);
+      if (!this.#form.hidden || this.#accepts.hears) this.#take([...e.dataTransfer.files]);
     });
   }
 
@@ -152,39 +174,25 @@ export class Composer {
   }
 
   async #record() {
-    if (this.#recorder) return;
+    if (this.#recording) return;
+    const hears = !this.#accepts.audio;
+    this.#recording = true;
     try {
-      this.#recorder = await Recorder.start();
+      if (hears && !(await this.mayHear())) return;
+      const made = await record({ hears });
+      if (made && !hears) this.#sound = made.sound;
+      else if (made && this.#accepts.text) this.append(made.text);
+      else if (made) await this.onSend({ text: '', images: [], audio: made.sound, heard: made.text });
     } catch (e) {
       this.onProblem(e.message);
-      return;
-    }
-    const bar = $('recording');
-    const time = h('span.time', {}, '0:00');
-    const level = h('span.sr', { role: 'meter', 'aria-label': 'Level', 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': 0 });
-    const canvas = h('canvas');
-    const end = (keep) => async () => {
-      const recorder = this.#recorder;
-      this.#recorder = null;
-      bar.hidden = true;
-      bar.replaceChildren();
-      $('add-recording').disabled = false;
-      this.#prompt.focus();
-      try {
-        const sound = await recorder.stop(keep);
-        if (sound) this.#sound = sound;
-      } catch (e) {
-        this.onProblem(e.message);
-      }
+      // What was recorded is not lost: as a message it can be tried again.
+      if (this.#accepts.text) this.append(e.text ?? '');
+      else if (e.sound) await this.onSend({ text: '', images: [], audio: e.sound });
+    } finally {
+      this.#recording = false;
       this.#showAttachments();
-    };
-    const done = h('button.quiet', { type: 'button', onclick: end(true) }, 'Done');
-    bar.replaceChildren(h('span.rec', { 'aria-hidden': 'true' }), time, canvas, level, iconButton('trash', 'Discard the recording', end(false)), done);
-    bar.hidden = false;
-    $('add-recording').disabled = true;
-    done.focus();
-    const recorder = this.#recorder;
-    drawLevels(canvas, recorder, (s, v) => { time.textContent = format.clock(s); level.setAttribute('aria-valuenow', Math.round(v * 100)); }, () => this.#recorder !== recorder);
+      this.focus();
+    }
   }
 
   async #photo() {

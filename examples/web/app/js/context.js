@@ -10,7 +10,7 @@ export const LOW = 0.5;
 export const guess = (text) => Math.ceil(text.length / 3.4) + 6;
 
 /** Tokens of a message, guessed. */
-export const cost = (m) => guess(m.text) + 256 * (m.images?.length ?? 0) + Math.ceil(25 * (m.audio?.seconds ?? 0));
+export const cost = (m) => guess(m.text) + 256 * (m.images?.length ?? 0) + Math.ceil(25 * (m.heard ? 0 : m.audio?.seconds ?? 0));
 
 /** Room for messages: what remains of the context beside the answer. */
 export const room = (context, maxTokens) => Math.max(64, context - Math.min(maxTokens, Math.floor(context / 2)) - 16);
@@ -42,7 +42,8 @@ export function toModel(messages, system, summary) {
   const head = instructions(system, summary);
   const list = messages.filter((m) => m.role === 'user' || m.text).map((m) => ({
     role: m.role,
-    content: m.images?.length || m.audio
+    // What was said is in the answer to it.
+    content: m.heard ? m.text || 'Write down what I say.' : m.images?.length || m.audio
       ? [...(m.images ?? []).map(() => ({ type: 'image' })), ...(m.audio ? [{ type: 'audio' }] : []), { type: 'text', text: m.text }]
       : m.text,
   }));

@@ -1,11 +1,12 @@
 // The page: puts the parts together, decides what the stage shows, loads models.
 import './trusted.js';
-import { $, h, icon } from './dom.js';
+import { $, h, icon, iconButton, confirm } from './dom.js';
 import * as format from './format.js';
 import { engine, explain } from './engine.js';
 import { pref, setPrefs } from './preferences.js';
 import { store, newConversation } from './store.js';
 import * as models from './models.js';
+import * as speech from './speech.js';
 import { state, say, notice } from './state.js';
 import { Composer } from './composer.js';
 import { Thread } from './thread.js';
@@ -17,7 +18,7 @@ import { openDevice, rungName } from './devicepanel.js';
 import { openSettings } from './settings.js';
 import { registerWorker, onInstallable } from './pwa.js';
 
-const composer = new Composer({ onSend: send, onStop: stop, onProblem: (text) => notice(text) });
+const composer = new Composer({ onSend: send, onStop: stop, onProblem: (text) => notice(text), onSound: heardFile, mayHear });
 const thread = new Thread({ onAgain: (m) => answerAgain(m, true), onRetry: (m) => answerAgain(m, false) });
 Object.assign(parts, { composer, thread });
 hooks.choose = (c) => { select(c); closeSidebar(); };
@@ -70,6 +71,10 @@ function welcomeView() {
 }
 
 function readyView() {
+  if (engine.model.transcribe) {
+    return h('div.welcome', {}, h('h2', {}, 'Say something'),
+      h('p.lead', {}, 'Record, or drop a sound file here. What is said is written down on this device; nothing is sent anywhere.'));
+  }
   const examples = engine.model.chat
     ? ['Explain why the sky is blue in two sentences', 'Write a short poem about a fireplace', 'What could I cook with rice, eggs and spinach?', 'Give me five names for a small boat']
     : ['Once upon a time there was a lighthouse', 'The three most important rules of the sea are'];
@@ -90,9 +95,56 @@ function drawHeader() {
     $('device-button').setAttribute('aria-label', `Device: ${short}. ${device.reason ?? ''}`);
     $('device-button').querySelector('.dot').className = `dot ${device.rung?.startsWith('gpu') ? '' : 'cpu'}`;
   }
-  composer.allow({ images: engine.accepts('images'), audio: engine.accepts('audio') });
+  allow();
   composer.placeholder = model && !model.chat ? 'Write the beginning of a text' : 'Ask something';
   drawMeter();
+}
+
+function allow() {
+  composer.allow({
+    images: engine.accepts('images'), audio: engine.accepts('audio'), hears: speech.speechModel() !== undefined, text: engine.model?.transcribe !== true,
+  });
+}
+
+// ---- speech ----
+
+/** Whether a speech model may be used: it is here, or the user wants it. */
+async function mayHear() {
+  if (speech.isHere()) return true;
+  const spec = speech.speechModel();
+  return confirm({
+    title: 'Get a model that hears?', danger: false, yes: 'Download',
+    text: `${format.title(spec)} writes down what is said, on this device. It is downloaded once: ${format.bytes(total(spec))}.`,
+  });
+}
+
+/** A sound file: its words become a message of its own where a speech model is in use, else they go to what is being written. */
+async function heardFile(file) {
+  if (state.run || state.loading || !(await mayHear())) return;
+  const sound = { blob: file, name: file.name, seconds: 0 };
+  if (!engine.model) await use(speech.speechModel());
+  if (engine.model?.transcribe) {
+    send({ text: '', images: [], audio: sound });
+    return;
+  }
+  if (!engine.model) return;
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const words = h('span', {}, `Writing down ${file.name}…`);
+  const node = h('div.notice', {}, icon('sound'), h('div', { role: 'status' }, words), iconButton('close', 'Cancel', () => stopping.abort()));
+  $('notices').append(node);
+  const onProgress = (p) => { words.textContent = p.fraction < 1 ? `Getting the speech model: ${Math.round(p.fraction * 100)} %` : `Writing down ${file.name}…`; };
+  const onEvent = (e) => { if (e.type === 'progress' && e.total) words.textContent = `Writing down ${file.name}: ${Math.round(100 * Math.min(1, e.done / e.total))} %`; };
+  try {
+    const { text } = await speech.withEar((ear) => ear.transcribe(file, { signal, onEvent }), { onProgress, signal });
+    composer.append(text.trim());
+    say(text.trim() || 'Nothing was said');
+    composer.focus();
+  } catch (e) {
+    const { code, title, text, remedy } = explain(e);
+    if (code !== 'cancelled') notice(`${title}: ${text} ${remedy ?? ''}`);
+  }
+  node.remove();
 }
 
 // ---- loading ----
@@ -113,6 +165,7 @@ async function use(spec) {
     state.loading = null;
     setPrefs({ model: spec.name });
     models.loadStored().catch(() => {});
+    if (spec.task === 'transcribe') speech.release();
     draw();
     countUp();
     say(`${name} is ready`);
@@ -148,6 +201,7 @@ const settings = () => openSettings({
     stop();
     const name = engine.model?.name ?? pref('model');
     models.forgetVerdicts();
+    speech.release();
     await engine.restart();
     const spec = models.find(name);
     if (spec && models.isStored(name)) use(spec);
@@ -237,6 +291,7 @@ async function begin() {
   const slow = setTimeout(() => thread.showOther(h('div.loading', {}, h('p.soft', {}, 'Looking for models…'))), 400);
   await models.loadList();
   clearTimeout(slow);
+  allow();
   draw();
   try {
     await engine.start();

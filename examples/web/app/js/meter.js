@@ -16,8 +16,8 @@ $('context-button').append(meter.node);
 /** Shows how full the context is. */
 export function drawMeter() {
   const model = engine.model;
-  $('context-button').hidden = !model || !state.current.messages.length;
-  if (!model) return;
+  $('context-button').hidden = !model || model.transcribe || !state.current.messages.length;
+  if ($('context-button').hidden) return;
   const total = state.counted?.total ?? model.context;
   const used = state.counted?.used ?? context.guess(state.current.messages.slice(state.current.windowFrom).map((m) => m.text).join(''));
   const share = Math.min(1, used / total);

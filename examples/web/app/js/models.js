@@ -43,12 +43,13 @@ export const find = (name) => list.find((m) => m.name === name);
 export const isStored = (name) => stored.get(name)?.complete === true && stored.get(name)?.current !== false;
 export const storedModels = () => [...stored.values()];
 
-/** Models, those that can chat first. */
-export const all = () => [...list].sort((a, b) => rank(a) - rank(b) || size(a) - size(b));
-const rank = (m) => (m.task === 'chat' || m.task === undefined ? 0 : 1);
+/** Models that the page has a use for, those that can chat first, those that hear last. */
+export const all = () => list.filter((m) => TASKS.includes(m.task ?? 'chat')).sort((a, b) => rank(a) - rank(b) || size(a) - size(b));
+const TASKS = ['chat', 'text', 'transcribe'];
+const rank = (m) => TASKS.indexOf(m.task ?? 'chat');
 
-/** The one to begin with: on the device already, else the smallest that chats. */
-export const suggested = () => all().find((m) => isStored(m.name)) ?? all()[0];
+/** The one to begin with: on the device already, else the smallest. One that only hears is not it, unless there are no others. */
+export const suggested = () => all().find((m) => isStored(m.name) && m.task !== 'transcribe') ?? all()[0];
 
 /** What the engine says about a model before it is downloaded; asked once. */
 function preflight(spec) {
@@ -63,7 +64,8 @@ export const forgetVerdicts = () => verdicts.clear();
 
 function facts(spec) {
   const parts = [format.bytes(size(spec))];
-  if (spec.context) parts.push(`${format.count(spec.context)} tokens of context`);
+  if (spec.task === 'transcribe') parts.push('writes down what is said');
+  else if (spec.context) parts.push(`${format.count(spec.context)} tokens of context`);
   if (spec.task === 'text') parts.push('base model: continues text');
   return parts.join(' · ');
 }
@@ -114,7 +116,7 @@ export function card(spec, { use, changed, wide = false, headingLevel = 3 }) {
       if (!here) button.textContent = 'Try anyway';
     } else {
       if (!here) verdict.append(h('span.badge.good', {}, icon('check'), 'Fits here'));
-      if (v.decodeTps) verdict.append(h('span.badge', { title: 'Estimated from a short run on this device' }, `about ${format.rate(v.decodeTps)}`));
+      if (v.decodeTps && spec.task !== 'transcribe') verdict.append(h('span.badge', { title: 'Estimated from a short run on this device' }, `about ${format.rate(v.decodeTps)}`));
     }
   }).catch((e) => {
     pending.textContent = 'Not checked';

@@ -104,7 +104,7 @@ export async function fromJson(text, known) {
     const fresh = newConversation();
     const messages = (Array.isArray(c.messages) ? c.messages : []).filter((m) => ['user', 'assistant'].includes(m?.role)).map((m) => ({
       id: crypto.randomUUID?.() ?? String(Math.random()), role: m.role, text: string(m.text), model: string(m.model), time: Number(m.time) || fresh.created,
-      status: 'done',
+      status: 'done', heard: m.heard === true || undefined, plain: m.plain === true || undefined,
       images: Array.isArray(m.images) ? m.images.map((u) => blob(u, 'image/')).filter(Boolean) : undefined,
       audio: m.audio && blob(m.audio.data, 'audio/') ? { blob: blob(m.audio.data, 'audio/'), name: string(m.audio.name), seconds: Number(m.audio.seconds) || 0 } : undefined,
     }));

@@ -7,6 +7,7 @@ import { MarkdownView } from './markdown.js';
 function statsLine(m) {
   const parts = [];
   if (m.stats?.decodeTps) parts.push(format.rate(m.stats.decodeTps));
+  if (m.stats?.soundSeconds) parts.push(`${format.clock(m.stats.soundSeconds)} of sound in ${format.duration(m.stats.workSeconds)}`);
   if (m.stats?.tokens) parts.push(`${format.count(m.stats.tokens)} tokens`);
   if (m.status === 'stopped') parts.unshift('stopped');
   if (m.rung) parts.push(m.rung.startsWith('gpu') ? 'GPU' : 'CPU');
@@ -107,7 +108,9 @@ export class Thread {
       update: () => {
         thinking?.remove();
         thinking = null;
-        markdown.update(m.text);
+        // What was said is no markup, whatever it looks like.
+        if (m.plain) body.replaceChildren(...m.text.split('\n\n').map((text) => h('p', {}, text)));
+        else markdown.update(m.text);
         this.toEnd();
       },
       note: (text) => { extra.append(h('div.notice', {}, icon('chip'), h('div', {}, text))); this.toEnd(); },

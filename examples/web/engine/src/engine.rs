@@ -1,15 +1,16 @@
 //! [`WebEngine`]: device, model, conversation.
 
+use crate::chat::{ChatRequest, answer};
 use crate::error::{invalid, no_model, other_part, to_js, unsupported, watch_panics};
 use crate::files::{FileHandle, JsFiles};
 use crate::pause::{now, pause, set_turn};
 use crate::{media, probe, reports};
 use firelight_runtime::checkpoint::{Checkpoint, Config};
-use firelight_runtime::media::{MediaKind, Medium};
+use firelight_runtime::media::MediaKind;
 use firelight_runtime::stream::Arrivals;
 use firelight_runtime::{
-    CancelToken, DeviceChoice, Engine, EngineOptions, Error, Event, GenerateOptions, Grammar,
-    Message, SampleSettings, Session, models,
+    CancelToken, DeviceChoice, Engine, EngineOptions, Error, GenerateOptions, Message, Session,
+    models,
 };
 use js_sys::Function;
 use serde::Deserialize;
@@ -51,54 +52,6 @@ struct CreateRequest {
     software: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ChatRequest {
-    #[serde(default)]
-    messages: Vec<Message>,
-    #[serde(default)]
-    options: ChatOptions,
-    #[serde(default)]
-    resume: Vec<u32>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ChatOptions {
-    system: Option<String>,
-    prompt: Option<String>,
-    max_tokens: Option<usize>,
-    greedy: bool,
-    temperature: Option<f32>,
-    top_k: Option<u32>,
-    top_p: Option<f32>,
-    min_p: Option<f32>,
-    repetition_penalty: Option<f32>,
-    seed: Option<f64>,
-    stop: Vec<String>,
-    context: Option<usize>,
-    ignore_eos: bool,
-    audio: Option<serde_json::Value>,
-    schema: Option<serde_json::Value>,
-}
-
-impl ChatOptions {
-    fn sampling(&self) -> SampleSettings {
-        let greedy = SampleSettings::default();
-        if self.greedy {
-            return greedy;
-        }
-        SampleSettings {
-            temperature: self.temperature.unwrap_or(0.7),
-            top_k: self.top_k.unwrap_or(40),
-            top_p: self.top_p.unwrap_or(0.95),
-            min_p: self.min_p.unwrap_or(0.0),
-            repetition_penalty: self.repetition_penalty.unwrap_or(1.0),
-            seed: self.seed.unwrap_or(0.0) as u64,
-        }
-    }
-}
-
 /// The engine of one worker.
 #[wasm_bindgen]
 pub struct WebEngine {
@@ -109,6 +62,12 @@ pub struct WebEngine {
     /// The loaded model, if it is one that gives vectors.
     #[cfg(feature = "embed")]
     embedder: RefCell<Option<std::rc::Rc<crate::embed::Embedder>>>,
+    /// The loaded model, if it is one that hears.
+    #[cfg(feature = "audio")]
+    speech: RefCell<Option<firelight_runtime::speech::LoadedSpeech>>,
+    /// What listens; away while it works.
+    #[cfg(feature = "audio")]
+    listener: RefCell<Option<crate::sound::Ear>>,
     /// Grows with each load and unload: an answer that ends later leaves its session to be freed.
     epoch: Cell<u32>,
 }
@@ -151,6 +110,10 @@ impl WebEngine {
             session: RefCell::new(None),
             #[cfg(feature = "embed")]
             embedder: RefCell::new(None),
+            #[cfg(feature = "audio")]
+            speech: RefCell::new(None),
+            #[cfg(feature = "audio")]
+            listener: RefCell::new(None),
             epoch: Cell::new(0),
         })
     }
@@ -235,6 +198,20 @@ impl WebEngine {
             self.embedder.replace(Some(std::rc::Rc::new(embedder)));
             return Ok(about.to_string());
         }
+        #[cfg(feature = "audio")]
+        if models::speech_families().any(|name| name == family) {
+            let loaded =
+                crate::sound::load(&self.engine, checkpoint, &coming, &cancel, &mut report);
+            let (model, mut about) = loaded.await.map_err(to_js)?;
+            if epoch != self.epoch.get() {
+                drop(model);
+                self.engine.device().trim();
+                return Err(to_js(Error::Cancelled));
+            }
+            about["name"] = name.into();
+            self.speech.replace(Some(model));
+            return Ok(about.to_string());
+        }
         let model = self
             .engine
             .load_arriving(checkpoint, &coming, &cancel, &mut report)
@@ -252,6 +229,7 @@ impl WebEngine {
             "vocab": spec.vocab,
             "chat": model.text.template.is_some(),
             "embed": false,
+            "transcribe": false,
             "weightBytes": model.checkpoint.weights().total_bytes(),
             "accepts": {
                 "images": media::accepts(&model, MediaKind::Image),
@@ -270,6 +248,10 @@ impl WebEngine {
     pub async fn warm_up(&self, cancel: &Cancel) -> Outcome<()> {
         #[cfg(feature = "embed")]
         if self.embedder().is_some() {
+            return Ok(());
+        }
+        #[cfg(feature = "audio")]
+        if self.speech.borrow().is_some() {
             return Ok(());
         }
         let Some(mut session) = self.session.take() else {
@@ -331,6 +313,13 @@ impl WebEngine {
                 "Load a language model.",
             ));
         }
+        #[cfg(feature = "audio")]
+        if self.speech.borrow().is_some() {
+            return Err(unsupported(
+                "the loaded model writes down what is said and answers nothing",
+                "Load a language model.",
+            ));
+        }
         if options.schema.is_some() && cfg!(not(feature = "grammar")) {
             return Err(other_part("answers under a schema"));
         }
@@ -375,6 +364,112 @@ impl WebEngine {
         ))
     }
 
+    /// Writes down a recording, an encoded file. `options` is JSON; `on_event(type, json)` gets `language`, `segment`, `progress` and
+    /// `moved`. Gives the transcript as JSON.
+    ///
+    /// # Errors
+    /// An object with a code.
+    #[cfg_attr(not(feature = "audio"), allow(unused_variables, clippy::unused_async))]
+    pub async fn transcribe(
+        &self,
+        file: js_sys::Uint8Array,
+        options: String,
+        cancel: &Cancel,
+        on_event: Function,
+    ) -> Outcome<String> {
+        #[cfg(feature = "audio")]
+        {
+            let (model, cancel) = (self.hears()?, cancel.0.clone());
+            let bytes = file.to_vec();
+            crate::sound::transcribe(&self.engine, model, &bytes, &options, &cancel, &on_event)
+                .await
+        }
+        #[cfg(not(feature = "audio"))]
+        Err(other_part("speech"))
+    }
+
+    /// Begins to listen: an utterance under way is forgotten. `options` is JSON. Gives the sample rate, Hz.
+    ///
+    /// # Errors
+    /// An object with a code.
+    #[cfg_attr(not(feature = "audio"), allow(unused_variables))]
+    pub fn listen(&self, options: String) -> Outcome<u32> {
+        #[cfg(feature = "audio")]
+        {
+            let listener = crate::sound::Ear::open(&self.engine, self.hears()?, &options)?;
+            let rate = listener.rate();
+            self.listener.replace(Some(listener));
+            Ok(rate)
+        }
+        #[cfg(not(feature = "audio"))]
+        Err(other_part("speech"))
+    }
+
+    /// Takes mono samples, or ends the utterance under way without any. `on_event(type, json)` gets `start`, `partial` and `final`.
+    ///
+    /// # Errors
+    /// An object with a code.
+    #[cfg_attr(not(feature = "audio"), allow(unused_variables, clippy::unused_async))]
+    pub async fn hear(
+        &self,
+        samples: Option<js_sys::Float32Array>,
+        cancel: &Cancel,
+        on_event: Function,
+    ) -> Outcome<()> {
+        #[cfg(feature = "audio")]
+        {
+            let Some(mut listener) = self.listener.take() else {
+                return Err(invalid("nothing listens; call listen first"));
+            };
+            let (epoch, cancel) = (self.epoch.get(), cancel.0.clone());
+            let samples = samples.map(|s| s.to_vec());
+            let heard = listener.hear(samples.as_deref(), &cancel, &on_event).await;
+            if epoch == self.epoch.get() {
+                self.listener.replace(Some(listener));
+            } else {
+                drop(listener);
+                self.engine.device().trim();
+            }
+            heard.map_err(to_js)
+        }
+        #[cfg(not(feature = "audio"))]
+        Err(other_part("speech"))
+    }
+
+    /// What a front end makes of a recording, an encoded file: `front` is one's name (`whisper80`, …) or the text of a
+    /// `preprocessor_config.json`. Calls `tensor(name, dtype, shape, bytes)` for each tensor. No model is needed.
+    ///
+    /// # Errors
+    /// An object with a code.
+    #[cfg_attr(not(feature = "audio"), allow(unused_variables))]
+    pub fn features(
+        &self,
+        file: js_sys::Uint8Array,
+        front: String,
+        tensor: Function,
+    ) -> Outcome<()> {
+        #[cfg(feature = "audio")]
+        {
+            crate::sound::features(&file.to_vec(), &front, &tensor).map_err(to_js)
+        }
+        #[cfg(not(feature = "audio"))]
+        Err(other_part("sound"))
+    }
+
+    #[cfg(feature = "audio")]
+    fn hears(&self) -> Outcome<firelight_runtime::speech::LoadedSpeech> {
+        if let Some(model) = &*self.speech.borrow() {
+            return Ok(model.clone());
+        }
+        if self.session.borrow().is_none() && self.embedder.borrow().is_none() {
+            return Err(no_model());
+        }
+        Err(unsupported(
+            "the loaded model does not hear",
+            "Load a speech model: whisper-tiny.en, whisper-base.",
+        ))
+    }
+
     #[cfg(feature = "embed")]
     fn embedder(&self) -> Option<std::rc::Rc<crate::embed::Embedder>> {
         self.embedder.borrow().clone()
@@ -395,6 +490,8 @@ impl WebEngine {
         drop(self.session.take());
         #[cfg(feature = "embed")]
         drop(self.embedder.take());
+        #[cfg(feature = "audio")]
+        drop((self.listener.take(), self.speech.take()));
         self.engine.device().trim();
     }
 
@@ -413,85 +510,4 @@ fn is_text(checkpoint: &Checkpoint, family: &str) -> firelight_runtime::Result<b
         Config::Gguf(_) => false,
     };
     Ok(models::families().any(|name| name == family) && !sees_or_hears)
-}
-
-async fn answer(
-    session: &mut Session,
-    request: &ChatRequest,
-    media: Vec<Medium>,
-    cancel: &CancelToken,
-    on_event: &Function,
-) -> firelight_runtime::Result<String> {
-    let options = &request.options;
-    let text = Arc::clone(&session.model().text);
-    let mut messages = request.messages.clone();
-    if let Some(system) = &options.system
-        && messages.first().is_none_or(|m| m.role != "system")
-    {
-        messages.insert(0, Message::system(system.as_str()));
-    }
-    let prompt = match &options.prompt {
-        Some(prompt) => text.encode_text(prompt)?,
-        None => text.encode_rendered(&text.render(&messages, true)?)?,
-    };
-    let generate = GenerateOptions {
-        sampling: options.sampling(),
-        max_tokens: options.max_tokens.unwrap_or(1024),
-        stop: options.stop.clone(),
-        ignore_eos: options.ignore_eos,
-        context: options.context,
-        resume: request.resume.clone(),
-        grammar: options.schema.clone().map(Grammar::JsonSchema),
-        media,
-        ..Default::default()
-    };
-    let send = |kind: &str, text: &str, ids: &[u32]| {
-        // A listener that throws must not end the answer.
-        let ids = js_sys::Uint32Array::from(ids);
-        let _ = on_event.call3(&JsValue::NULL, &kind.into(), &text.into(), &ids);
-    };
-    send("start", "", &[prompt.len() as u32]);
-    let mut ids = Vec::new();
-    let mut listen = |event| match event {
-        Event::Token(id) => ids.push(id),
-        Event::Text(text) => send("token", &text, &std::mem::take(&mut ids)),
-        Event::Moved { why, .. } => send("moved", &why, &[]),
-        // The page is told of no tools.
-        Event::Call(_) => {}
-        Event::Scaled { from, to } => {
-            let how = format!("{to} tokens of pictures instead of {from}");
-            send("scaled", &how, &[]);
-        }
-    };
-    let answer = match options.prompt {
-        Some(_) => {
-            session
-                .generate(&prompt, &generate, cancel, &mut listen)
-                .await?
-        }
-        None => {
-            session
-                .chat(&messages, &generate, cancel, &mut listen)
-                .await?
-        }
-    };
-    let (_, encode) = session.state().decode_cost();
-    let context = session.model().model.spec().context;
-    Ok(json!({
-        "text": answer.text,
-        "ids": answer.ids,
-        "finish": answer.finish.name(),
-        "stats": {
-            "promptTokens": answer.prompt_ids.len(),
-            "prefilled": answer.prefilled,
-            "tokens": answer.ids.len(),
-            "ttftMs": answer.ttft.as_secs_f64() * 1e3,
-            "prefillTps": answer.prefill_tps(),
-            "decodeTps": answer.decode_tps(),
-            "encodeMsPerToken": encode.as_secs_f64() * 1e3,
-            "contextUsed": answer.prompt_ids.len() + answer.ids.len(),
-            "context": context,
-        },
-    })
-    .to_string())
 }

@@ -112,6 +112,17 @@ pub(crate) fn to_js(error: Error) -> JsValue {
             firelight_kernels::Error::Limit { .. } => ("limit", ""),
             _ => ("internal", "Please report this with the device report."),
         },
+        #[cfg(feature = "audio")]
+        Error::Audio(e) => match e {
+            firelight_audio::Error::Unsupported(_) => {
+                ("unsupported", "Take WAV, FLAC, MP3, Ogg, M4A or WebM.")
+            }
+            firelight_audio::Error::Limit { .. } => ("limit", "Take a shorter recording."),
+            _ => (
+                "invalid_input",
+                "Take another recording: this one cannot be used.",
+            ),
+        },
         #[cfg(feature = "vision")]
         Error::Vision(e) => match e {
             firelight_vision::Error::Unsupported(_) => ("unsupported", ""),

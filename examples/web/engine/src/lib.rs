@@ -4,6 +4,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `engine` | `WebEngine`: device, model, conversation |
+//! | `chat` | an answer: request and events |
 //! | `embed` | models that give vectors (feature `embed`) |
 //! | `files` | files whose bytes JavaScript has, or will have |
 //! | `media` | pictures of a conversation |
@@ -11,10 +12,12 @@
 //! | `pause` | giving the worker's messages a turn |
 //! | `probe` | how fast this device is, without a model |
 //! | `reports` | what is told about device and memory |
+//! | `sound` | speech to text (feature `audio`) |
 //! | `error` | errors as objects with a code and a remedy |
 //! | `hash` | sha256, piece by piece |
 #![cfg(target_arch = "wasm32")]
 
+mod chat;
 #[cfg(feature = "embed")]
 mod embed;
 mod engine;
@@ -26,3 +29,5 @@ mod pause;
 mod preprocess;
 mod probe;
 mod reports;
+#[cfg(feature = "audio")]
+mod sound;

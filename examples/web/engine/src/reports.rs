@@ -46,7 +46,7 @@ pub(crate) fn device(report: &Report, device: &Device, self_test_ms: f64) -> Val
         "isa": Isa::detect().name(),
         "threads": device.as_cpu().map_or(1, |cpu| cpu.pool.threads()),
         "features": {
-            "chat": true, "images": cfg!(feature = "vision"), "audio": false, "transcribe": false,
+            "chat": true, "images": cfg!(feature = "vision"), "audio": false, "transcribe": cfg!(feature = "audio"),
             "embed": cfg!(feature = "embed"), "schema": cfg!(feature = "grammar"),
         },
     })

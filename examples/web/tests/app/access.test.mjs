@@ -1,6 +1,7 @@
 // Keyboard, screen reader, colours, small screens.
 import { test, ok, equal } from '../support/harness.mjs';
 import { open } from '../support/page.mjs';
+import { HEARING, mockSite, serve } from '../support/site.mjs';
 
 /** What a checker of labels would find in the page as it is. */
 const lint = () => {
@@ -117,6 +118,36 @@ for (const colorScheme of ['light', 'dark']) {
       await done();
     });
   }
+}
+
+for (const [colorScheme, width] of [['light', 390], ['dark', 390], ['light', 1200]]) {
+  test(`access: a model that hears (${colorScheme}, ${width} px)`, async (t) => {
+    const s = await serve(await mockSite());
+    s.models = [HEARING];
+    const { page, done } = await open(t, { site: s, mock: { spoken: 'It is said in many words. '.repeat(12) }, context: { colorScheme, viewport: { width, height: 700 }, reducedMotion: 'reduce' } });
+    const found = {};
+    const check = async (state) => {
+      const list = await page.evaluate(lint);
+      if (list.length) found[state] = list;
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      if (wide > 0) (found[state] ??= []).push(`${wide} px wider than the screen`);
+    };
+    await page.click('.welcome .card .primary');
+    await page.waitForSelector('.by-ear #add-recording');
+    equal(await page.evaluate(() => document.activeElement.id), 'add-recording', 'after loading one can speak');
+    await check('ready');
+    // The keyboard alone records, and ends it.
+    await page.keyboard.press('Enter');
+    await page.waitForFunction(() => document.querySelector('#recording .partial')?.textContent.length > 20);
+    await check('recording');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('.message .bar:not([hidden])');
+    await check('transcript');
+    ok((await page.innerText('#live')).includes('It is said in many words.'), 'announced');
+    await page.waitForFunction(() => document.activeElement.id === 'add-recording');
+    equal(found, {});
+    await done();
+  });
 }
 
 test('access: the checker finds what is wrong', async (t) => {

@@ -19,17 +19,18 @@ const running = new Map();
 
 /**
  * A browser, shared by all tests that ask for the same kind. `skip` is the test's; a browser is required where CI=true. `camera`: a film
- * (.y4m) that its camera shows.
+ * (.y4m) that its camera shows; `microphone`: a WAV file that it hears once.
  */
-export async function browser({ skip, webgpu = false, camera = null } = {}) {
+export async function browser({ skip, webgpu = false, camera = null, microphone = null } = {}) {
   const kind = webgpu ? 'gpu' : 'nogpu';
-  const key = `${kind} ${camera ?? ''}`;
+  const key = `${kind} ${camera ?? ''} ${microphone ?? ''}`;
   if (running.has(key)) return running.get(key);
   const missing = (what) => { if (process.env.CI === 'true') throw new Error(what); skip(what); };
   const executablePath = chromiumPath();
   if (!executablePath) missing('no Chromium here (scripts/setup.sh installs it)');
   const { chromium } = await import('playwright-core').catch(() => missing('playwright-core is not installed (npm install in examples/web/tests)'));
-  const b = await chromium.launch({ executablePath, headless: true, args: [...flags.common, ...flags[kind], ...(camera ? [`--use-file-for-fake-video-capture=${camera}`] : [])] });
+  const b = await chromium.launch({ executablePath, headless: true, args: [...flags.common, ...flags[kind],
+    ...(camera ? [`--use-file-for-fake-video-capture=${camera}`] : []), ...(microphone ? [`--use-file-for-fake-audio-capture=${microphone}%noloop`] : [])] });
   running.set(key, b);
   afterAll(() => b.close());
   return b;

@@ -50,7 +50,7 @@ export async function modelOf(name, files, more = {}) {
 /** The model of a folder, as one of the list. */
 export async function modelFolder(name, folder) {
   const files = {};
-  for (const file of ['model.safetensors', 'config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja', 'modules.json',
+  for (const file of ['model.safetensors', 'model.bin', 'vocabulary.txt', 'vocabulary.json', 'config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja', 'modules.json',
     'preprocessor_config.json', 'processor_config.json',
     'sentence_bert_config.json', 'config_sentence_transformers.json', '1_Pooling/config.json']) {
     if (existsSync(join(folder, file))) files[file] = join(folder, file);

@@ -5,10 +5,10 @@ import { ok } from './harness.mjs';
 
 /**
  * Opens the app. `mock`: how the engine behaves. Gives the page; errors on it fail the test at `done()`.
- * `site`: another server; `context`: options of the browser context; `camera`: see browser.mjs.
+ * `site`: another server; `context`: options of the browser context; `camera`, `microphone`: see browser.mjs.
  */
-export async function open(t, { mock = {}, site, context = {}, path = '', stored = [], webgpu = false, camera = null } = {}) {
-  const b = await browser({ ...t, webgpu, camera });
+export async function open(t, { mock = {}, site, context = {}, path = '', stored = [], webgpu = false, camera = null, microphone = null } = {}) {
+  const b = await browser({ ...t, webgpu, camera, microphone });
   site ??= await sharedSite();
   const c = await b.newContext({ viewport: { width: 1100, height: 800 }, ...context });
   const page = await c.newPage();

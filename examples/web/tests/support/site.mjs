@@ -15,6 +15,8 @@ const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '
 
 const sha = '0'.repeat(64);
 const model = (name, title, size, more = {}) => ({ name, title, task: 'chat', family: 'llama', context: 8192, licence: 'Apache-2.0', licence_url: 'https://example.org/licence', ...more, files: [{ name: 'model.gguf', url: `${name}/model.gguf`, size, sha256: sha }] });
+/** A model that hears, for tests whose site has one. */
+export const HEARING = model('whisper-tiny.en', 'Whisper tiny (English)', 77_668_287, { task: 'transcribe', family: 'whisper', context: 448, licence: 'MIT', notes: 'Fast: for commands and dictation.' });
 export const MODELS = [
   model('smollm2-135m', 'SmolLM2 135M', 98_362_432, { notes: 'Small and quick, English. Good for trying things out, not for facts.' }),
   model('storyteller-270m', 'Storyteller 270M', 253_113_024, { task: 'text', context: 32768, licence: 'Gemma Terms of Use' }),
@@ -39,7 +41,7 @@ export async function mockSite(engine = null) {
 export async function folderModel(name, folder, more = {}) {
   const files = {};
   const list = [];
-  for (const file of (await readdir(folder)).filter((f) => /^(?!golden).*\.(json|safetensors|jinja|gguf)$/.test(f))) {
+  for (const file of (await readdir(folder)).filter((f) => /^(?!golden).*\.(json|safetensors|jinja|gguf|bin)$/.test(f))) {
     const bytes = await readFile(join(folder, file));
     files[`/models/${name}/${file}`] = join(folder, file);
     list.push({ name: file, url: `${name}/${file}`, size: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') });

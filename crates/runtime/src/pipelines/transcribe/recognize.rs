@@ -56,6 +56,14 @@ impl Recognizer {
         })
     }
 
+    /// Samples that an utterance may have.
+    pub(crate) fn longest(&self) -> usize {
+        match &self.kind {
+            Kind::Windows(front, _) => front.window(),
+            Kind::Samples { .. } => 30 * 16_000,
+        }
+    }
+
     /// The text of an utterance: mono samples at 16 kHz. Empty if nothing is said.
     ///
     /// # Errors

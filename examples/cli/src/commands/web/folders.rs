@@ -4,6 +4,7 @@ use super::models::{Model, Origin, about_entry, slug};
 use anyhow::{Context, Result, bail};
 use firelight_runtime::catalogue::Catalogue;
 use firelight_runtime::checkpoint::{Checkpoint, Config};
+use firelight_runtime::models;
 use serde_json::{Value, json};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ pub(crate) fn in_folder(dir: &Path, catalogue: &Catalogue) -> Result<Vec<Model>>
     }
     if models.is_empty() {
         bail!(
-            "--dir {}: no model in it; expected .gguf files, or config.json with .safetensors files",
+            "--dir {}: no model in it; expected .gguf files, or config.json with .safetensors files or model.bin",
             dir.display()
         );
     }
@@ -49,14 +50,17 @@ pub(crate) fn in_folder(dir: &Path, catalogue: &Catalogue) -> Result<Vec<Model>>
 
 /// A folder in the Hugging Face layout is one model, else each `.gguf` is.
 fn add(dir: &Path, catalogue: &Catalogue, into: &mut Vec<Model>) -> Result<()> {
-    let safetensors = |p: &PathBuf| extension(p) == "safetensors";
+    // `model.bin`: CTranslate2's layout, of speech models.
+    let ct2 = |p: &PathBuf| file_name(p).is_some_and(|n| n == "model.bin");
+    let weights = |p: &PathBuf| extension(p) == "safetensors" || ct2(p);
     let all = entries(dir)?;
-    if !dir.join("config.json").is_file() || !all.iter().any(safetensors) {
+    if !dir.join("config.json").is_file() || !all.iter().any(weights) {
         into.extend(ggufs(dir, catalogue)?);
         return Ok(());
     }
     let wanted = |p: &&PathBuf| {
-        p.is_file() && ["json", "safetensors", "jinja", "model"].contains(&extension(p))
+        let known = ["json", "safetensors", "jinja", "model"].contains(&extension(p));
+        p.is_file() && (known || ct2(p))
     };
     let mut files: Vec<(String, Origin)> = all
         .iter()
@@ -136,7 +140,13 @@ fn about(path: &Path) -> Value {
         }
         Err(_) => (None, false),
     };
-    json!({ "family": family, "context": context, "task": if template { "chat" } else { "text" } })
+    let hears = |f: &String| models::speech_families().any(|name| name == f);
+    let task = match family.as_ref() {
+        Some(f) if hears(f) => "transcribe",
+        _ if template => "chat",
+        _ => "text",
+    };
+    json!({ "family": family, "context": context, "task": task })
 }
 
 /// Visible entries, by name.

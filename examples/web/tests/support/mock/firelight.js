@@ -84,7 +84,7 @@ export class Firelight {
       if (m().stallAt !== undefined && f >= m().stallAt) await wait(1e8, signal);
     }
     kept.set([...new Set([...kept.get(), name])]);
-    this.info = { name, family: 'mock', context: m().context, vocab: 1000, chat: spec.task !== 'text', weightBytes: total, loadMs: 100, fromCache, downloaded: fromCache ? 0 : total, accepts: m().accepts };
+    this.info = { name, family: 'mock', context: m().context, vocab: 1000, chat: (spec.task ?? 'chat') === 'chat', transcribe: spec.task === 'transcribe', weightBytes: total, loadMs: 100, fromCache, downloaded: fromCache ? 0 : total, accepts: m().accepts };
     return this.info;
   }
 
@@ -110,6 +110,37 @@ export class Firelight {
       yield { type: 'token', text: piece, ids: [i] };
     }
     yield { type: 'done', text: done, ids: [], finish: m().finish ?? 'eos', stats: stats(i) };
+  }
+
+  async transcribe(sound, { signal, onEvent } = {}) {
+    calls.push(['transcribe', { size: sound.size, type: sound.type }]);
+    const segments = (m().said ?? ['Hello from the tape.', 'It goes on.']).map((text, i) => ({ start: i * 5, end: i * 5 + 4, text }));
+    for (const segment of segments) {
+      await wait(m().stepMs * 6, signal);
+      onEvent?.({ type: 'segment', segment });
+      onEvent?.({ type: 'progress', done: segment.end, total: segments.at(-1).end });
+    }
+    if (m().soundError) throw fail(m().soundError);
+    return { text: segments.map((s) => s.text).join(' '), language: 'en', languageProbability: 1, duration: segments.at(-1)?.end ?? 1, segments };
+  }
+
+  async listen({ rate = 16000, onEvent, signal } = {}) {
+    calls.push(['listen', { rate, model: this.info?.name }]);
+    let heard = 0;
+    let told = 0;
+    const text = m().spoken ?? 'The flames are low tonight.';
+    return {
+      rate,
+      push: async (samples) => {
+        await wait(m().stepMs, signal);
+        if (m().soundError) throw fail(m().soundError);
+        heard += samples.length / rate;
+        const words = text.split(' ').slice(0, 1 + Math.floor(heard * 3));
+        if (!told) onEvent?.({ type: 'start', start: 0 });
+        if (words.length > told) { told = words.length; onEvent?.({ type: 'partial', text: words.join(' ').toLowerCase(), start: 0, end: heard, workMs: 1 }); }
+      },
+      finish: async () => { await wait(m().finishMs ?? m().stepMs, signal); onEvent?.({ type: 'final', text, start: 0, end: heard, workMs: 1 }); },
+    };
   }
 
   async countTokens(messages) { return { tokens: count(messages), context: m().context }; }
