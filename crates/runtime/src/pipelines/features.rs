@@ -93,7 +93,8 @@ impl FrontEnd {
         let chunk = chunk.unwrap_or(usize::MAX).max(1);
         match self {
             FrontEnd::Whisper(front) => {
-                let mut values = Vec::new();
+                let count = samples.len().div_ceil(front.window().max(1)).max(1);
+                let mut values = Vec::with_capacity(count * front.mels() * front.frames());
                 let mut windows = 0;
                 let empty: &[f32] = &[];
                 let all = samples.chunks(front.window());
