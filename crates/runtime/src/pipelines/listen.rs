@@ -46,7 +46,7 @@ pub struct Options {
     /// Sound before an utterance that belongs to it, s.
     pub before: f64,
     /// Models of a fixed window hear an utterance with only so much silence after it, s, instead of all of the window: faster, and not
-    /// what they were trained on. `None`: the whole window.
+    /// what they were trained on, so what looks wrong then is heard once more in all of the window. `None`: the whole window.
     pub after: Option<f64>,
 }
 
@@ -240,8 +240,10 @@ impl Listener {
         // In a pause the end is near: no work is begun that would delay it.
         if due && loud && self.loud >= samples(o.shortest) {
             self.shown = self.held.len();
-            let said = self.recognize(cancel).await?;
-            if !said.text.is_empty() {
+            // One that looks wrong is not told, and not worth more work.
+            if let Some(said) = self.recognize(true, cancel).await?
+                && !said.text.is_empty()
+            {
                 on_event(Event::Partial(said));
             }
         }
@@ -250,14 +252,15 @@ impl Listener {
 
     async fn end(&mut self, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<()> {
         let said = match self.loud >= samples(self.options.shortest) {
-            true => self.recognize(cancel).await?,
-            false => Said {
-                text: String::new(),
-                start: self.start(),
-                end: seconds(self.seen),
-                work: Duration::ZERO,
-            },
+            true => self.recognize(false, cancel).await?,
+            false => None,
         };
+        let said = said.unwrap_or_else(|| Said {
+            text: String::new(),
+            start: self.start(),
+            end: seconds(self.seen),
+            work: Duration::ZERO,
+        });
         self.open = false;
         // What the pause was is before the next utterance.
         let extra = self.held.len().saturating_sub(samples(self.options.before));
@@ -270,15 +273,15 @@ impl Listener {
         seconds(self.seen - self.held.len())
     }
 
-    async fn recognize(&mut self, cancel: &CancelToken) -> Result<Said> {
+    async fn recognize(&mut self, quick: bool, cancel: &CancelToken) -> Result<Option<Said>> {
         let begun = clock::now();
-        let text = self.recognizer.recognize(&self.held, cancel).await?;
-        Ok(Said {
+        let text = self.recognizer.hear(&self.held, quick, cancel).await?;
+        Ok(text.map(|text| Said {
             text,
             start: self.start(),
             end: seconds(self.seen - self.quiet.min(self.held.len())),
             work: begun.elapsed(),
-        })
+        }))
     }
 }
 

@@ -124,7 +124,8 @@ for (const name of ['whisper', 'moonshine']) {
       ok(seen.events.some((e) => e.type === 'progress' && e.done > 0 && e.total > 0.5), `events: ${JSON.stringify(seen.events)}`);
       // Both utterances: begun, told while they last, and final. The tiny Whisper's window is a second long: it cuts the first one.
       const kinds = seen.live.map((e) => e.type).join(' ');
-      ok(/^start( partial)+ final start.* final$/.test(kinds), `live: ${kinds}`);
+      // What repeats itself is not told before its end, and nonsense of the tiny Whisper mostly does.
+      ok((name === 'moonshine' ? /^start( partial)+ final start.* final$/ : /^start( partial)* final start.* final$/).test(kinds), `live: ${kinds}`);
       const final = seen.live.filter((e) => e.type === 'final');
       ok(final[0].start < 0.6 && Math.abs(final.at(-1).end - 3.5) < 0.2, JSON.stringify(final));
       if (name === 'moonshine') ok(final.length === 2 && Math.abs(final[0].end - 2.1) < 0.2 && final[1].start > 2.5, JSON.stringify(final));

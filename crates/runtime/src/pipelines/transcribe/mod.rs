@@ -262,6 +262,7 @@ impl Transcriber {
             words: &self.words,
             options: &self.options,
             step: 0.0,
+            limit: usize::MAX,
         };
         if let Some((id, probability)) = decoder.language(&mut self.state).await? {
             let listed = self.words.languages.iter().find(|(_, l)| *l == id);
@@ -302,6 +303,7 @@ impl Transcriber {
             words: &self.words,
             options: &self.options,
             step: self.front.window() as f32 / self.front.rate() as f32 / states as f32,
+            limit: usize::MAX,
         };
         let language = self.run.language.as_ref().map(|(id, _)| *id);
         let mut previous = Vec::new();

@@ -19,6 +19,9 @@ enum Kind {
 /// Tokens per second of speech, at most: a model that says more repeats itself. As upstream bounds it.
 const TOKENS_PER_SECOND: f64 = 6.5;
 
+/// The same for Whisper, in the densest of its languages; beside some tokens for little sound.
+const WINDOW_TOKENS_PER_SECOND: f64 = 16.0;
+
 /// Recognises utterances of at most 30 s, one after the other.
 pub struct Recognizer {
     engine: Engine,
@@ -69,12 +72,23 @@ impl Recognizer {
     /// # Errors
     /// `Audio` if a sample is no number or there are more than 30 s, `Cancelled`, `BadLogits`, `Device` if there is no rung left.
     pub async fn recognize(&mut self, samples: &[f32], cancel: &CancelToken) -> Result<String> {
+        let text = self.hear(samples, false, cancel).await?;
+        Ok(text.unwrap_or_default())
+    }
+
+    /// As [`Recognizer::recognize`]; `quick`: `None` where the text looks wrong, instead of doing it again more thoroughly.
+    pub(crate) async fn hear(
+        &mut self,
+        samples: &[f32],
+        quick: bool,
+        cancel: &CancelToken,
+    ) -> Result<Option<String>> {
         let loud = |b: &[f32]| Level::of(b).rms_db > self.options.silence_db;
         if !samples.chunks(320).any(loud) {
-            return Ok(String::new());
+            return Ok(Some(String::new()));
         }
         loop {
-            match self.once(samples, cancel).await {
+            match self.once(samples, quick, cancel).await {
                 Err(e) if e.is_device_fault() => {
                     self.engine.step_down(&e).await?;
                     let files = std::sync::Arc::clone(&self.model.checkpoint);
@@ -89,50 +103,75 @@ impl Recognizer {
         }
     }
 
-    async fn once(&mut self, samples: &[f32], cancel: &CancelToken) -> Result<String> {
+    async fn once(
+        &mut self,
+        samples: &[f32],
+        quick: bool,
+        cancel: &CancelToken,
+    ) -> Result<Option<String>> {
         match &self.kind {
             Kind::Windows(front, words) => {
-                let mut values = front.window_of(samples)?;
+                let values = front.window_of(samples)?;
                 let (mels, frames) = (front.mels(), front.frames());
                 let hop = front.window() / frames.max(1);
-                if let Some(after) = self.after {
+                // A second at a time, so that a few recordings serve all lengths.
+                let second = (front.rate() as usize / hop.max(1)).max(2) / 2 * 2;
+                let part = self.after.map_or(frames, |after| {
                     let rest = (after * f64::from(front.rate())) as usize;
-                    // A second at a time, so that a few recordings serve all lengths.
-                    let second = (front.rate() as usize / hop.max(1)).max(2) / 2 * 2;
-                    let short = ((samples.len() + rest) / hop.max(1))
-                        .next_multiple_of(second)
-                        .min(frames);
-                    let rows = values.chunks_exact(frames).take(mels);
-                    values = rows.flat_map(|row| row[..short].to_vec()).collect();
-                }
-                self.state.encode(&[Clip { values: &values }]).await?;
-                let decoder = WindowDecoder {
-                    model: &self.model,
-                    words,
-                    options: &self.options,
-                    step: 0.02,
-                };
-                let language = match self.language {
-                    Some(language) => Some(language),
-                    None => decoder.language(&mut self.state).await?.map(|(id, _)| id),
-                };
-                let hot = match &self.options.hotwords {
+                    let part = (samples.len() + rest) / hop.max(1);
+                    part.next_multiple_of(second).min(frames)
+                });
+                let o = &self.options;
+                let hot = match &o.hotwords {
                     Some(text) => {
                         let tokenizer = &self.model.text.tokenizer;
                         tokenizer.encode(&format!(" {}", text.trim()), false)?
                     }
                     None => Vec::new(),
                 };
-                let found = decoder
-                    .decode(&mut self.state, &hot, language, cancel)
-                    .await?;
-                let o = &self.options;
-                if found.no_speech > o.max_no_speech && found.logprob < o.min_logprob {
-                    return Ok(String::new());
+                let seconds = samples.len() as f64 / f64::from(front.rate());
+                let decoder = WindowDecoder {
+                    model: &self.model,
+                    words,
+                    options: o,
+                    step: 0.02,
+                    limit: 16 + (seconds * WINDOW_TOKENS_PER_SECOND) as usize,
+                };
+                let mut found = None;
+                if quick || part < frames {
+                    let rows = values.chunks_exact(frames).take(mels);
+                    let short: Vec<f32> = rows.flat_map(|row| row[..part].to_vec()).collect();
+                    self.state.encode(&[Clip { values: &short }]).await?;
+                    let language = match self.language {
+                        Some(language) => Some(language),
+                        None => decoder.language(&mut self.state).await?.map(|(id, _)| id),
+                    };
+                    let state = &mut self.state;
+                    let tried = decoder.try_once(state, &hot, language, quick, cancel);
+                    found = tried.await?;
+                    if found.is_none() && quick {
+                        return Ok(None);
+                    }
                 }
-                Ok(decoder.text(&found.tokens).trim().to_owned())
+                // A window that is not the one it was trained on makes a model repeat itself now and then.
+                let found = match found {
+                    Some(found) => found,
+                    None => {
+                        self.state.encode(&[Clip { values: &values }]).await?;
+                        let language = match self.language {
+                            Some(language) => Some(language),
+                            None => decoder.language(&mut self.state).await?.map(|(id, _)| id),
+                        };
+                        let state = &mut self.state;
+                        decoder.decode(state, &hot, language, cancel).await?
+                    }
+                };
+                if found.no_speech > o.max_no_speech && found.logprob < o.min_logprob {
+                    return Ok(Some(String::new()));
+                }
+                Ok(Some(decoder.text(&found.tokens).trim().to_owned()))
             }
-            Kind::Samples { least } if samples.len() < *least => Ok(String::new()),
+            Kind::Samples { least } if samples.len() < *least => Ok(Some(String::new())),
             Kind::Samples { .. } => {
                 self.state.encode(&[Clip { values: samples }]).await?;
                 let spec = self.state.spec();
@@ -157,13 +196,8 @@ impl Recognizer {
                     }
                     ids.push(id);
                 }
-                Ok(self
-                    .model
-                    .text
-                    .tokenizer
-                    .decode(&ids, true)
-                    .trim()
-                    .to_owned())
+                let text = self.model.text.tokenizer.decode(&ids, true);
+                Ok(Some(text.trim().to_owned()))
             }
         }
     }

@@ -55,6 +55,8 @@ pub(super) struct WindowDecoder<'a> {
     pub(super) options: &'a Options,
     /// Seconds of an encoder state.
     pub(super) step: f32,
+    /// The most tokens that are sampled.
+    pub(super) limit: usize,
 }
 
 impl WindowDecoder<'_> {
@@ -124,6 +126,24 @@ impl WindowDecoder<'_> {
         Ok(last)
     }
 
+    /// Decodes the clip in `state` greedily, once; `None` if the result repeats itself or reaches the limit, or, unless `lenient`, if the
+    /// model is not sure of it.
+    pub(super) async fn try_once(
+        &self,
+        state: &mut SpeechState,
+        previous: &[u32],
+        language: Option<u32>,
+        lenient: bool,
+        cancel: &CancelToken,
+    ) -> Result<Option<Decoded>> {
+        let o = self.options;
+        let found = self.once(state, previous, language, 0.0, cancel).await?;
+        let unsure = found.logprob < o.min_logprob && found.no_speech <= o.max_no_speech;
+        let repeats = found.compression > o.max_compression;
+        let wrong = (unsure && !lenient) || repeats || found.tokens.len() >= self.limit;
+        Ok((!wrong).then_some(found))
+    }
+
     async fn once(
         &self,
         state: &mut SpeechState,
@@ -181,7 +201,7 @@ impl WindowDecoder<'_> {
         };
         let mut drafts: Vec<Draft> = (0..many as u64).map(draft).collect();
         let first_time = (self.options.max_first_time / self.step) as u32;
-        for count in 1..=most.min(context - prompt.len()) {
+        for count in 1..=most.min(self.limit).min(context - prompt.len()) {
             if cancel.heard().await {
                 return Err(Error::Cancelled);
             }
