@@ -5,6 +5,7 @@ use crate::recorder::Work;
 use crate::{Error, Result};
 use firelight_tensor::DType;
 use firelight_tensor::compare::Tolerance;
+use std::borrow::Cow;
 use std::fmt;
 
 /// How a call touches an operand.
@@ -146,7 +147,7 @@ pub struct Plan {
     /// The variant's name, by property: `vec`, `tiled`, `vec_subgroup`.
     pub variant: &'static str,
     /// WGSL parts, joined in this order.
-    pub wgsl: Vec<&'static str>,
+    pub wgsl: Vec<Cow<'static, str>>,
     /// `alias NAME = TYPE;` lines put before the parts.
     pub aliases: Vec<(&'static str, &'static str)>,
     /// Values of the WGSL's `override`s.
@@ -180,7 +181,7 @@ impl Plan {
         let grid = [groups.div_ceil(y).max(1) as u32, y as u32, 1];
         Ok(Plan {
             variant,
-            wgsl: vec![wgsl],
+            wgsl: vec![wgsl.into()],
             aliases: Vec::new(),
             constants: Vec::new(),
             f16: false,

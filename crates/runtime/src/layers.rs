@@ -2,7 +2,9 @@
 
 use crate::Result;
 use firelight_kernels::act::Activation;
-use firelight_kernels::{Array, Recorder, Weight, add_bias, linear, rms_norm};
+use firelight_kernels::{
+    Array, Recorder, Weight, add_bias, gated_act, gated_linear, linear, linear_three, rms_norm,
+};
 
 /// A linear layer, with or without a bias.
 pub struct Linear {
@@ -21,6 +23,48 @@ impl Linear {
             add_bias::add_bias(rec, &y, bias)?;
         }
         Ok(y)
+    }
+
+    /// Three layers of the same `x`, with their biases.
+    ///
+    /// # Errors
+    /// As [`linear_three::linear_three`].
+    pub fn forward_three(
+        rec: &mut Recorder,
+        x: &Array,
+        layers: [&Linear; 3],
+    ) -> Result<[Array; 3]> {
+        let ys = linear_three::linear_three(rec, x, layers.map(|l| &l.weight))?;
+        for (y, layer) in ys.iter().zip(layers) {
+            if let Some(bias) = &layer.bias {
+                add_bias::add_bias(rec, y, bias)?;
+            }
+        }
+        Ok(ys)
+    }
+
+    /// `act(gate(x)) · up(x)`.
+    ///
+    /// # Errors
+    /// As [`gated_linear::gated_linear`].
+    pub fn forward_gated(
+        rec: &mut Recorder,
+        x: &Array,
+        gate: &Linear,
+        up: &Linear,
+        act: Activation,
+    ) -> Result<Array> {
+        if gate.bias.is_none() && up.bias.is_none() {
+            return Ok(gated_linear::gated_linear(
+                rec,
+                x,
+                &gate.weight,
+                &up.weight,
+                act,
+            )?);
+        }
+        let (gate, up) = (gate.forward(rec, x)?, up.forward(rec, x)?);
+        Ok(gated_act::gated_act(rec, &gate, &up, act)?)
     }
 
     /// The product, the bias if there is one, and `act` of both: one pass less over the result than one after the other.

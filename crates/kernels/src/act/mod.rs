@@ -124,7 +124,7 @@ impl Kernel for Act {
         ensure(self, t.checked_mul(n) == Some(y.elements()), || format!("y {:?} as [{t}, {n}]", y.shape))?;
         ensure(self, p.bias == 0 || b.elements() == n, || format!("bias {:?} for rows of {n}", b.shape))?;
         let mut plan = Plan::new("flat", include_str!("act.wgsl"), y.elements().div_ceil(64) as u64, caps)?;
-        plan.wgsl.push(WGSL);
+        plan.wgsl.push(WGSL.into());
         Ok(plan)
     }
 

@@ -54,7 +54,7 @@ impl Kernel for AddLayerNorm {
             })?;
         }
         let mut plan = Plan::new("row", include_str!("add_layer_norm.wgsl"), rows as u64, caps)?;
-        plan.wgsl.push(crate::layer_norm::ROW_NORM);
+        plan.wgsl.push(crate::layer_norm::ROW_NORM.into());
         Ok(plan)
     }
 

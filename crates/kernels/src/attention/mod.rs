@@ -96,7 +96,7 @@ impl Kernel for Attention {
         let heads = u64::from(p.nh);
         let mut plan = if t >= 4 {
             let mut plan = Plan::new("tile", include_str!("attention_tile.wgsl"), t.div_ceil(4) as u64 * heads, caps)?;
-            plan.wgsl.push(FOUR_QUERIES);
+            plan.wgsl.push(FOUR_QUERIES.into());
             plan
         } else {
             Plan::new("row", include_str!("attention_row.wgsl"), t as u64 * heads, caps)?

@@ -43,6 +43,39 @@ pub fn wgsl(dtype: DType) -> [&'static str; 2] {
     [include_str!("bytes.wgsl"), format]
 }
 
+/// [`wgsl`] for a further weight of the same kernel: everything it defines and uses of it has `suffix` behind its name (`w_up`,
+/// `weights8_up`, `p.row_bytes_up` with `_up`). To be put beside the parts of the first weight, which define `W8`.
+pub fn wgsl_named(dtype: DType, suffix: &str) -> [String; 2] {
+    wgsl(dtype).map(|part| {
+        let functions = part
+            .lines()
+            .filter_map(|l| l.strip_prefix("fn ")?.split('(').next());
+        let mut names: Vec<&str> = functions.collect();
+        names.extend(["w", "row_bytes", "weights8"]);
+        // Functions of the other part.
+        names.extend(["word_at", "byte_at", "half_at", "bits4", "spread4"]);
+        let lines = part.lines().filter(|l| !l.starts_with("struct "));
+        let mut text = String::with_capacity(part.len() + 256);
+        for line in lines {
+            let code = line.split("//").next().unwrap_or_default();
+            let mut word = String::new();
+            for c in code.chars().chain(['\n']) {
+                if c.is_ascii_alphanumeric() || c == '_' {
+                    word.push(c);
+                    continue;
+                }
+                text.push_str(&word);
+                if names.contains(&word.as_str()) {
+                    text.push_str(suffix);
+                }
+                word.clear();
+                text.push(c);
+            }
+        }
+        text
+    })
+}
+
 /// Converts or dequantises `bytes` of a weight type to f32 on the host.
 ///
 /// # Errors

@@ -68,7 +68,7 @@ impl Kernel for Embed {
         })?;
         let groups = (t * k / 8).div_ceil(64) as u64;
         let mut plan = Plan::new("gather", include_str!("embed.wgsl"), groups, caps)?;
-        plan.wgsl.extend(dequant::wgsl(w.dtype));
+        plan.wgsl.extend(dequant::wgsl(w.dtype).map(Into::into));
         Ok(plan)
     }
 

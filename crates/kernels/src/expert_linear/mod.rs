@@ -78,7 +78,7 @@ impl Kernel for ExpertLinear {
         })?;
         let groups = n.div_ceil(8) as u64 * u64::from(p.r);
         let mut plan = Plan::new("vec", include_str!("expert_linear.wgsl"), groups, caps)?;
-        plan.wgsl.extend(dequant::wgsl(w.dtype));
+        plan.wgsl.extend(dequant::wgsl(w.dtype).map(Into::into));
         Ok(plan)
     }
 

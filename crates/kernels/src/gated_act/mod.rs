@@ -55,7 +55,7 @@ impl Kernel for GatedAct {
             })?;
         }
         let mut plan = Plan::new("flat", include_str!("gated_act.wgsl"), u64::from(p.n).div_ceil(64), caps)?;
-        plan.wgsl.push(crate::act::WGSL);
+        plan.wgsl.push(crate::act::WGSL.into());
         Ok(plan)
     }
 

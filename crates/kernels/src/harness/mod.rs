@@ -259,7 +259,9 @@ pub fn wanted(device: &Device, case: &Case) -> bool {
 
 /// Packed weights are read as words: f16 weights need no f16 shaders.
 fn is_packed(case: &Case, operand: usize) -> bool {
-    operand == 1 && case.operands.len() == 3
+    let of = |i: usize| case.operands.get(i).map_or(&[][..], |o| &o.1);
+    // As wide as the activations, operand 0, and not the result.
+    operand > 0 && operand + 1 < case.operands.len() && of(operand).last() == of(0).last()
 }
 
 /// Runs all cases (benchmarks excepted) of `kernel` and fails with everything that is wrong: what a kernel's test calls.

@@ -65,7 +65,7 @@ impl Kernel for LayerNorm {
         let fits = rows.checked_mul(d).is_some_and(|n| x.elements() == n && y.elements() == n);
         ensure(self, fits, || format!("{:?} into {:?} as {rows} rows of {d}", x.shape, y.shape))?;
         let mut plan = Plan::new("row", include_str!("layer_norm.wgsl"), rows as u64, caps)?;
-        plan.wgsl.push(ROW_NORM);
+        plan.wgsl.push(ROW_NORM.into());
         Ok(plan)
     }
 

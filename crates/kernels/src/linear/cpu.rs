@@ -5,24 +5,33 @@ use crate::kernel::CpuCall;
 
 pub(super) fn run(c: &mut CpuCall<'_, '_>) {
     let p: Params = c.call.params();
-    // With few tokens two 8-bit products cost little more than reading the weights; with many f32 products of dequantised panels
-    // are faster than llama.cpp's integer ones. Neither moves a token.
+    let args = args(c, 1, (p.n as usize, p.k as usize, p.t as usize));
+    let y: &mut [f32] = bytemuck::cast_slice_mut(c.writes[0]);
+    let (ldy, col0) = (p.ldy as usize, p.col0 as usize);
+    c.cpu.with_scratch(|scratch| matmul::run(&c.cpu.pool, &args, scratch, y, ldy, col0));
+}
+
+/// The product of operand 0, `[t, k]`, and the weight in operand `w`, `[n, k]`.
+pub(crate) fn args<'a>(
+    c: &CpuCall<'_, 'a>,
+    w: usize,
+    (n, k, t): (usize, usize, usize),
+) -> MatmulArgs<'a> {
+    // Two 8-bit products cost little more than reading the weights with few tokens, and less than one in f32 with many where the
+    // processor is made for them. Neither moves a token.
     let rounding = match (c.cpu.exact, c.cpu.fast) {
         (true, _) => Rounding::Never,
         (false, true) => Rounding::Once,
         (false, false) => Rounding::Twice,
     };
-    let args = MatmulArgs {
-        dtype: c.call.operands[1].dtype,
-        weight: c.reads[1],
-        n: p.n as usize,
-        k: p.k as usize,
+    MatmulArgs {
+        dtype: c.call.operands[w].dtype,
+        weight: c.reads[w],
+        n,
+        k,
         x: c.read::<f32>(0),
-        t: p.t as usize,
+        t,
         rounding,
         isa: c.cpu.isa,
-    };
-    let y: &mut [f32] = bytemuck::cast_slice_mut(c.writes[0]);
-    let (ldy, col0) = (p.ldy as usize, p.col0 as usize);
-    c.cpu.with_scratch(|scratch| matmul::run(&c.cpu.pool, &args, scratch, y, ldy, col0));
+    }
 }

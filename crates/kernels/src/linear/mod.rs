@@ -10,6 +10,8 @@ mod cases;
 mod cpu;
 mod reference;
 
+pub(crate) use cpu::args;
+
 use crate::dequant::{self, WEIGHT_DTYPES};
 use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
 use crate::{Array, Recorder, Result, Weight, low_rank_add};
@@ -44,7 +46,7 @@ const OPERANDS: &[Operand] = &[
 ];
 
 /// From this many rows of `x` on, tiles win over reading the weight once per row.
-const TILED_FROM: u32 = 5;
+pub(crate) const TILED_FROM: u32 = 5;
 
 impl Kernel for Linear {
     fn name(&self) -> &'static str {
@@ -83,7 +85,7 @@ impl Kernel for Linear {
         } else {
             Plan::new("vec", include_str!("linear_vec.wgsl"), n.div_ceil(8) as u64 * t as u64, caps)?
         };
-        plan.wgsl.extend(dequant::wgsl(w.dtype));
+        plan.wgsl.extend(dequant::wgsl(w.dtype).map(Into::into));
         Ok(plan)
     }
 

@@ -222,9 +222,8 @@ impl Attention {
         inputs: Inputs<'_>,
         view: View<'_>,
     ) -> Result<Array> {
-        let mut q = self.q_proj.forward(rec, x)?;
-        let mut k = self.k_proj.forward(rec, x)?;
-        let v = self.v_proj.forward(rec, x)?;
+        let [mut q, mut k, v] =
+            Linear::forward_three(rec, x, [&self.q_proj, &self.k_proj, &self.v_proj])?;
         if let Some((q_norm, k_norm)) = &self.norms {
             q = q_norm.forward(rec, &q)?;
             k = k_norm.forward(rec, &k)?;
@@ -266,10 +265,7 @@ impl GatedMlp {
 
     /// `[T, D]` to `[T, D]`.
     pub(super) fn forward(&self, rec: &mut Recorder, x: &Array) -> Result<Array> {
-        let gate = self.gate_proj.forward(rec, x)?;
-        let up = self.up_proj.forward(rec, x)?;
-        let h = gated_act(rec, &gate, &up, self.act)?;
-        drop((gate, up));
+        let h = Linear::forward_gated(rec, x, &self.gate_proj, &self.up_proj, self.act)?;
         self.down_proj.forward(rec, &h)
     }
 }

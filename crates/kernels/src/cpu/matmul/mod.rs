@@ -203,6 +203,8 @@ const MANY: usize = 8;
 #[derive(Default)]
 pub struct Scratch {
     prepared: Prepared,
+    /// A second result, for kernels that go on with two.
+    pub(crate) second: Vec<f32>,
 }
 
 /// `y = x · Wᵀ`, rows split over the pool: output `row` of `token` goes to `y[token · ldy + col0 + row]`.
@@ -237,6 +239,58 @@ pub fn run(
         let border = |i: usize| (granules * i / tasks * granule).min(args.n);
         // SAFETY: the borders do not decrease, so the tasks' ranges are disjoint, and `y` is borrowed mutably by this call.
         unsafe { rows(args, prepared, border(task)..border(task + 1), &out) };
+    });
+}
+
+/// Products of the same activations, `outs[i] = x · Wᵢᵀ` with `nᵢ` columns: in one job where all weights meet the activations in the same
+/// form, else one after the other.
+///
+/// # Panics
+/// If the lengths do not fit the shapes; callers check shapes when they plan.
+pub fn run_all(
+    pool: &ThreadPool,
+    products: &[MatmulArgs<'_>],
+    scratch: &mut Scratch,
+    outs: &mut [&mut [f32]],
+) {
+    let Some(first) = products.first() else {
+        return;
+    };
+    if products.iter().any(|args| args.form() != first.form()) {
+        for (args, y) in products.iter().zip(outs) {
+            run(pool, args, scratch, y, args.n, 0);
+        }
+        return;
+    }
+    let prepared = &mut scratch.prepared;
+    prepared.update(pool, first);
+    let mut jobs = Vec::with_capacity(products.len());
+    let mut tasks = 0;
+    for (args, y) in products.iter().zip(outs) {
+        args.validate();
+        assert!(
+            args.t == first.t && args.k == first.k,
+            "matmul: products of other activations"
+        );
+        let (own, n) = (args.tasks(pool.threads()), args.n);
+        let columns = Columns {
+            y: SharedOut::new(y),
+            stride: n,
+            first: 0,
+        };
+        jobs.push((args, columns, tasks..tasks + own));
+        tasks += own;
+    }
+    pool.run(tasks, |task| {
+        let Some((args, out, own)) = jobs.iter().find(|(.., own)| own.contains(&task)) else {
+            return;
+        };
+        let granule = args.row_granularity();
+        let granules = args.n.div_ceil(granule);
+        let border = |i: usize| (granules * i / own.len() * granule).min(args.n);
+        let i = task - own.start;
+        // SAFETY: as in `run`; each product has its own output.
+        unsafe { rows(args, prepared, border(i)..border(i + 1), out) };
     });
 }
 

@@ -1,0 +1,59 @@
+// Three linears of one x, few rows of it. q[t, n] = sum_k x[t, k] w[n, k]; k with w_k, v with w_v.
+// Operands: x f32 [T, K], w, w_k and w_v packed [NQ, K], [NK, K], [NV, K], q, k and v f32 [T, NQ], [T, NK], [T, NV].
+// One workgroup computes eight outputs of one of the three; one subgroup, of whatever size, sums a row at a time.
+// Source: torch.nn.functional.linear.
+struct Params { t: u32, k: u32, nq: u32, nk: u32, nv: u32, row_bytes: u32, row_bytes_k: u32, row_bytes_v: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> w: array<u32>;
+@group(0) @binding(3) var<storage, read> w_k: array<u32>;
+@group(0) @binding(4) var<storage, read> w_v: array<u32>;
+@group(0) @binding(5) var<storage, read_write> q: array<f32>;
+@group(0) @binding(6) var<storage, read_write> k: array<f32>;
+@group(0) @binding(7) var<storage, read_write> v: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+        @builtin(num_subgroups) subgroups: u32, @builtin(subgroup_id) subgroup: u32,
+        @builtin(subgroup_size) size: u32, @builtin(subgroup_invocation_id) lane: u32) {
+  let i = id.x + id.y * groups.x;
+  let after_q = (p.nq + 7u) / 8u;
+  let after_k = after_q + (p.nk + 7u) / 8u;
+  let per_t = after_k + (p.nv + 7u) / 8u;
+  let t = i / per_t;
+  if t >= p.t { return; }
+  let block = i % per_t;
+  let count = p.k / 8u;
+  let base = t * p.k / 4u;
+  for (var r = 0u; r < 8u; r += subgroups) {
+    let row = r + subgroup;
+    var n = block * 8u + row;
+    var sum = 0.0;
+    if block < after_q {
+      for (var g = lane; g < count && row < 8u && n < p.nq; g += size) {
+        let a = weights8(n, g);
+        sum += dot(a.lo, x[base + g * 2u]) + dot(a.hi, x[base + g * 2u + 1u]);
+      }
+    } else if block < after_k {
+      n -= after_q * 8u;
+      for (var g = lane; g < count && row < 8u && n < p.nk; g += size) {
+        let a = weights8_k(n, g);
+        sum += dot(a.lo, x[base + g * 2u]) + dot(a.hi, x[base + g * 2u + 1u]);
+      }
+    } else {
+      n -= after_k * 8u;
+      for (var g = lane; g < count && row < 8u && n < p.nv; g += size) {
+        let a = weights8_v(n, g);
+        sum += dot(a.lo, x[base + g * 2u]) + dot(a.hi, x[base + g * 2u + 1u]);
+      }
+    }
+    let total = subgroupAdd(sum);
+    if row < 8u && lane == 0u {
+      if block < after_q {
+        if n < p.nq { q[t * p.nq + n] = total; }
+      } else if block < after_k {
+        if n < p.nk { k[t * p.nk + n] = total; }
+      } else if n < p.nv { v[t * p.nv + n] = total; }
+    }
+  }
+}
