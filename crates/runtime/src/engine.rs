@@ -7,7 +7,9 @@ use crate::stream::{self, Arrivals, Here};
 use crate::text_side::TextSide;
 use crate::{Dtypes, Error, Result};
 use firelight_kernels::harness::{SelfTest, self_test};
-use firelight_kernels::{AdapterReport, CpuOptions, Device, GpuOptions, Isa, Rung, adapters};
+use firelight_kernels::{
+    AdapterReport, CpuOptions, DType, Device, GpuOptions, Isa, Rung, adapters,
+};
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +45,8 @@ pub struct EngineOptions {
     pub fast: bool,
     /// Other types for a model's matrices than those of its file, converted while it is loaded.
     pub dtypes: Dtypes,
+    /// Type of the key/value caches, f32 or f16; `None`: what suits the device ([`Device::cache_dtype`]).
+    pub kv: Option<DType>,
     /// Prove the device on every kernel's self-test before it is used. Off only where start-up time is being measured.
     pub self_test: bool,
 }
@@ -58,6 +62,7 @@ impl Default for EngineOptions {
             exact: false,
             fast: false,
             dtypes: Dtypes::default(),
+            kv: None,
             self_test: true,
         }
     }
@@ -320,6 +325,13 @@ async fn prove(options: &EngineOptions, device: &Device) -> Result<Option<SelfTe
     }
 }
 
+fn with_caches(device: Device, options: &EngineOptions) -> firelight_kernels::Result<Device> {
+    match options.kv {
+        Some(dtype) => device.keep_caches_in(dtype),
+        None => Ok(device),
+    }
+}
+
 /// Walks the ladder; every attempt is noted.
 async fn choose(options: &EngineOptions, attempts: &mut Vec<Attempt>) -> Result<Current> {
     let cpu_only = options.device == DeviceChoice::Cpu || options.rung.is_some_and(|r| !r.is_gpu());
@@ -366,7 +378,10 @@ async fn choose(options: &EngineOptions, attempts: &mut Vec<Attempt>) -> Result<
                     rung,
                     refused: None,
                 };
-                let opened = match Device::gpu(&gpu).await {
+                let opened = match Device::gpu(&gpu)
+                    .await
+                    .and_then(|d| with_caches(d, options))
+                {
                     Ok(device) => prove(options, &device).await.map(|proof| (device, proof)),
                     Err(e) => Err(e.to_string()),
                 };
@@ -417,7 +432,7 @@ async fn choose(options: &EngineOptions, attempts: &mut Vec<Attempt>) -> Result<
         Some(Rung::CpuScalar) => (cpu.threads, cpu.isa) = (Some(1), Some(Isa::SCALAR)),
         _ => {}
     }
-    let device = Device::cpu(&cpu)?;
+    let device = with_caches(Device::cpu(&cpu)?, options)?;
     let mut attempt = Attempt {
         what: device.name().to_owned(),
         rung: device.rung(),

@@ -416,3 +416,43 @@ fn an_explicit_rung_is_not_left() {
     let error = made.expect_err("the device is gone").to_string();
     assert!(error.contains("no lower rung is allowed"), "{error}");
 }
+
+#[test]
+fn caches_in_f16_take_half_and_say_nearly_the_same() {
+    let with = |kv| {
+        let options = EngineOptions {
+            device: DeviceChoice::Cpu,
+            self_test: false,
+            kv,
+            ..Default::default()
+        };
+        let model = load(&block_on(Engine::new(options)).expect("a CPU"), "llama");
+        let mut state = State::new(&model.device, &model.model).expect("a state");
+        let mut logits = Vec::new();
+        let ids = prompt(90);
+        block_on(state.logits(&ids[..80], |_, _| Ok(()))).expect("logits");
+        for id in &ids[80..] {
+            logits = block_on(state.step_logits(*id)).expect("logits");
+        }
+        (state.cache_bytes(), logits)
+    };
+    let ((large, whole), (small, half)) = (with(None), with(Some(firelight_kernels::DType::F16)));
+    assert_eq!(large, 2 * small);
+    let worst = whole
+        .iter()
+        .zip(&half)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    // Rounded at all, and not by much: keys and values have 11 bits then.
+    assert!(worst > 1e-6 && worst < 0.05, "{worst}");
+    let refused = EngineOptions {
+        device: DeviceChoice::Cpu,
+        kv: Some(firelight_kernels::DType::Q8_0),
+        ..Default::default()
+    };
+    let why = block_on(Engine::new(refused))
+        .err()
+        .expect("refused")
+        .to_string();
+    assert!(why.contains("key/value caches in q8_0"), "{why}");
+}

@@ -52,6 +52,10 @@ pub(crate) struct EngineArgs {
     /// On the CPU, round activations to 8 bits for quantised weights: faster, near ties may fall differently
     #[arg(long, conflicts_with = "exact")]
     pub(crate) fast: bool,
+    /// Type of the keys and values kept of a conversation, f32 or f16: f16 takes half the memory and time of long ones
+    /// [default: f16 on GPUs that have it, else f32]
+    #[arg(long, value_name = "TYPE", value_parser = ["f32", "f16"])]
+    pub(crate) kv: Option<String>,
     /// Convert matrices while loading: q4, q8, f16, f32, q4_k …, also by component: embed=f16,head=f32,default=q4
     /// [default: as in the file]
     #[arg(long, value_name = "TYPE")]
@@ -100,6 +104,7 @@ impl EngineArgs {
             threads: self.threads.map(usize::from),
             isa: self.isa,
             exact: self.exact,
+            kv: self.kv.as_deref().and_then(|name| name.parse().ok()),
             fast: self.fast,
             dtypes: self.dtype.unwrap_or_default(),
             ..EngineOptions::default()

@@ -35,6 +35,13 @@ pub(super) fn cases() -> Vec<Case> {
             let rows: Vec<_> = (0..5).map(|i| [0, 127 + i]).collect();
             add(&format!("head of {hd}, 5 tokens"), Params { t: 5, ..p }, rows, false);
         }
+        // Parts of the keys are tasks of their own; three, then five queries share a head of keys.
+        let far = Params { nh: 3, nkv: 1, hd: 64, cap: 1600, ..base };
+        add("one token of 1501", far, vec![[1, 1500]], false);
+        add("one token of 1501, five queries a head", Params { nh: 5, hd: 32, ..far }, vec![[0, 1500]], false);
+        add("one token of 1501, head of 20", Params { hd: 20, ..far }, vec![[0, 1500]], false);
+        let rows: Vec<_> = (0..70).map(|i| [0, 230 + i]).collect();
+        add("70 tokens after 230", Params { t: 70, nh: 2, nkv: 1, ..base }, rows, false);
         let from = |seq: u32, pos: u32, n: u32| (0..n).map(move |i| [seq, pos + i]);
         let p = Params { t: 13, nh: 9, nkv: 3, ..base };
         add("prefill from 0", p, from(0, 0, 13).collect(), true);

@@ -1,4 +1,4 @@
-//! Attention of four queries over packed keys and values: the inner products of `span_attention`.
+//! Attention of four queries over keys and values: the inner products of `span_attention` and `attention`.
 //!
 //! Keys are packed by columns (`[HD, keys]`), so that a vector holds the same dimension of neighbouring keys and no sums across
 //! lanes are needed; values by rows. Both are padded to [`PAD`], a multiple of two vectors at every level. Four queries share
@@ -10,7 +10,8 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::matmul::Isa;
-use super::matmul::simd::{Kernel, Simd, dispatch};
+pub(crate) use super::matmul::simd::dispatch;
+use super::matmul::simd::{Kernel, Simd};
 use super::vecmath;
 
 /// Queries at a time.
@@ -80,6 +81,31 @@ impl Packed {
         }
     }
 
+    /// `scores[i][j] = q_i · k_j` for up to [`QUERIES`] queries; unspecified beyond the last key.
+    pub(crate) fn scores(&mut self, isa: Isa, queries: &[&[f32]]) {
+        let Some(last) = queries.len().checked_sub(1) else {
+            return;
+        };
+        let q: [&[f32]; QUERIES] = std::array::from_fn(|i| queries[i.min(last)]);
+        dispatch(isa, Scores { packed: self, q });
+    }
+
+    /// The scores of query `i`, one for each key.
+    pub(crate) fn row(&mut self, i: usize) -> &mut [f32] {
+        let wide = width(self.keys);
+        &mut self.scores[i * wide..][..self.keys]
+    }
+
+    /// The sums of the values weighted with [`Packed::row`]; `result(i)` gives query `i`'s.
+    pub(crate) fn sum(&mut self, isa: Isa) {
+        dispatch(isa, Sums { packed: self });
+    }
+
+    /// See [`Packed::sum`].
+    pub(crate) fn result(&self, i: usize) -> &[f32] {
+        &self.sums[i * width(self.hd)..][..self.hd]
+    }
+
     /// The attention of up to [`QUERIES`] queries: `out(i, sums, by)` gets the result of query `i` as `sums · by`.
     pub(crate) fn attend(
         &mut self,
@@ -91,8 +117,7 @@ impl Packed {
         let (Some(last), true) = (queries.len().checked_sub(1), self.keys > 0) else {
             return;
         };
-        let q: [&[f32]; QUERIES] = std::array::from_fn(|i| queries[i.min(last)]);
-        dispatch(isa, Scores { packed: self, q });
+        self.scores(isa, queries);
         let (wide, deep) = (width(self.keys), width(self.hd));
         let mut totals = [1.0; QUERIES];
         for i in 0..=last {
@@ -205,5 +230,172 @@ impl Kernel for Sums<'_> {
                 }
             }
         }
+    }
+}
+
+/// Rows of a cache, where they lie: row `j` begins at element `first + j · stride`.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    /// f32, or f16 if `half`.
+    pub(crate) bytes: &'a [u8],
+    pub(crate) half: bool,
+    pub(crate) first: usize,
+    pub(crate) stride: usize,
+    /// Rows there are.
+    pub(crate) count: usize,
+    /// Elements of a row, whole vectors of every level.
+    pub(crate) hd: usize,
+}
+
+impl Rows<'_> {
+    /// Panics unless all rows are inside.
+    fn check(&self) {
+        let end = self.first + self.count.saturating_sub(1) * self.stride + self.hd;
+        let size = if self.half { 2 } else { 4 };
+        assert!(
+            self.count == 0 || end * size <= self.bytes.len(),
+            "attention: rows beyond the cache"
+        );
+    }
+
+    /// LANES elements of row `j` from `d` on.
+    ///
+    /// # Safety
+    /// [`Rows::check`] passed, `j` is below `count`, `d` + LANES at most `hd`; `HALF` is `half`.
+    #[inline(always)]
+    unsafe fn load<S: Simd, const HALF: bool>(&self, simd: S, j: usize, d: usize) -> S::F {
+        let at = self.first + j * self.stride + d;
+        // SAFETY: the caller's promise; loads need no alignment.
+        unsafe {
+            match HALF {
+                true => simd.load_half(self.bytes.as_ptr().add(2 * at).cast()),
+                false => simd.load(self.bytes.as_ptr().add(4 * at).cast()),
+            }
+        }
+    }
+}
+
+/// `scores[i · step + j] = q_i · k_j` for `N` queries, the keys read where they lie: for a token, whose keys packing would only
+/// move.
+pub(crate) struct FewScores<'a, const N: usize> {
+    pub(crate) q: [&'a [f32]; N],
+    pub(crate) k: Rows<'a>,
+    pub(crate) scores: &'a mut [f32],
+    pub(crate) step: usize,
+}
+
+impl<const N: usize> Kernel for FewScores<'_, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        self.k.check();
+        let Rows { hd, count, .. } = self.k;
+        assert!(hd.is_multiple_of(S::LANES) && self.q.iter().all(|q| q.len() >= hd));
+        assert!(count <= self.step && self.scores.len() >= N * self.step);
+        match self.k.half {
+            true => self.keys::<S, true>(simd),
+            false => self.keys::<S, false>(simd),
+        }
+    }
+}
+
+impl<const N: usize> FewScores<'_, N> {
+    #[inline(always)]
+    fn keys<S: Simd, const HALF: bool>(&mut self, simd: S) {
+        let count = self.k.count;
+        let mut j = 0;
+        // Two keys share what is loaded of the queries.
+        while j < count {
+            let other = (j + 1).min(count - 1);
+            let mut acc = [[simd.splat(0.0); 2]; N];
+            for d in (0..self.k.hd).step_by(S::LANES) {
+                // SAFETY: `run` checked the rows and the queries; both keys are below `count`.
+                unsafe {
+                    let k0 = self.k.load::<S, HALF>(simd, j, d);
+                    let k1 = self.k.load::<S, HALF>(simd, other, d);
+                    for i in 0..N {
+                        let q = simd.load(self.q[i].as_ptr().add(d));
+                        acc[i] = [
+                            simd.mul_add(q, k0, acc[i][0]),
+                            simd.mul_add(q, k1, acc[i][1]),
+                        ];
+                    }
+                }
+            }
+            for i in 0..N {
+                self.scores[i * self.step + j] = simd.sum(acc[i][0]);
+                self.scores[i * self.step + other] = simd.sum(acc[i][1]);
+            }
+            j += 2;
+        }
+    }
+}
+
+/// `sums[i · hd + d] = Σ_j weights[i · step + j] · v_j[d]` for `N` queries.
+pub(crate) struct FewSums<'a, const N: usize> {
+    pub(crate) weights: &'a [f32],
+    pub(crate) step: usize,
+    pub(crate) v: Rows<'a>,
+    pub(crate) sums: &'a mut [f32],
+}
+
+impl<const N: usize> Kernel for FewSums<'_, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        self.v.check();
+        let Rows { hd, count, .. } = self.v;
+        assert!(hd.is_multiple_of(S::LANES) && self.sums.len() >= N * hd);
+        assert!(count <= self.step && self.weights.len() >= N * self.step);
+        match self.v.half {
+            true => self.columns::<S, true>(simd),
+            false => self.columns::<S, false>(simd),
+        }
+    }
+}
+
+impl<const N: usize> FewSums<'_, N> {
+    #[inline(always)]
+    fn columns<S: Simd, const HALF: bool>(&mut self, simd: S) {
+        let mut d = 0;
+        while d < self.v.hd {
+            d += match self.v.hd - d >= 4 * S::LANES {
+                true => self.part::<S, HALF, 4>(simd, d),
+                false => self.part::<S, HALF, 1>(simd, d),
+            };
+        }
+    }
+
+    /// `VECS` vectors of columns from `d` on; how many columns that were.
+    #[inline(always)]
+    fn part<S: Simd, const HALF: bool, const VECS: usize>(&mut self, simd: S, d: usize) -> usize {
+        let mut acc = [[simd.splat(0.0); VECS]; N];
+        for j in 0..self.v.count {
+            // SAFETY: `run` checked the rows and the weights; `d` + VECS · LANES is at most `hd`.
+            unsafe {
+                let mut v = [simd.splat(0.0); VECS];
+                for (i, v) in v.iter_mut().enumerate() {
+                    *v = self.v.load::<S, HALF>(simd, j, d + i * S::LANES);
+                }
+                for i in 0..N {
+                    let w = simd.splat(*self.weights.get_unchecked(i * self.step + j));
+                    for u in 0..VECS {
+                        acc[i][u] = simd.mul_add(w, v[u], acc[i][u]);
+                    }
+                }
+            }
+        }
+        for i in 0..N {
+            for u in 0..VECS {
+                // SAFETY: `sums` has N rows of `hd`.
+                unsafe {
+                    let to = self.sums.as_mut_ptr().add(i * self.v.hd + d + u * S::LANES);
+                    simd.store(to, acc[i][u]);
+                }
+            }
+        }
+        VECS * S::LANES
     }
 }

@@ -30,6 +30,7 @@ struct Inner {
     caps: Caps,
     rung: Rung,
     name: String,
+    cache: DType,
     ledger: Arc<Ledger>,
     pool: Arc<Pool>,
 }
@@ -74,11 +75,16 @@ impl Device {
         ledger: Arc<Ledger>,
     ) -> Self {
         let pool = Arc::new(Pool::new(&ledger));
+        let cache = match rung.is_gpu() && caps.f16 {
+            true => DType::F16,
+            false => DType::F32,
+        };
         Device(Arc::new(Inner {
             kind,
             caps,
             rung,
             name,
+            cache,
             ledger,
             pool,
         }))
@@ -143,13 +149,30 @@ impl Device {
         }
     }
 
-    /// The element type key/value caches should have here: f16 where shaders have it, else f32. The CPU keeps f32.
+    /// The element type key/value caches should have here: f16 where shaders have it, else f32. The CPU keeps f32, unless
+    /// [`Device::keep_caches_in`] says otherwise.
     pub fn cache_dtype(&self) -> DType {
-        if self.is_gpu() && self.0.caps.f16 {
-            DType::F16
-        } else {
-            DType::F32
+        self.0.cache
+    }
+
+    /// This device with key/value caches of another element type, f32 or f16: half the memory to hold and to read in long contexts. To be said
+    /// before the device is shared.
+    ///
+    /// # Errors
+    /// `Unsupported` for another type, or for f16 on a GPU whose shaders have none; `InvalidInput` if the device is shared already.
+    pub fn keep_caches_in(mut self, dtype: DType) -> Result<Self> {
+        let known = matches!(dtype, DType::F32 | DType::F16);
+        if !known || (dtype == DType::F16 && self.is_gpu() && !self.0.caps.f16) {
+            return Err(Error::Unsupported(format!(
+                "key/value caches in {dtype} on {}; f32 is there always, f16 on the CPU and where shaders have it",
+                self.name()
+            )));
         }
+        let Some(inner) = Arc::get_mut(&mut self.0) else {
+            return Err(Error::invalid("the type of the caches of a device in use"));
+        };
+        inner.cache = dtype;
+        Ok(self)
     }
 
     /// Who holds how much memory here, and how much has been created.
