@@ -11,6 +11,7 @@
 #                     crate `llama-cpp-sys-4` carries (needs cmake and a C++ compiler, takes some minutes)
 #   FIRELIGHT=PATH    an existing firelight program; otherwise it is built with --release
 #   FIRELIGHT_ARGS    more arguments for it (for instance "--exact")
+#   PROFILE=1         also the roofline of each model: the time of every kernel against the device's measured ceilings, one thread
 #
 # Machines are noisy: the ratio of a turn compares two runs that followed each other, so its median says more than the ratio of
 # the medians.
@@ -18,7 +19,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [ $# -eq 0 ]; then
-    sed -n '2,17s/^# \{0,1\}//p' "$0"
+    sed -n '2,18s/^# \{0,1\}//p' "$0"
     exit 2
 fi
 
@@ -89,4 +90,7 @@ for model in sys.argv[1:]:
             ratio = statistics.median(ours[i] / theirs[i] for ours, theirs in turns)
             base = os.path.basename(model)[:40]
             print(f"{base:40} {threads:>7}  {name:8} {ours:10.1f} {theirs:10.1f} {ratio:5.2f}x", flush=True)
+    if env.get("PROFILE"):
+        command = [env["FIRELIGHT"], "bench", "--model", model, "-p", prefill, "-n", decode, "-r", "3", "--device", "cpu", "--threads", "1", "--profile"]
+        print(run([*command, *env["FIRELIGHT_ARGS"].split()]), flush=True)
 PYTHON
