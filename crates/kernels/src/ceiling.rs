@@ -1,9 +1,14 @@
 //! What a device can do at best, measured: the scale for profiles.
 
+#[cfg(feature = "gpu")]
+use crate::Holder;
+use crate::cpu::Cpu;
 use crate::device::DeviceKind;
 use crate::linear::linear;
-use crate::{Device, Holder, Recorder, Result, Weight};
-use firelight_tensor::{AlignedBuf, DType};
+use crate::{Device, Recorder, Result, Weight};
+use firelight_tensor::AlignedBuf;
+#[cfg(feature = "gpu")]
+use firelight_tensor::DType;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -36,34 +41,16 @@ impl Device {
     }
 
     async fn bandwidth(&self) -> Result<f64> {
-        let mut best = f64::INFINITY;
-        if let DeviceKind::Cpu(cpu) = self.kind() {
-            let mut bytes = AlignedBuf::zeroed(BYTES as usize).map_err(|e| {
-                crate::Error::device(crate::DeviceFault::OutOfMemory, e.to_string())
-            })?;
-            // Zero pages may all be one.
-            bytes.iter_mut().for_each(|b| *b = 1);
-            let words: &[u64] = bytemuck::cast_slice(&bytes);
-            let threads = cpu.pool.threads();
-            let part = words.len().div_ceil(threads);
-            let begin = Instant::now();
-            while best.is_infinite() || begin.elapsed() < ENOUGH {
-                let start = Instant::now();
-                cpu.pool.run(threads, |task| {
-                    let mine = words.chunks(part).nth(task).unwrap_or_default();
-                    // As many sums as keep the loads in flight.
-                    let mut sums = [0u64; 32];
-                    for words in mine.as_chunks::<32>().0 {
-                        for (sum, word) in sums.iter_mut().zip(words) {
-                            *sum = sum.wrapping_add(*word);
-                        }
-                    }
-                    black_box(sums);
-                });
-                best = best.min(start.elapsed().as_secs_f64());
-            }
-            return Ok(BYTES as f64 / best);
+        match self.kind() {
+            DeviceKind::Cpu(cpu) => reading(cpu),
+            #[cfg(feature = "gpu")]
+            DeviceKind::Gpu(_) => self.copying().await,
         }
+    }
+
+    #[cfg(feature = "gpu")]
+    async fn copying(&self) -> Result<f64> {
+        let mut best = f64::INFINITY;
         let bytes = BYTES.min(self.caps().max_binding) & !255;
         let make = || self.array(DType::U32, &[bytes as usize / 4], Holder::User);
         let (from, to) = (make()?, make()?);
@@ -95,6 +82,35 @@ impl Device {
         }
         Ok((2 * SIDE * SIDE * SIDE) as f64 / best)
     }
+}
+
+/// Bytes per second that all threads together read.
+fn reading(cpu: &Cpu) -> Result<f64> {
+    let mut best = f64::INFINITY;
+    let mut bytes = AlignedBuf::zeroed(BYTES as usize)
+        .map_err(|e| crate::Error::device(crate::DeviceFault::OutOfMemory, e.to_string()))?;
+    // Zero pages may all be one.
+    bytes.iter_mut().for_each(|b| *b = 1);
+    let words: &[u64] = bytemuck::cast_slice(&bytes);
+    let threads = cpu.pool.threads();
+    let part = words.len().div_ceil(threads);
+    let begin = Instant::now();
+    while best.is_infinite() || begin.elapsed() < ENOUGH {
+        let start = Instant::now();
+        cpu.pool.run(threads, |task| {
+            let mine = words.chunks(part).nth(task).unwrap_or_default();
+            // As many sums as keep the loads in flight.
+            let mut sums = [0u64; 32];
+            for words in mine.as_chunks::<32>().0 {
+                for (sum, word) in sums.iter_mut().zip(words) {
+                    *sum = sum.wrapping_add(*word);
+                }
+            }
+            black_box(sums);
+        });
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(BYTES as f64 / best)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! How long each call of a recording takes.
 
 use super::{Recording, Work};
+use crate::Result;
 use crate::device::DeviceKind;
 use crate::kernel::Call;
-use crate::{Error, Result};
 use std::time::Instant;
 
 /// One call's time; see [`Recording::profile`].
@@ -37,7 +37,7 @@ impl Recording {
             DeviceKind::Gpu(gpu) => {
                 let prepared = self.gpu.as_ref();
                 let prepared =
-                    prepared.ok_or_else(|| Error::invalid("recording without pipelines"))?;
+                    prepared.ok_or_else(|| crate::Error::invalid("recording without pipelines"))?;
                 gpu.profile(&self.device, prepared).await?
             }
             DeviceKind::Cpu(cpu) => {
