@@ -2,7 +2,7 @@
 //! the number of heads over them, and nothing grows with the context.
 //!
 //! A task is a run of neighbouring tokens of one sequence, one head of keys, and a part of the keys where there are few tasks
-//! otherwise. What a task found, `[queries, HD]` unnormalised with each query's maximum and total, is put together at the end
+//! otherwise; of a single token all heads, block by block, since in memory the heads of a key are neighbours. What a task found, `[queries, HD]` unnormalised with each query's maximum and total, is put together at the end
 //! (Milakov & Gimelshein 2018; Dao et al. 2022).
 use super::Params;
 use crate::cpu::attend::{FewScores, FewSums, Packed, QUERIES, Rows, dispatch};
@@ -58,20 +58,24 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
     let group = (p.nh / p.nkv) as usize;
     let runs = job.runs();
     let longest = runs.iter().map(|r| r.keys.len()).max().unwrap_or(0);
-    let tasks = runs.len() * nkv;
+    let most = runs.iter().map(|r| r.tokens.len()).max().unwrap_or(0) * group;
+    // Few queries over whole vectors read the cache where it lies.
+    let few = most <= QUERIES && hd.is_multiple_of(16);
+    let heads = if few { nkv } else { 1 };
+    let tasks = runs.len() * (nkv / heads);
     let parts = match pool.threads() {
         threads if threads > 1 && tasks < 4 * threads => {
             (4 * threads).div_ceil(tasks).min(longest / PART).max(1)
         }
         _ => 1,
     };
-    // Of a task: its queries' sums, then maximum and total of each.
-    let most = runs.iter().map(|r| r.tokens.len()).max().unwrap_or(0) * group;
+    // Of each head of a task: its queries' sums, then maximum and total of each.
     let size = most * (hd + 2);
-    let mut found = vec![0f32; tasks * parts * size];
-    pool.for_chunks(&mut found, size.max(1), |task, found| {
-        let (r, rest) = (task / (nkv * parts), task % (nkv * parts));
-        job.part(&runs[r], rest / parts, (rest % parts, parts), found);
+    let mut found = vec![0f32; tasks * parts * heads * size];
+    pool.for_chunks(&mut found, (heads * size).max(1), |task, found| {
+        let (task, part) = (task / parts, task % parts);
+        let (r, first) = (task / (nkv / heads), task % (nkv / heads) * heads);
+        job.part(&runs[r], first, (part, parts), few, found.chunks_exact_mut(size));
     });
     let out: &mut [f32] = bytemuck::cast_slice_mut(c.writes[0]);
     for (r, run) in runs.iter().enumerate() {
@@ -79,7 +83,8 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
             for h in 0..p.nh as usize {
                 let (head, query) = (h / group, i * group + h % group);
                 let parts = (0..parts).map(|part| {
-                    let task = &found[((r * nkv + head) * parts + part) * size..][..size];
+                    let task = (r * (nkv / heads) + head / heads) * parts + part;
+                    let task = &found[(task * heads + head % heads) * size..][..size];
                     let (sums, rest) = task.split_at(most * hd);
                     (&sums[query * hd..][..hd], rest[2 * query], rest[2 * query + 1])
                 });
@@ -141,29 +146,38 @@ impl Job<'_> {
         }
     }
 
-    /// Part `part` of `parts` of the keys of a run, against the queries of `head`'s group.
-    fn part(&self, run: &Run, head: usize, (part, parts): (usize, usize), found: &mut [f32]) {
+    /// Part `part` of `parts` of the keys of a run, against the queries of the groups of heads from `first` on, one for each of `found`.
+    fn part<'f>(
+        &self,
+        run: &Run,
+        first: usize,
+        (part, parts): (usize, usize),
+        few: bool,
+        found: impl Iterator<Item = &'f mut [f32]>,
+    ) {
         let (hd, cap) = (self.p.hd as usize, self.p.cap as usize);
         let group = (self.p.nh / self.p.nkv) as usize;
         let queries = run.tokens.len() * group;
-        let (sums, rest) = found.split_at_mut(found.len() / (hd + 2) * hd);
-        rest.chunks_exact_mut(2).for_each(|r| r.copy_from_slice(&[f32::NEG_INFINITY, 0.0]));
+        let mut heads: Vec<_> = found.map(|f| f.split_at_mut(f.len() / (hd + 2) * hd)).collect();
+        for (_, rest) in &mut heads {
+            rest.chunks_exact_mut(2).for_each(|r| r.copy_from_slice(&[f32::NEG_INFINITY, 0.0]));
+        }
         let all = run.keys.len();
         let keys = run.keys.start + all * part / parts..run.keys.start + all * (part + 1) / parts;
         let (mut packed, mut floats) = PACKED.take();
-        // Few queries over whole vectors read the cache where it lies.
-        let few = queries <= QUERIES && hd.is_multiple_of(16);
         let mut at = keys.start;
         while at < keys.end {
             let count = BLOCK.min(keys.end - at).min(cap - at % cap);
-            let [k, v] = [0, 1].map(|which| self.slots(which, run, head, at, count));
-            if few {
-                self.few(run, at, [k, v], (head, queries), (&mut *sums, &mut *rest));
-            } else {
+            for (head, (sums, rest)) in (first..).zip(&mut heads) {
+                let [k, v] = [0, 1].map(|which| self.slots(which, run, head, at, count));
+                if few {
+                    self.few(run, at, [k, v], (head, queries), (sums, rest));
+                    continue;
+                }
                 self.pack(&mut packed, &mut floats, [k, v]);
                 for first in (0..queries).step_by(QUERIES) {
                     let four = first..queries.min(first + QUERIES);
-                    self.many(run, at, count, &mut packed, (head, four), (&mut *sums, &mut *rest));
+                    self.many(run, at, count, &mut packed, (head, four), (sums, rest));
                 }
             }
             at += count;

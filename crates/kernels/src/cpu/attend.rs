@@ -233,6 +233,9 @@ impl Kernel for Sums<'_> {
     }
 }
 
+/// Rows that are asked for ahead.
+const AHEAD: usize = 16;
+
 /// Rows of a cache, where they lie: row `j` begins at element `first + j · stride`.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
@@ -256,6 +259,26 @@ impl Rows<'_> {
             self.count == 0 || end * size <= self.bytes.len(),
             "attention: rows beyond the cache"
         );
+    }
+
+    /// Asks for row `j`, there or not, to be brought near: rows of one head lie too far apart for the processor to guess the next.
+    #[inline(always)]
+    fn prefetch(&self, j: usize) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let size = if self.half { 2 } else { 4 };
+            let row = self
+                .bytes
+                .as_ptr()
+                .wrapping_add((self.first + j * self.stride) * size);
+            for line in (0..self.hd * size).step_by(64) {
+                // SAFETY: a hint; no address is invalid for it.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(line).cast()) };
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = j;
     }
 
     /// LANES elements of row `j` from `d` on.
@@ -308,6 +331,8 @@ impl<const N: usize> FewScores<'_, N> {
         // Two keys share what is loaded of the queries.
         while j < count {
             let other = (j + 1).min(count - 1);
+            self.k.prefetch(j + AHEAD);
+            self.k.prefetch(j + AHEAD + 1);
             let mut acc = [[simd.splat(0.0); 2]; N];
             for d in (0..self.k.hd).step_by(S::LANES) {
                 // SAFETY: `run` checked the rows and the queries; both keys are below `count`.
@@ -373,6 +398,9 @@ impl<const N: usize> FewSums<'_, N> {
     fn part<S: Simd, const HALF: bool, const VECS: usize>(&mut self, simd: S, d: usize) -> usize {
         let mut acc = [[simd.splat(0.0); VECS]; N];
         for j in 0..self.v.count {
+            if d == 0 {
+                self.v.prefetch(j + AHEAD);
+            }
             // SAFETY: `run` checked the rows and the weights; `d` + VECS · LANES is at most `hd`.
             unsafe {
                 let mut v = [simd.splat(0.0); VECS];
