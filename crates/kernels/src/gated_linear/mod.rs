@@ -12,7 +12,7 @@ mod reference;
 use crate::dequant::{self, WEIGHT_DTYPES};
 use crate::gated_act::{Activation, gated_act};
 use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
-use crate::linear::{TILED_FROM, linear};
+use crate::linear::{check_product, few_rows, linear, one_call};
 use crate::{Array, Recorder, Result, Weight};
 use firelight_tensor::DType;
 
@@ -65,23 +65,12 @@ impl Kernel for GatedLinear {
         };
         let (t, n, k) = (p.t as usize, p.n as usize, p.k as usize);
         ensure(self, (p.act as usize) < Activation::ALL.len(), || format!("activation {}", p.act))?;
-        ensure(self, k.is_multiple_of(8), || format!("rows of {k}; expected a multiple of 8"))?;
-        ensure(self, x.elements() == t * k, || format!("x {:?} as [{t}, {k}]", x.shape))?;
-        for w in [w, up] {
-            ensure(self, w.elements() == n * k && w.last() == k, || {
-                format!("weight {:?} as [{n}, {k}]", w.shape)
-            })?;
-        }
+        check_product(self, (x, t), (w, n), k)?;
+        check_product(self, (x, t), (up, n), k)?;
         ensure(self, y.elements() == t * n, || format!("y {:?} as [{t}, {n}]", y.shape))?;
-        let groups = n.div_ceil(8) as u64 * t as u64;
-        let mut plan = if caps.subgroups {
-            let wgsl = include_str!("gated_linear_vec_subgroup.wgsl");
-            let mut plan = Plan::new("vec_subgroup", wgsl, groups, caps)?;
-            plan.subgroups = true;
-            plan
-        } else {
-            Plan::new("vec", include_str!("gated_linear_vec.wgsl"), groups, caps)?
-        };
+        let wgsl =
+            [include_str!("gated_linear_vec.wgsl"), include_str!("gated_linear_vec_subgroup.wgsl")];
+        let mut plan = few_rows(wgsl, n.div_ceil(8) as u64 * t as u64, caps)?;
         plan.wgsl.push(crate::act::WGSL.into());
         plan.wgsl.extend(dequant::wgsl(w.dtype).map(Into::into));
         plan.wgsl.extend(dequant::wgsl_named(up.dtype, "_up").map(Into::into));
@@ -120,10 +109,9 @@ pub fn gated_linear(
     act: Activation,
 ) -> Result<Array> {
     let t = x.elements() / gate.cols().max(1);
-    let few = !rec.device().is_gpu() || t < TILED_FROM as usize;
     let alike = gate.rows() == up.rows() && gate.cols() == up.cols();
-    let plain = rec.corrections(gate)?.is_empty() && rec.corrections(up)?.is_empty();
-    let ([w], [w_up], true) = (gate.shards(), up.shards(), few && alike && plain) else {
+    let one = alike && one_call(rec, x, &[gate, up])?;
+    let ([w], [w_up], true) = (gate.shards(), up.shards(), one) else {
         let (gate, up) = (linear(rec, x, gate)?, linear(rec, x, up)?);
         return gated_act(rec, &gate, &up, act);
     };

@@ -13,7 +13,7 @@ mod reference;
 pub(crate) use cpu::args;
 
 use crate::dequant::{self, WEIGHT_DTYPES};
-use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
+use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, View, ensure};
 use crate::{Array, Recorder, Result, Weight, low_rank_add};
 use firelight_tensor::DType;
 
@@ -46,7 +46,7 @@ const OPERANDS: &[Operand] = &[
 ];
 
 /// From this many rows of `x` on, tiles win over reading the weight once per row.
-pub(crate) const TILED_FROM: u32 = 5;
+const TILED_FROM: u32 = 5;
 
 impl Kernel for Linear {
     fn name(&self) -> &'static str {
@@ -65,11 +65,7 @@ impl Kernel for Linear {
         let p: Params = call.params();
         let [x, w, y] = [&call.operands[0], &call.operands[1], &call.operands[2]];
         let (t, n, k) = (p.t as usize, p.n as usize, p.k as usize);
-        ensure(self, k.is_multiple_of(8), || format!("rows of {k}; expected a multiple of 8"))?;
-        ensure(self, x.elements() == t * k, || format!("x {:?} as [{t}, {k}]", x.shape))?;
-        ensure(self, w.elements() == n * k && w.last() == k, || {
-            format!("weight {:?} as [{n}, {k}]", w.shape)
-        })?;
+        check_product(self, (x, t), (w, n), k)?;
         let fits = y.elements() == t * p.ldy as usize && u64::from(p.col0) + n as u64 <= u64::from(p.ldy);
         ensure(self, fits, || {
             format!("y {:?} for [{t}, {}], columns from {}", y.shape, p.ldy, p.col0)
@@ -77,13 +73,9 @@ impl Kernel for Linear {
         let mut plan = if p.t >= TILED_FROM {
             let tiles = t.div_ceil(32) as u64 * n.div_ceil(32) as u64;
             Plan::new("tiled", include_str!("linear_tiled.wgsl"), tiles, caps)?
-        } else if caps.subgroups {
-            let groups = n.div_ceil(8) as u64 * t as u64;
-            let mut plan = Plan::new("vec_subgroup", include_str!("linear_vec_subgroup.wgsl"), groups, caps)?;
-            plan.subgroups = true;
-            plan
         } else {
-            Plan::new("vec", include_str!("linear_vec.wgsl"), n.div_ceil(8) as u64 * t as u64, caps)?
+            let wgsl = [include_str!("linear_vec.wgsl"), include_str!("linear_vec_subgroup.wgsl")];
+            few_rows(wgsl, n.div_ceil(8) as u64 * t as u64, caps)?
         };
         plan.wgsl.extend(dequant::wgsl(w.dtype).map(Into::into));
         Ok(plan)
@@ -106,6 +98,47 @@ impl Kernel for Linear {
     fn cases(&self) -> Vec<Case> {
         cases::cases()
     }
+}
+
+/// Checks that `x` is `[t, k]` and `w` `[n, k]`, of a `k` that weights are read in.
+pub(crate) fn check_product(
+    kernel: &dyn Kernel,
+    (x, t): (&View, usize),
+    (w, n): (&View, usize),
+    k: usize,
+) -> Result<()> {
+    ensure(kernel, k.is_multiple_of(8), || format!("rows of {k}; expected a multiple of 8"))?;
+    ensure(kernel, x.elements() == t * k, || format!("x {:?} as [{t}, {k}]", x.shape))?;
+    ensure(kernel, w.elements() == n * k && w.last() == k, || {
+        format!("weight {:?} as [{n}, {k}]", w.shape)
+    })
+}
+
+/// The plan for few rows of `x`, on `groups` workgroups: `[vec, vec_subgroup]`, whichever the device has.
+pub(crate) fn few_rows(
+    [vec, vec_subgroup]: [&'static str; 2],
+    groups: u64,
+    caps: &Caps,
+) -> Result<Plan> {
+    let mut plan = match caps.subgroups {
+        true => Plan::new("vec_subgroup", vec_subgroup, groups, caps)?,
+        false => Plan::new("vec", vec, groups, caps)?,
+    };
+    plan.subgroups = caps.subgroups;
+    Ok(plan)
+}
+
+/// True if products of `x`, `[T, K]`, with all of `weights` are better one call than several: `T` is small or the device the CPU, no
+/// weight is in shards, and nothing is added to any product.
+pub(crate) fn one_call(rec: &Recorder, x: &Array, weights: &[&Weight]) -> Result<bool> {
+    let few = |w: &Weight| x.elements() / w.cols().max(1) < TILED_FROM as usize;
+    for w in weights {
+        let whole = w.shards().len() == 1 && (few(w) || !rec.device().is_gpu());
+        if !whole || !rec.corrections(w)?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// `x` f32 `[T, K]` times the transpose of `w` `[N, K]`, and what the recorder's corrections add to it: f32 `[T, N]`.

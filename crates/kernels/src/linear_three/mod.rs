@@ -12,7 +12,7 @@ mod reference;
 
 use crate::dequant::{self, WEIGHT_DTYPES};
 use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
-use crate::linear::{TILED_FROM, linear};
+use crate::linear::{check_product, few_rows, linear, one_call};
 use crate::{Array, Recorder, Result, Weight};
 use firelight_tensor::DType;
 
@@ -63,26 +63,16 @@ impl Kernel for LinearThree {
         let [x, weights @ .., q, key, v] = call.operands else {
             return Err(crate::Error::invalid("linear_three: expected 7 operands"));
         };
-        ensure(self, k.is_multiple_of(8), || format!("rows of {k}; expected a multiple of 8"))?;
-        ensure(self, x.elements() == t * k, || format!("x {:?} as [{t}, {k}]", x.shape))?;
         let mut groups = 0u64;
         for ((w, y), n) in weights.iter().zip([q, key, v]).zip(p.n) {
             let n = n as usize;
-            ensure(self, w.elements() == n * k && w.last() == k, || {
-                format!("weight {:?} as [{n}, {k}]", w.shape)
-            })?;
+            check_product(self, (x, t), (w, n), k)?;
             ensure(self, y.elements() == t * n, || format!("result {:?} as [{t}, {n}]", y.shape))?;
-            groups += n.div_ceil(8) as u64;
+            groups += n.div_ceil(8) as u64 * t as u64;
         }
-        groups *= t as u64;
-        let mut plan = if caps.subgroups {
-            let wgsl = include_str!("linear_three_vec_subgroup.wgsl");
-            let mut plan = Plan::new("vec_subgroup", wgsl, groups, caps)?;
-            plan.subgroups = true;
-            plan
-        } else {
-            Plan::new("vec", include_str!("linear_three_vec.wgsl"), groups, caps)?
-        };
+        let wgsl =
+            [include_str!("linear_three_vec.wgsl"), include_str!("linear_three_vec_subgroup.wgsl")];
+        let mut plan = few_rows(wgsl, groups, caps)?;
         plan.wgsl.extend(dequant::wgsl(weights[0].dtype).map(Into::into));
         plan.wgsl.extend(dequant::wgsl_named(weights[1].dtype, "_k").map(Into::into));
         plan.wgsl.extend(dequant::wgsl_named(weights[2].dtype, "_v").map(Into::into));
@@ -119,12 +109,8 @@ pub fn linear_three(rec: &mut Recorder, x: &Array, weights: [&Weight; 3]) -> Res
     let [a, b, c] = weights;
     let k = a.cols();
     let t = x.elements() / k.max(1);
-    let few = !rec.device().is_gpu() || t < TILED_FROM as usize;
-    let mut plain = few && b.cols() == k && c.cols() == k;
-    for w in weights {
-        plain &= rec.corrections(w)?.is_empty();
-    }
-    let ([w], [w_k], [w_v], true) = (a.shards(), b.shards(), c.shards(), plain) else {
+    let one = b.cols() == k && c.cols() == k && one_call(rec, x, &weights)?;
+    let ([w], [w_k], [w_v], true) = (a.shards(), b.shards(), c.shards(), one) else {
         return Ok([linear(rec, x, a)?, linear(rec, x, b)?, linear(rec, x, c)?]);
     };
     let mut out = |w: &Weight| rec.temp(DType::F32, &[t, w.rows()]);

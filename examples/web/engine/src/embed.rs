@@ -5,8 +5,7 @@ use crate::files::JsFiles;
 use firelight_runtime::checkpoint::Checkpoint;
 pub(crate) use firelight_runtime::pipelines::embed::Embedder;
 use firelight_runtime::pipelines::embed::{EmbedOptions, Long};
-use firelight_runtime::stream::Arrivals;
-use firelight_runtime::{CancelToken, Engine, Error, Result};
+use firelight_runtime::{CancelToken, Engine, Result};
 use js_sys::{Float32Array, Function};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,7 +22,7 @@ struct Request {
     long: Option<String>,
 }
 
-/// Loads an encoder. Its loader reads what it needs when it needs it, so it begins anew when bytes come that were missing.
+/// Loads an encoder.
 pub(crate) async fn load(
     engine: &Engine,
     checkpoint: Arc<Checkpoint>,
@@ -31,19 +30,12 @@ pub(crate) async fn load(
     cancel: &CancelToken,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Embedder, Value)> {
-    let model = loop {
-        let loaded = engine.load_encoder_checkpoint(Arc::clone(&checkpoint), progress);
-        match loaded.await {
-            Ok(model) => break model,
-            Err(e) => match coming.missing() {
-                Some(wait) => wait.await?,
-                None => return Err(e),
-            },
-        }
-        if cancel.heard().await {
-            return Err(Error::Cancelled);
-        }
+    let load = async || {
+        engine
+            .load_encoder_checkpoint(Arc::clone(&checkpoint), progress)
+            .await
     };
+    let model = coming.until_there(cancel, load).await?;
     let spec = model.model.spec().clone();
     let about = json!({
         "family": checkpoint.model_type()?,

@@ -7,7 +7,6 @@ use crate::pause::{now, pause, set_turn};
 use crate::{media, probe, reports};
 use firelight_runtime::checkpoint::{Checkpoint, Config};
 use firelight_runtime::media::MediaKind;
-use firelight_runtime::stream::Arrivals;
 use firelight_runtime::{
     CancelToken, DeviceChoice, Engine, EngineOptions, Error, GenerateOptions, Message, Session,
     models,
@@ -160,18 +159,9 @@ impl WebEngine {
             .into_iter()
             .zip(side_bytes.iter().map(js_sys::Uint8Array::to_vec))
             .collect();
-        let checkpoint = loop {
-            match Checkpoint::from_parts(&name, coming.sources(), side.clone()) {
-                Ok(checkpoint) => break Arc::new(checkpoint),
-                Err(e) => match coming.missing() {
-                    Some(wait) => wait.await.map_err(to_js)?,
-                    None => return Err(to_js(e)),
-                },
-            }
-            if cancel.heard().await {
-                return Err(to_js(Error::Cancelled));
-            }
-        };
+        let open = async || Checkpoint::from_parts(&name, coming.sources(), side.clone());
+        let checkpoint = coming.until_there(&cancel, open).await.map_err(to_js)?;
+        let checkpoint = Arc::new(checkpoint);
         let mut report = |done: u64, total: u64| {
             // A progress function that throws must not end the load.
             let _ = progress.call2(

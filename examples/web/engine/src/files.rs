@@ -1,6 +1,7 @@
 //! Files whose bytes JavaScript has, or will have: stored ones, and ones that are being downloaded.
 
 use crate::error::thrown;
+use firelight_runtime::CancelToken;
 use firelight_runtime::stream::{Arrivals, Waiting};
 use firelight_tensor::{ByteSource, Error, Result};
 use js_sys::Promise;
@@ -132,6 +133,29 @@ impl JsFiles {
     pub(crate) fn sources(&self) -> Vec<Arc<dyn ByteSource>> {
         let sources = self.0.iter().map(|f| Arc::clone(f) as Arc<dyn ByteSource>);
         sources.collect()
+    }
+
+    /// Runs `load` until it ends: it reads what it needs when it needs it, so it begins anew when bytes have come that were missing.
+    ///
+    /// # Errors
+    /// What `load` returns when nothing is missing; `Cancelled` between two runs.
+    pub(crate) async fn until_there<T>(
+        &self,
+        cancel: &CancelToken,
+        mut load: impl AsyncFnMut() -> firelight_runtime::Result<T>,
+    ) -> firelight_runtime::Result<T> {
+        loop {
+            match load().await {
+                Ok(loaded) => return Ok(loaded),
+                Err(e) => match self.missing() {
+                    Some(wait) => wait.await?,
+                    None => return Err(e),
+                },
+            }
+            if cancel.heard().await {
+                return Err(firelight_runtime::Error::Cancelled);
+            }
+        }
     }
 }
 

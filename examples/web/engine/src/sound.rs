@@ -8,7 +8,6 @@ use firelight_runtime::pipelines::features::FrontEnd;
 use firelight_runtime::pipelines::listen::{self, Listener};
 use firelight_runtime::pipelines::transcribe::{self, Task, Transcriber};
 use firelight_runtime::speech::LoadedSpeech;
-use firelight_runtime::stream::Arrivals;
 use firelight_runtime::{CancelToken, Engine, Error, Result};
 use js_sys::{Array, Function, Uint8Array, Uint32Array};
 use serde::Deserialize;
@@ -69,7 +68,7 @@ impl Request {
     }
 }
 
-/// Loads a speech model. Its loader reads what it needs when it needs it, so it begins anew when bytes come that were missing.
+/// Loads a speech model.
 pub(crate) async fn load(
     engine: &Engine,
     checkpoint: Arc<Checkpoint>,
@@ -77,19 +76,12 @@ pub(crate) async fn load(
     cancel: &CancelToken,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(LoadedSpeech, Value)> {
-    let model = loop {
-        let loaded = engine.load_speech_checkpoint(Arc::clone(&checkpoint), progress);
-        match loaded.await {
-            Ok(model) => break model,
-            Err(e) => match coming.missing() {
-                Some(wait) => wait.await?,
-                None => return Err(e),
-            },
-        }
-        if cancel.heard().await {
-            return Err(Error::Cancelled);
-        }
+    let load = async || {
+        engine
+            .load_speech_checkpoint(Arc::clone(&checkpoint), progress)
+            .await
     };
+    let model = coming.until_there(cancel, load).await?;
     let decoder = &model.model.spec().decoder;
     let about = json!({
         "family": checkpoint.model_type()?,
