@@ -195,7 +195,13 @@ fn stage<S: Simd, const R: usize>(simd: S, stage: &Stage, from: &[Lane], to: &mu
             butterfly(&mut v);
             v[0].store(&mut to[q]);
             for k in 1..R {
-                v[k].times(turns[k - 1]).store(&mut to[q + stride * k]);
+                // The last stage turns by nothing.
+                let turned = if m == 1 {
+                    v[k]
+                } else {
+                    v[k].times(turns[k - 1])
+                };
+                turned.store(&mut to[q + stride * k]);
             }
         }
     }

@@ -242,11 +242,23 @@ impl std::fmt::Debug for Stft {
 /// The greatest size of a sample. Nothing audible comes near; what lies beyond would overflow f32 in a filter.
 pub(crate) const MAX_SAMPLE: f32 = 1e20;
 
+/// Samples that are checked at a time.
+const BLOCK: usize = 256;
+
 /// The first sample that is NaN, infinite or beyond [`MAX_SAMPLE`].
 pub(crate) fn first_bad(samples: &[f32]) -> Option<usize> {
-    samples
+    // By blocks without a way out, which the compiler makes vectors of.
+    let good = |block: &[f32]| {
+        block
+            .iter()
+            .fold(true, |all, v| all & (v.abs() <= MAX_SAMPLE))
+    };
+    let block = samples.chunks(BLOCK).position(|block| !good(block))?;
+    let from = block * BLOCK;
+    let inside = samples[from..]
         .iter()
-        .position(|v| v.is_nan() || v.abs() > MAX_SAMPLE)
+        .position(|v| v.is_nan() || v.abs() > MAX_SAMPLE)?;
+    Some(from + inside)
 }
 
 /// Refuses such samples; `before` samples came earlier.

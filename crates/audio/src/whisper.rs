@@ -18,6 +18,7 @@ use crate::{Error, MelFilters, Result, Stft};
 use firelight_tensor::Tensor;
 use serde_json::Value;
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// The front end of one Whisper model.
 #[derive(Clone, Debug)]
@@ -27,6 +28,7 @@ pub struct Whisper {
     rate: u32,
     /// Samples of the window that the model looks at.
     window: usize,
+    threads: usize,
 }
 
 impl Whisper {
@@ -56,7 +58,17 @@ impl Whisper {
             stft,
             rate,
             window: window as usize,
+            threads: 1,
         })
+    }
+
+    /// With up to `threads` threads for the frames of a window: the same bits. One unless this is called, and one in the browser.
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = match cfg!(target_arch = "wasm32") {
+            true => 1,
+            false => threads.max(1),
+        };
+        self
     }
 
     /// The front end of a `preprocessor_config.json` (or of the `feature_extractor` part of a `processor_config.json`).
@@ -210,7 +222,6 @@ impl Whisper {
 
     /// Writes L of `frames` to their places in `out` `[M, T]`.
     fn logs(&self, samples: &[f32], length: usize, frames: Range<usize>, out: &mut [f32]) {
-        let (mut scratch, mut energies) = (self.stft.scratch(), vec![[0.0; LANES]; self.mels()]);
         let all = out.len() / self.mels();
         // A frame that begins after the last sample is silent, unless the end mirrors samples into it.
         let reach = self.stft.n_fft() / 2;
@@ -220,23 +231,76 @@ impl Whisper {
             false => (samples.len() + reach).div_ceil(self.stft.hop()),
         };
         let sound = sound.clamp(frames.start, frames.end);
-        for first in (frames.start..sound).step_by(LANES) {
-            let some = LANES.min(sound - first);
+        for row in out.chunks_exact_mut(all) {
+            row[sound..frames.end].fill(FLOOR.log10() as f32);
+        }
+        let count = sound - frames.start;
+        let threads = self.threads.min(count / LEAST_FRAMES).max(1);
+        // Several parts for each, so that nobody waits long for a thread that began late.
+        let per = match threads {
+            1 => count,
+            n => count.div_ceil(4 * n).next_multiple_of(LANES),
+        };
+        let starts = (frames.start..sound).step_by(per.max(1));
+        let mut parts: Vec<Part<'_>> = starts
+            .map(|start| {
+                (
+                    start..sound.min(start + per),
+                    Vec::with_capacity(self.mels()),
+                )
+            })
+            .collect();
+        for row in out.chunks_exact_mut(all) {
+            let mut rest = &mut row[frames.start..sound];
+            for (frames, rows) in &mut parts {
+                let (own, others) = rest.split_at_mut(frames.len());
+                rows.push(own);
+                rest = others;
+            }
+        }
+        let parts = Mutex::new(parts);
+        let next = || parts.lock().map_or(None, |mut parts| parts.pop());
+        let work = || {
+            while let Some(part) = next() {
+                self.part(samples, length, part);
+            }
+        };
+        if threads == 1 {
+            return work();
+        }
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                // Where no thread is to be had, the others do its part.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+            }
+            work();
+        });
+    }
+
+    /// Writes L of a part's frames to its rows.
+    fn part(&self, samples: &[f32], length: usize, (frames, mut rows): Part<'_>) {
+        let (mut scratch, mut energies) = (self.stft.scratch(), vec![[0.0; LANES]; self.mels()]);
+        for first in frames.clone().step_by(LANES) {
+            let some = LANES.min(frames.end - first);
             self.stft
                 .frames_at(samples, length, first..first + some, &mut scratch);
             self.filters.apply(&scratch.power, &mut energies);
             logs(&mut energies, 0.0, FLOOR, Log::Ten);
-            for (row, e) in out.chunks_exact_mut(all).zip(&energies) {
-                for (o, e) in row[first..first + some].iter_mut().zip(e) {
+            let at = first - frames.start;
+            for (row, e) in rows.iter_mut().zip(&energies) {
+                for (o, e) in row[at..at + some].iter_mut().zip(e) {
                     *o = *e as f32;
                 }
             }
         }
-        for row in out.chunks_exact_mut(all) {
-            row[sound..frames.end].fill(FLOOR.log10() as f32);
-        }
     }
 }
+
+/// Frames, and their places in each row.
+type Part<'a> = (Range<usize>, Vec<&'a mut [f32]>);
+
+/// The fewest frames that are worth a thread: 0.2 ms.
+const LEAST_FRAMES: usize = 300;
 
 /// Makes features of L.
 fn floor(values: &mut [f32]) {

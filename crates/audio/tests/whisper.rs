@@ -197,6 +197,31 @@ fn a_batch_is_its_clips() {
 }
 
 #[test]
+fn threads_change_no_bit() {
+    let mut noise = Random(5);
+    // Of some seconds, one that ends within a hop, one whose last part is short, one that is nearly silent.
+    for (samples, seconds) in [(16_000 * 25, 30), (16_000 * 7 + 81, 8), (700, 30)] {
+        let samples: Vec<f32> = (0..samples).map(|_| noise.sample() * 0.4).collect();
+        let one = front(80, seconds);
+        for threads in [2, 3, 7] {
+            let many = one.clone().with_threads(threads);
+            assert_eq!(
+                one.window_of(&samples).unwrap(),
+                many.window_of(&samples).unwrap()
+            );
+            let whole = |front: &Whisper| front.features_whole(&samples).unwrap();
+            assert_eq!(whole(&one).bytes(), whole(&many).bytes());
+            let mut stream = many.stream();
+            for piece in samples.chunks(16_000 * 4) {
+                stream.push(piece).unwrap();
+            }
+            let whole = one.features(&samples).unwrap();
+            assert_eq!(whole.bytes(), stream.features().unwrap().bytes());
+        }
+    }
+}
+
+#[test]
 fn silence_is_one_value() {
     for samples in [0, 1, 16000, 32000] {
         let features = front(80, 2).features(&vec![0.0; samples]).unwrap();

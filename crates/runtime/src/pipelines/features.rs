@@ -75,6 +75,14 @@ impl FrontEnd {
         }
     }
 
+    /// With up to `threads` threads where the front end can use them (Whisper's): the same bits. One unless this is called.
+    pub fn with_threads(self, threads: usize) -> Self {
+        match self {
+            FrontEnd::Whisper(f) => FrontEnd::Whisper(f.with_threads(threads)),
+            other => other,
+        }
+    }
+
     /// The sample rate that samples must have, Hz.
     pub fn rate(&self) -> u32 {
         match self {

@@ -142,7 +142,12 @@ impl LoadedSpeech {
                 front.frames()
             )));
         }
-        Ok(front)
+        let threads = match self.device.as_cpu() {
+            Some(cpu) => cpu.pool.threads(),
+            // A GPU's processor has nothing else to do meanwhile.
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        Ok(front.with_threads(threads))
     }
 }
 

@@ -28,6 +28,9 @@ pub(crate) struct FeaturesArgs {
     /// Compute them from a stream in pieces of so many milliseconds: the same bytes
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     stream_chunk: Option<u32>,
+    /// CPU threads [default: one per core]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     #[command(flatten)]
     sound: SoundArgs,
 }
@@ -49,6 +52,8 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<u8> {
             return Err(Usage("one of --preset and --processor is needed".into()).into());
         }
     };
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let front = front.with_threads(args.threads.map_or_else(cores, usize::from));
     let samples = sound::read(&args.file, front.rate(), &args.sound)?;
     let chunk = args
         .stream_chunk
