@@ -5,6 +5,7 @@
 //! `--release`. Times are those of OpenAI's whisper 20250625 with `word_timestamps=True`.
 
 use firelight_audio::{DecodeOptions, decode_with};
+use firelight_runtime::pipelines::listen::{self, Listener};
 use firelight_runtime::pipelines::transcribe::{Options, Transcriber, Transcript};
 use firelight_runtime::source::{Options as SourceOptions, Resolver};
 use firelight_runtime::{CancelToken, DeviceChoice, Engine, EngineOptions};
@@ -115,6 +116,90 @@ fn nothing_is_lost_or_doubled_at_seams_and_nothing_invented_in_silence() {
     assert_eq!(heard, wanted);
     let silence = hear(&mut transcriber, &vec![0.0; 16_000 * 40]);
     assert!(silence.segments.is_empty());
+}
+
+#[test]
+fn windows_together_say_what_they_say_alone() {
+    let test = "windows_together_say_what_they_say_alone";
+    let Some((path, clips)) = places(test, "whisper-tiny.en") else {
+        return;
+    };
+    let clip = samples(clips.join("jfk.wav"));
+    let mut long = Vec::new();
+    for i in 0..10 {
+        long.extend(&clip);
+        long.resize(long.len() + 6000 + 1700 * i, 0.0);
+    }
+    let said = |batch: usize| {
+        let options = Options {
+            batch,
+            ..Options::default()
+        };
+        words(&hear(&mut transcriber(path.clone(), options), &long).text())
+    };
+    let wanted = words(&[JFK; 10].join(" "));
+    assert_eq!(said(1), wanted);
+    assert_eq!(said(4), wanted);
+}
+
+#[test]
+fn tones_and_clicks_are_no_words() {
+    let Some((path, _)) = places("tones_and_clicks_are_no_words", "whisper-tiny.en") else {
+        return;
+    };
+    let mut transcriber = transcriber(path, Options::default());
+    let turn = |hertz: f32, t: f32| (t * hertz * std::f32::consts::TAU).sin();
+    let sounds: [(&str, &dyn Fn(f32) -> f32); 6] = [
+        ("1 kHz", &|t| 0.5 * turn(1000.0, t)),
+        ("440 Hz", &|t| 0.2 * turn(440.0, t)),
+        ("sweep", &|t| 0.4 * turn(100.0 + 300.0 * t, t)),
+        ("square", &|t| 0.3 * turn(220.0, t).signum()),
+        ("beeps", &|t| {
+            if t % 1.0 < 0.2 {
+                0.5 * turn(800.0, t)
+            } else {
+                0.0
+            }
+        }),
+        ("clicks", &|t| if t % 0.5 < 1e-4 { 0.9 } else { 0.0 }),
+    ];
+    for (name, sound) in sounds {
+        let sound: Vec<f32> = (0..16_000 * 12).map(|i| sound(i as f32 / 16e3)).collect();
+        let heard = hear(&mut transcriber, &sound);
+        assert!(heard.segments.is_empty(), "{name}: {}", heard.text());
+    }
+}
+
+#[test]
+fn a_command_is_said_once() {
+    let Some((path, clips)) = places("a_command_is_said_once", "whisper-tiny.en") else {
+        return;
+    };
+    let engine = block_on(Engine::new(EngineOptions {
+        device: DeviceChoice::Cpu,
+        ..EngineOptions::default()
+    }))
+    .expect("a CPU");
+    let model = block_on(engine.load_speech(path, &mut |_, _| ())).expect("loads");
+    let options = listen::Options::default();
+    let mut listener = Listener::new(&engine, model, options).expect("a listener");
+    let mut clip = samples(clips.join("jfk.wav"));
+    clip.truncate(3 * 16_000);
+    clip.resize(5 * 16_000, 0.0);
+    let (mut finals, mut partials) = (Vec::new(), Vec::new());
+    for piece in clip.chunks(1600) {
+        let mut tell = |event| match event {
+            listen::Event::Final(said) => finals.push(words(&said.text).join(" ")),
+            listen::Event::Partial(said) => partials.push(words(&said.text).len()),
+            _ => (),
+        };
+        block_on(listener.push(piece, &CancelToken::new(), &mut tell)).expect("heard");
+    }
+    let text = finals.join(" ");
+    assert!(text.contains("my fellow americans"), "{text}");
+    assert_eq!(text.matches("americans").count(), 1, "{text}");
+    assert!(words(&text).len() <= 8, "{text}");
+    assert!(partials.iter().all(|n| *n <= 8), "{partials:?}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub struct Alignment {
 }
 
 impl SpeechState {
-    /// Aligns the tokens of clip 0 from `first` on with its first `states` states: `tokens` are all that were decoded, from the
+    /// Aligns the tokens of `clip` from `first` on with its first `states` states; what was decoded so far is overwritten: `tokens` are all that were decoded, from the
     /// start token on to the end token. A token's row says where the one after it is said, so the end token has none. `heads` are
     /// pairs of layer and head; `width` of the median is odd.
     ///
@@ -24,6 +24,7 @@ impl SpeechState {
     /// `InvalidInput` if there are no heads, tokens or states, or a head that the model does not have; as [`SpeechState::step`].
     pub async fn align(
         &mut self,
+        clip: usize,
         tokens: &[u32],
         first: usize,
         states: usize,
@@ -47,7 +48,7 @@ impl SpeechState {
         let mut layers: Vec<usize> = heads.iter().map(|(l, _)| *l).collect();
         layers.sort_unstable();
         layers.dedup();
-        let looks = self.look(tokens, &layers).await?;
+        let looks = self.look(clip, tokens, &layers).await?;
         let mut sum = vec![0.0f32; tokens.len() * states];
         for &(layer, head) in heads {
             let at = layers.binary_search(&layer).unwrap_or(0);

@@ -10,7 +10,7 @@ use firelight_kernels::{Array, DType, Device, Dynamic, Holder, Recorder, Recordi
 use std::sync::Arc;
 
 /// Steps of different shapes that are kept.
-const KEPT: usize = 4;
+const KEPT: usize = 8;
 
 /// What a clip is given as.
 #[derive(Clone, Copy, Debug)]
@@ -279,10 +279,11 @@ impl SpeechState {
         })
     }
 
-    /// Runs `tokens` of clip 0 from position 0 on and gives, per layer, the queries `[T, D]` and keys `[S, D]` of its
+    /// Runs `tokens` from position 0 on, listening to `clip`, and gives, per layer, the queries `[T, D]` and keys `[S, D]` of its
     /// cross-attention, for the layers asked for.
     pub(super) async fn look(
         &mut self,
+        clip: usize,
         tokens: &[u32],
         layers: &[usize],
     ) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
@@ -294,7 +295,11 @@ impl SpeechState {
         let listed: Vec<Token> = listed.collect();
         self.check(&listed, &[0])?;
         let encoding = self.encoding()?;
+        if clip >= encoding.clips {
+            return Err(Error::invalid(format!("clip {clip} of {}", encoding.clips)));
+        }
         let (n, states) = (tokens.len(), self.states());
+        let own = [(clip * states) as u32, ((clip + 1) * states) as u32];
         let mut rec = Recorder::new(&self.device);
         let (ids, rows, spans) = (rec.dynamic(n)?, rec.dynamic(2 * n)?, rec.dynamic(2 * n)?);
         let inputs = SpeechInputs {
@@ -312,7 +317,7 @@ impl SpeechState {
             |f: &dyn Fn(u32) -> [u32; 2]| -> Vec<u32> { (0..n as u32).flat_map(f).collect() };
         recording.set(&ids, tokens)?;
         recording.set(&rows, &pairs(&|i| [0, i]))?;
-        recording.set(&spans, &pairs(&|_| [0, states as u32]))?;
+        recording.set(&spans, &pairs(&|_| own))?;
         drop(recording.submit()?.wait().await?);
         let mut found = Vec::with_capacity(layers.len());
         for &layer in layers {
@@ -324,7 +329,9 @@ impl SpeechState {
             };
             let q = self.device.read_f32(q).await?;
             let mut k = self.device.read_f32(k).await?;
-            k.truncate(states * self.model.spec().hidden);
+            let part = states * self.model.spec().hidden;
+            k.drain(..clip * part);
+            k.truncate(part);
             found.push((q, k));
         }
         Ok(found)

@@ -57,6 +57,10 @@ pub(crate) struct TranscribeArgs {
     /// Do not show the model what was said before: no error spreads, names are spelled in different ways
     #[arg(long)]
     no_context: bool,
+    /// Cut long files at pauses and decode so many windows of 30 s together: faster where the decoder waits for memory; nothing said
+    /// before is shown to the model, and a prompt comes before each window
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    batch: Option<u8>,
     /// Temperature; above 0 tokens are drawn. [default: 0, and up to 1 where the text repeats itself or is improbable]
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
@@ -79,6 +83,7 @@ Examples:
   firelight transcribe talk.mp3
   firelight transcribe *.m4a --format srt --out subtitles
   firelight transcribe interview.webm --timestamps word --format json --vad
+  firelight transcribe lecture.mp3 --batch 8
   firelight transcribe vortrag.ogg --language de --task translate
   ffmpeg -i film.mkv -f wav - | firelight transcribe - --format vtt";
 
@@ -150,6 +155,7 @@ impl TranscribeArgs {
             timestamps: self.timestamps != Times::None,
             word_timestamps: self.timestamps == Times::Word,
             condition: !self.no_context,
+            batch: self.batch.map_or(0, usize::from),
             best_of: usize::from(self.best_of),
             prompt: self.prompt.clone(),
             hotwords: self.hotwords.clone(),

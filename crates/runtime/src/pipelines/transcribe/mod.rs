@@ -16,11 +16,14 @@
 //! A window of 30 s is decoded; where its last whole segment ends by the model's own timestamps the next window begins, so that no
 //! word is cut in two and none is heard twice. A window that the model takes for silence is left out, one whose text repeats itself
 //! or is improbable is decoded again with a higher temperature. Only a window's samples are held, however long the file is.
+//! With [`Options::batch`] windows are cut at pauses instead, and several are decoded together.
 //!
-//! Whisper's rules are those of OpenAI's `transcribe.py` and `decoding.py`, with two differences: the front end's floor is that of the
-//! window, as in training, and not that of the whole file; and after the end of the sound there is silence, as in training, where
-//! OpenAI's program has features of zero ([`Padding`]). Samples without any sound ([`Options::silence_db`]) are never decoded.
+//! Whisper's rules are those of OpenAI's `transcribe.py` and `decoding.py`, with three differences: the front end's floor is that of the
+//! window, as in training, and not that of the whole file; after the end of the sound there is silence, as in training, where
+//! OpenAI's program has features of zero ([`Padding`]); and a very improbable text, or one of marks alone, is left out where the model
+//! half believes in silence, so that tones become no words. Samples without any sound ([`Options::silence_db`]) are never decoded.
 
+mod batch;
 mod format;
 mod gate;
 mod recognize;
@@ -41,7 +44,8 @@ use crate::speech::{Clip, Hears, LoadedSpeech, SpeechState};
 use crate::{Error, Result};
 use firelight_audio::{Level, Whisper};
 use gate::Gate;
-use window::WindowDecoder;
+use std::ops::Range;
+use window::{Decoded, WindowDecoder};
 
 /// See the module's head.
 pub struct Transcriber {
@@ -93,6 +97,13 @@ impl Transcriber {
                 what: "texts drawn at a temperature",
                 max: MOST_TEXTS as u64,
                 got: options.best_of as u64,
+            });
+        }
+        if options.batch > MOST_WINDOWS {
+            return Err(Error::Limit {
+                what: "windows decoded together",
+                max: MOST_WINDOWS as u64,
+                got: options.batch as u64,
             });
         }
         let mut this = Transcriber {
@@ -176,8 +187,11 @@ impl Transcriber {
             Some(gate) => gate.push(samples, buffer),
             None => buffer.extend_from_slice(samples),
         }
-        while self.run.buffer.len() >= self.front.window() {
+        while self.run.buffer.len() >= self.front.window() && self.options.batch == 0 {
             self.window(cancel, on_event).await?;
+        }
+        while self.options.batch > 0 && self.run.buffer.len() > self.room() {
+            self.windows(false, cancel, on_event).await?;
         }
         Ok(())
     }
@@ -193,7 +207,10 @@ impl Transcriber {
     ) -> Result<Transcript> {
         // Less than a frame more than once is no sound.
         while self.run.buffer.len() >= MIN_SAMPLES {
-            self.window(cancel, on_event).await?;
+            match self.options.batch {
+                0 => self.window(cancel, on_event).await?,
+                _ => self.windows(true, cancel, on_event).await?,
+            }
         }
         let total = self.place(self.run.first + self.run.buffer.len(), true);
         let mut transcript = std::mem::take(&mut self.run.transcript);
@@ -216,33 +233,48 @@ impl Transcriber {
         on_event: &mut dyn FnMut(Event),
     ) -> Result<()> {
         let length = self.run.buffer.len().min(self.front.window());
-        let block = (self.rate() / 50) as usize;
-        let loud = |b: &[f32]| Level::of(b).rms_db > self.options.silence_db;
-        let done = if self.run.buffer[..length].chunks(block.max(1)).any(loud) {
+        let done = if self.loud(&self.run.buffer[..length]) {
             loop {
                 match self.decode(length, cancel, on_event).await {
                     Ok(done) => break done,
-                    Err(e) if e.is_device_fault() => {
-                        self.engine.step_down(&e).await?;
-                        let files = std::sync::Arc::clone(&self.model.checkpoint);
-                        self.model = self
-                            .engine
-                            .load_speech_checkpoint(files, &mut |_, _| ())
-                            .await?;
-                        self.state = SpeechState::new(&self.model.device, &self.model.model, 1)?;
-                        on_event(Event::Moved(self.engine.report().device));
-                    }
-                    Err(e) => return Err(e),
+                    Err(e) => self.step_down(e, on_event).await?,
                 }
             }
         } else {
             length
         };
         // Whatever the model says, time goes on.
-        let done = done.clamp(block.max(1).min(length), length);
+        let done = done.clamp(self.block().min(length), length);
         self.run.buffer.drain(..done);
         self.run.first += done;
         on_event(Event::Progress(self.place(self.run.first, true)));
+        Ok(())
+    }
+
+    /// Samples of 20 ms.
+    fn block(&self) -> usize {
+        (self.rate() / 50).max(1) as usize
+    }
+
+    /// Whether there is any sound.
+    fn loud(&self, samples: &[f32]) -> bool {
+        let loud = |b: &[f32]| Level::of(b).rms_db > self.options.silence_db;
+        samples.chunks(self.block()).any(loud)
+    }
+
+    /// Goes on with the next rung, if it was the device that failed.
+    async fn step_down(&mut self, fault: Error, on_event: &mut dyn FnMut(Event)) -> Result<()> {
+        if !fault.is_device_fault() {
+            return Err(fault);
+        }
+        self.engine.step_down(&fault).await?;
+        let files = std::sync::Arc::clone(&self.model.checkpoint);
+        self.model = self
+            .engine
+            .load_speech_checkpoint(files, &mut |_, _| ())
+            .await?;
+        self.state = SpeechState::new(&self.model.device, &self.model.model, 1)?;
+        on_event(Event::Moved(self.engine.report().device));
         Ok(())
     }
 
@@ -257,13 +289,7 @@ impl Transcriber {
         if self.run.language.is_some() {
             return Ok(());
         }
-        let decoder = WindowDecoder {
-            model: &self.model,
-            words: &self.words,
-            options: &self.options,
-            step: 0.0,
-            limit: usize::MAX,
-        };
+        let decoder = decoder(&self.model, &self.words, &self.options, &self.front);
         if let Some((id, probability)) = decoder.language(&mut self.state).await? {
             let listed = self.words.languages.iter().find(|(_, l)| *l == id);
             let code = listed.map_or_else(String::new, |(code, _)| code.clone());
@@ -274,6 +300,42 @@ impl Transcriber {
         Ok(())
     }
 
+    /// The features of some samples of the buffer, with silence after them.
+    fn features(&self, samples: Range<usize>) -> Result<Vec<f32>> {
+        Ok(self.front.window_of(&self.run.buffer[samples])?)
+    }
+
+    /// Whether the end of a window of `length` samples is to be zeros; if so, its features are made so.
+    fn zeros(&self, values: &mut [f32], length: usize) -> bool {
+        let frames = self.front.frames().max(1);
+        let sound = (length / (self.front.window() / frames).max(1)).min(frames);
+        let zeros = self.options.padding == Padding::Zeros && sound < frames;
+        if zeros {
+            for row in values.chunks_exact_mut(frames) {
+                row[sound..].fill(0.0);
+            }
+        }
+        zeros
+    }
+
+    /// Whether the language is still to be heard.
+    fn foreign(&self) -> bool {
+        self.run.language.is_none() && !self.words.languages.is_empty()
+    }
+
+    /// What the model is shown before a window.
+    fn before(&self) -> Result<Vec<u32>> {
+        let mut before = match &self.options.hotwords {
+            Some(text) => {
+                let tokenizer = &self.model.text.tokenizer;
+                tokenizer.encode(&format!(" {}", text.trim()), false)?
+            }
+            None => Vec::new(),
+        };
+        before.extend(&self.run.previous);
+        Ok(before)
+    }
+
     /// Decodes the first `length` samples of the buffer; how many of them are done.
     async fn decode(
         &mut self,
@@ -281,55 +343,55 @@ impl Transcriber {
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<usize> {
-        let mut values = self.front.window_of(&self.run.buffer[..length])?;
-        let frames = self.front.frames().max(1);
-        let sound = (length / (self.front.window() / frames).max(1)).min(frames);
-        let zeros = self.options.padding == Padding::Zeros && sound < frames;
+        let mut values = self.features(0..length)?;
+        let mut closed = values.clone();
+        let zeros = self.zeros(&mut closed, length);
         // OpenAI's program hears the language with silence after it.
-        let unknown = self.run.language.is_none() && !self.words.languages.is_empty();
-        if !zeros || unknown {
+        if !zeros || self.foreign() {
             self.state.encode(&[Clip { values: &values }]).await?;
             self.find_language(on_event).await?;
         }
         if zeros {
-            for row in values.chunks_exact_mut(frames) {
-                row[sound..].fill(0.0);
-            }
+            values = closed;
             self.state.encode(&[Clip { values: &values }]).await?;
         }
-        let states = self.state.states().max(1);
-        let decoder = WindowDecoder {
-            model: &self.model,
-            words: &self.words,
-            options: &self.options,
-            step: self.front.window() as f32 / self.front.rate() as f32 / states as f32,
-            limit: usize::MAX,
-        };
+        let previous = self.before()?;
         let language = self.run.language.as_ref().map(|(id, _)| *id);
-        let mut previous = Vec::new();
-        if let Some(text) = &self.options.hotwords {
-            let tokenizer = &self.model.text.tokenizer;
-            previous = tokenizer.encode(&format!(" {}", text.trim()), false)?;
-        }
-        previous.extend(&self.run.previous);
+        let decoder = decoder(&self.model, &self.words, &self.options, &self.front);
         let decoded = decoder
             .decode(&mut self.state, &previous, language, cancel)
             .await?;
-        let o = &self.options;
-        if decoded.no_speech > o.max_no_speech && decoded.logprob < o.min_logprob {
+        self.keep(decoded, self.run.first, length, 0, on_event)
+            .await
+    }
+
+    /// Puts what a window of `length` samples from sample `first` on was decoded to into the transcript; how many samples are done.
+    /// `clip`: which of the encoded ones it is.
+    async fn keep(
+        &mut self,
+        decoded: Decoded,
+        first: usize,
+        length: usize,
+        clip: usize,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<usize> {
+        if !decoded.speech(&self.options) {
             return Ok(length);
         }
+        let decoder = decoder(&self.model, &self.words, &self.options, &self.front);
         let rate = f64::from(self.front.rate());
-        let per_step = self.front.window() / states;
-        let (mut pieces, mut done) = segments::cut(&self.words, &decoded.tokens, length, per_step);
-        let offset = self.run.first as f64 / rate;
+        let per_step = self.front.window() / self.state.states().max(1);
+        let alone = self.options.batch > 0;
+        let (pieces, mut done) =
+            segments::cut(&self.words, &decoded.tokens, length, per_step, alone);
+        let offset = first as f64 / rate;
         let mut segments: Vec<Segment> = Vec::new();
-        for piece in &pieces {
+        for piece in pieces {
             segments.push(Segment {
                 start: offset + piece.start as f64 / rate,
                 end: offset + piece.end as f64 / rate,
                 text: decoder.text(&piece.tokens).trim().to_owned(),
-                tokens: piece.tokens.clone(),
+                tokens: piece.tokens,
                 temperature: decoded.temperature,
                 logprob: decoded.logprob,
                 no_speech: decoded.no_speech,
@@ -340,7 +402,8 @@ impl Transcriber {
         if self.options.word_timestamps {
             let code = self.run.language.as_ref().map_or("en", |(_, code)| code);
             let heard = words::Heard {
-                language,
+                clip,
+                language: self.run.language.as_ref().map(|(id, _)| *id),
                 code,
                 length: (length, per_step),
                 probabilities: &decoded.probabilities,
@@ -357,19 +420,10 @@ impl Transcriber {
                 }
             }
         }
-        pieces.clear();
         segments.retain(|s| !s.text.is_empty() && s.end > s.start);
-        if self.options.condition && decoded.temperature <= 0.5 {
-            let said = segments.iter().flat_map(|s| &s.tokens);
-            self.run
-                .previous
-                .extend(said.filter(|&&id| id < self.words.end));
-        } else {
-            self.run.previous.clear();
+        if !alone {
+            self.remember(&segments, decoded.temperature);
         }
-        let keep = self.state.spec().decoder.context / 2;
-        let extra = self.run.previous.len().saturating_sub(keep);
-        self.run.previous.drain(..extra);
         if self.run.gate.is_some() {
             let at = |seconds: f64| (seconds * rate).round() as usize;
             for s in &mut segments {
@@ -385,6 +439,38 @@ impl Transcriber {
             self.run.transcript.segments.push(segment);
         }
         Ok(done)
+    }
+
+    /// Keeps what the next window is shown.
+    fn remember(&mut self, segments: &[Segment], temperature: f32) {
+        if self.options.condition && temperature <= 0.5 {
+            let said = segments.iter().flat_map(|s| &s.tokens);
+            self.run
+                .previous
+                .extend(said.filter(|&&id| id < self.words.end));
+        } else {
+            self.run.previous.clear();
+        }
+        let keep = self.state.spec().decoder.context / 2;
+        let extra = self.run.previous.len().saturating_sub(keep);
+        self.run.previous.drain(..extra);
+    }
+}
+
+/// The decoder of whole windows.
+fn decoder<'a>(
+    model: &'a LoadedSpeech,
+    words: &'a Vocabulary,
+    options: &'a Options,
+    front: &Whisper,
+) -> WindowDecoder<'a> {
+    let states = model.model.states(front.frames()).max(1);
+    WindowDecoder {
+        model,
+        words,
+        options,
+        step: front.window() as f32 / front.rate() as f32 / states as f32,
+        limit: usize::MAX,
     }
 }
 
@@ -417,6 +503,9 @@ fn language(words: &Vocabulary, options: &Options) -> Result<Option<(u32, String
 
 /// The shortest rest of a file that is decoded: 10 ms, a frame.
 const MIN_SAMPLES: usize = 160;
+
+/// The most windows decoded at once: each has its own states and cache.
+const MOST_WINDOWS: usize = 64;
 
 /// The most texts drawn at once: each has its own cache.
 const MOST_TEXTS: usize = 64;

@@ -115,7 +115,8 @@ impl Recognizer {
                 let (mels, frames) = (front.mels(), front.frames());
                 let hop = front.window() / frames.max(1);
                 // A second at a time, so that a few recordings serve all lengths.
-                let second = (front.rate() as usize / hop.max(1)).max(2) / 2 * 2;
+                let second = (front.rate() as usize / hop.max(1)).min(frames / 4);
+                let second = second.max(2) / 2 * 2;
                 let part = self.after.map_or(frames, |after| {
                     let rest = (after * f64::from(front.rate())) as usize;
                     let part = (samples.len() + rest) / hop.max(1);
@@ -166,7 +167,7 @@ impl Recognizer {
                         decoder.decode(state, &hot, language, cancel).await?
                     }
                 };
-                if found.no_speech > o.max_no_speech && found.logprob < o.min_logprob {
+                if !found.speech(o) {
                     return Ok(Some(String::new()));
                 }
                 Ok(Some(decoder.text(&found.tokens).trim().to_owned()))
@@ -200,5 +201,72 @@ impl Recognizer {
                 Ok(Some(text.trim().to_owned()))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DeviceChoice, EngineOptions};
+    use pollster::block_on;
+
+    fn recognizer(after: Option<f64>, max_compression: f32, min_logprob: f32) -> Recognizer {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/whisper");
+        let options = EngineOptions {
+            device: DeviceChoice::Cpu,
+            self_test: false,
+            ..EngineOptions::default()
+        };
+        let engine = block_on(Engine::new(options)).expect("an engine");
+        let model = block_on(engine.load_speech(folder, &mut |_, _| ())).expect("a model");
+        let options = Options {
+            timestamps: false,
+            temperatures: vec![0.0],
+            max_compression,
+            min_logprob,
+            ..Options::default()
+        };
+        let mut recognizer = Recognizer::new(&engine, model, options).expect("a recogniser");
+        recognizer.after = after;
+        recognizer
+    }
+
+    /// What looks wrong in a part of the window is not told while one speaks, and heard in all of the window in the end.
+    #[test]
+    fn text_that_repeats_itself_is_heard_again() {
+        let cancel = CancelToken::new();
+        let sound: Vec<f32> = (0..3000).map(|i| (i as f32 * 0.31).sin() * 0.4).collect();
+        // The text, and of how many states of the window's 50 it is.
+        let told = |r: &mut Recognizer, quick| {
+            let text = block_on(r.hear(&sound, quick, &cancel)).expect("heard");
+            (text, r.state.states())
+        };
+        // Every text passes for good, or for one that repeats itself; the tiny model, which never ends by itself, ends at once.
+        let (good, bad) = (1e9, -1.0);
+        let brief = |after, max_compression, min_logprob| {
+            let mut r = recognizer(after, max_compression, min_logprob);
+            if let Kind::Windows(_, words) = &mut r.kind {
+                words.suppressed = (0..words.end).collect();
+            }
+            r
+        };
+        let some = Some(0.02);
+        let (text, states) = told(&mut brief(some, good, -1e9), false);
+        assert!(text.is_some() && states < 50);
+        assert_eq!(told(&mut brief(None, good, -1e9), false).1, 50);
+        let mut repeats = brief(some, bad, -1e9);
+        let (text, states) = told(&mut repeats, false);
+        assert!(text.is_some() && states == 50);
+        let (text, states) = told(&mut repeats, true);
+        assert!(text.is_none() && states < 50, "no work for a partial text");
+        // A text that the model is not sure of is good enough while one speaks, and no longer.
+        let mut unsure = brief(some, good, 1.0);
+        assert!(told(&mut unsure, true).0.is_some());
+        assert_eq!(told(&mut unsure, false).1, 50);
+        // One that goes on to the most tokens that so little sound has.
+        let mut endless = recognizer(some, good, -1e9);
+        assert_eq!(told(&mut endless, true).0, None);
+        let (text, states) = told(&mut endless, false);
+        assert!(text.is_some_and(|t| !t.is_empty()) && states == 50);
     }
 }

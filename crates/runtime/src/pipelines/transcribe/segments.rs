@@ -12,12 +12,14 @@ pub(super) struct Piece {
     pub(super) tokens: Vec<u32>,
 }
 
-/// The segments of a window of `length` samples, and how many samples are done with them; a timestamp is `step` samples.
+/// The segments of a window of `length` samples, and how many samples are done with them; a timestamp is `step` samples. With `all`
+/// that is the whole window: a segment that has no end ends with it.
 pub(super) fn cut(
     words: &Vocabulary,
     tokens: &[u32],
     length: usize,
     step: usize,
+    all: bool,
 ) -> (Vec<Piece>, usize) {
     let place = |id: Option<&u32>| {
         let id = id.copied().unwrap_or(words.timestamps);
@@ -55,7 +57,15 @@ pub(super) fn cut(
         });
         first = end;
     }
-    let done = match single {
+    let rest = tokens.get(first..).unwrap_or_default();
+    if all && rest.iter().any(|&id| !words.is_time(id)) {
+        pieces.push(Piece {
+            start: place(rest.first()),
+            end: length,
+            tokens: rest.to_vec(),
+        });
+    }
+    let done = match single || all {
         true => length,
         false => place(first.checked_sub(1).and_then(|i| tokens.get(i))),
     };
@@ -95,7 +105,7 @@ mod tests {
         let w = vocabulary();
         // Two segments, and the beginning of a third that is decoded again.
         let tokens = [100, 1, 2, 150, 150, 3, 200, 200, 4];
-        let (pieces, done) = cut(&w, &tokens, 480_000, 320);
+        let (pieces, done) = cut(&w, &tokens, 480_000, 320, false);
         assert_eq!(
             pieces,
             [
@@ -104,21 +114,28 @@ mod tests {
             ]
         );
         assert_eq!(done, 32_000);
+        // Where nothing of the window is decoded again, the third is one, too.
+        let (pieces, done) = cut(&w, &tokens, 480_000, 320, true);
+        assert_eq!(pieces.len(), 3);
+        assert_eq!(pieces[2], piece(32_000, 480_000, &[200, 4]));
+        assert_eq!(done, 480_000);
+        let (pieces, _) = cut(&w, &[100, 1, 150, 150, 4], 480_000, 320, true);
+        assert_eq!(pieces[1], piece(16_000, 480_000, &[150, 4]));
         // One time at the end: the rest of the window is silent.
-        let (pieces, done) = cut(&w, &tokens[..7], 480_000, 320);
+        let (pieces, done) = cut(&w, &tokens[..7], 480_000, 320, false);
         assert_eq!((pieces.len(), done), (2, 480_000));
         // No pair: one segment, to its time or to the end.
         assert_eq!(
-            cut(&w, &[100, 1, 150], 480_000, 320),
+            cut(&w, &[100, 1, 150], 480_000, 320, false),
             (vec![piece(0, 16_000, &[100, 1, 150])], 480_000)
         );
         assert_eq!(
-            cut(&w, &[1, 2], 7000, 320),
+            cut(&w, &[1, 2], 7000, 320, false),
             (vec![piece(0, 7000, &[1, 2])], 7000)
         );
-        assert_eq!(cut(&w, &[], 7000, 320).1, 7000);
+        assert_eq!(cut(&w, &[], 7000, 320, false).1, 7000);
         // A time beyond the sound is its end.
-        let (pieces, _) = cut(&w, &[100, 1, 1600], 16_000, 320);
+        let (pieces, _) = cut(&w, &[100, 1, 1600], 16_000, 320, false);
         assert_eq!(pieces[0].end, 16_000);
     }
 }

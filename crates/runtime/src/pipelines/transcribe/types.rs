@@ -49,6 +49,10 @@ pub struct Options {
     pub max_first_time: f32,
     /// What was said before is shown to the model.
     pub condition: bool,
+    /// Above 0, the file is cut at pauses into windows that know nothing of each other ([`Options::condition`] plays no part, the prompt
+    /// comes before each), and so many of them are decoded together; at 0 a window begins where the one before it found its last
+    /// whole segment.
+    pub batch: usize,
     /// Text that comes before the first window: names, spelling, style.
     pub prompt: Option<String>,
     /// Words to be expected in every window.
@@ -79,6 +83,7 @@ impl Default for Options {
             max_no_speech: 0.6,
             max_first_time: 1.0,
             condition: true,
+            batch: 0,
             prompt: None,
             hotwords: None,
             vad: false,

@@ -20,8 +20,29 @@ pub(super) struct Decoded {
     pub(super) compression: f32,
     /// The temperature of the result.
     pub(super) temperature: f32,
+    /// Whether there is a letter or a digit.
+    pub(super) worded: bool,
     /// How probable each token is among the words, 0…1; nothing where nobody asks for the times of words.
     pub(super) probabilities: Vec<f32>,
+}
+
+impl Decoded {
+    /// Whether the text is worth nothing as it is: it repeats itself, or the model is not sure of it and not of silence either.
+    fn wrong(&self, o: &Options) -> bool {
+        let silent = self.no_speech > o.max_no_speech && self.logprob < o.min_logprob;
+        !silent && (self.compression > o.max_compression || self.logprob < o.min_logprob)
+    }
+
+    /// Whether somebody spoke. OpenAI's rule is the first one; by it alone a steady tone, which no temperature makes likelier, ends in
+    /// words of the hottest one, and beeps in a full stop.
+    pub(super) fn speech(&self, o: &Options) -> bool {
+        let silent = self.no_speech > o.max_no_speech;
+        let half = self.no_speech > o.max_no_speech / 2.0;
+        let invented = silent && self.logprob < o.min_logprob
+            || half && self.logprob < 2.0 * o.min_logprob
+            || silent && !self.worded;
+        !invented
+    }
 }
 
 /// One way to go on.
@@ -105,25 +126,58 @@ impl WindowDecoder<'_> {
         language: Option<u32>,
         cancel: &CancelToken,
     ) -> Result<Decoded> {
+        let first = self.options.temperatures.first().copied().unwrap_or(0.0);
+        let found = self.once(state, previous, language, first, cancel).await?;
+        self.improve(state, found, previous, language, cancel).await
+    }
+
+    /// Decodes the clip in `state` again with the next temperatures, as long as `found`, what the first one gave, looks wrong.
+    pub(super) async fn improve(
+        &self,
+        state: &mut SpeechState,
+        found: Decoded,
+        previous: &[u32],
+        language: Option<u32>,
+        cancel: &CancelToken,
+    ) -> Result<Decoded> {
         let o = self.options;
-        let mut last = Decoded::default();
-        for (i, &temperature) in o.temperatures.iter().enumerate() {
+        let mut last = found;
+        let mut better = last.wrong(o);
+        for &temperature in o.temperatures.iter().skip(1) {
+            if !better {
+                break;
+            }
             let found = self
                 .once(state, previous, language, temperature, cancel)
                 .await?;
-            let repeats = found.compression > o.max_compression;
-            let unsure = found.logprob < o.min_logprob;
-            let silent = found.no_speech > o.max_no_speech && unsure;
+            better = found.wrong(o);
             // The later, hotter result is not always the better one.
-            last = match i > 0 && repeats && last.compression < found.compression {
-                true => last,
-                false => found,
-            };
-            if silent || !(repeats || unsure) {
-                break;
+            let repeats = found.compression > o.max_compression;
+            if !(repeats && last.compression < found.compression) {
+                last = found;
             }
         }
         Ok(last)
+    }
+
+    /// Decodes the `clips` clips in `state` side by side with the first temperature; which of them have to be improved on.
+    pub(super) async fn together(
+        &self,
+        state: &mut SpeechState,
+        clips: usize,
+        previous: &[u32],
+        language: Option<u32>,
+        cancel: &CancelToken,
+    ) -> Result<Vec<(Decoded, bool)>> {
+        let first = self.options.temperatures.first().copied().unwrap_or(0.0);
+        let all = self
+            .all(state, clips, previous, language, first, cancel)
+            .await?;
+        let wrong = |d: Decoded| {
+            let wrong = d.wrong(self.options);
+            (d, wrong)
+        };
+        Ok(all.into_iter().map(wrong).collect())
     }
 
     /// Decodes the clip in `state` greedily, once; `None` if the result repeats itself or reaches the limit, or, unless `lenient`, if the
@@ -152,6 +206,20 @@ impl WindowDecoder<'_> {
         temperature: f32,
         cancel: &CancelToken,
     ) -> Result<Decoded> {
+        let all = self.all(state, 1, previous, language, temperature, cancel);
+        Ok(all.await?.pop().unwrap_or_default())
+    }
+
+    /// Decodes the `clips` clips in `state`.
+    async fn all(
+        &self,
+        state: &mut SpeechState,
+        clips: usize,
+        previous: &[u32],
+        language: Option<u32>,
+        temperature: f32,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Decoded>> {
         let context = state.spec().decoder.context;
         let most = context / 2;
         let mut prompt = Vec::new();
@@ -168,11 +236,13 @@ impl WindowDecoder<'_> {
         let last = prompt.len() as u32 - 1;
         // What is drawn is drawn several times, and the likeliest is taken.
         let drawn = temperature > 0.0;
-        let many = if drawn {
+        let each = if drawn {
             self.options.best_of.max(1)
         } else {
             1
         };
+        // Sequence i hears clip i modulo their number.
+        let many = clips * each;
         state.sequences(many)?;
         let sequences = 0..many as u32;
         let listed = sequences.clone().flat_map(|clip| {
@@ -180,20 +250,21 @@ impl WindowDecoder<'_> {
             own.map(move |(position, &id)| Token { clip, position, id })
         });
         let listed: Vec<Token> = listed.collect();
-        let lasts = sequences.map(|s| s * (last + 1) + last);
-        let wanted: Vec<u32> = Some(start).into_iter().chain(lasts).collect();
+        let at = |s: u32, place: u32| s * (last + 1) + place;
+        let starts = (0..clips as u32).map(|s| at(s, start));
+        let wanted: Vec<u32> = starts.chain(sequences.map(|s| at(s, last))).collect();
         let mut logits = state.step(&listed, &wanted).await?;
-        let size = self.words.size;
-        let at_start = &logits[..size.min(logits.len())];
-        let no_speech = match self
-            .words
-            .no_speech
-            .and_then(|id| at_start.get(id as usize))
-        {
-            Some(v) => (v - log_sum(at_start)).exp(),
+        let size = self.words.size.max(1);
+        let no_speech = |at_start: &[f32]| match self.words.no_speech {
+            Some(id) => (at_start.get(id as usize)).map_or(0.0, |v| (v - log_sum(at_start)).exp()),
             None => 0.0,
         };
-        logits.drain(..size.min(logits.len()));
+        let silence: Vec<f32> = logits
+            .chunks_exact(size)
+            .take(clips)
+            .map(no_speech)
+            .collect();
+        logits.drain(..(clips * size).min(logits.len()));
         let seed = self.options.seed ^ 0x9e37_79b9_7f4a_7c15 ^ u64::from(temperature.to_bits());
         let draft = |i: u64| Draft {
             draw: Draw(seed.wrapping_add(i << 32)),
@@ -201,46 +272,51 @@ impl WindowDecoder<'_> {
         };
         let mut drafts: Vec<Draft> = (0..many as u64).map(draft).collect();
         let first_time = (self.options.max_first_time / self.step) as u32;
+        // The drafts whose logits the rows are.
+        let mut rows: Vec<usize> = (0..many).collect();
         for count in 1..=most.min(self.limit).min(context - prompt.len()) {
             if cancel.heard().await {
                 return Err(Error::Cancelled);
             }
-            for (draft, logits) in drafts.iter_mut().zip(logits.chunks_exact_mut(size)) {
-                self.next(draft, logits, temperature, first_time);
+            for (&row, logits) in rows.iter().zip(logits.chunks_exact_mut(size)) {
+                self.next(&mut drafts[row], logits, temperature, first_time);
             }
             let position = last + count as u32;
             if drafts.iter().all(|d| d.done) || position as usize >= context {
                 break;
             }
-            // Those that are done go on with what changes nothing, so that all steps have one shape.
-            let next = drafts.iter().zip(0..).map(|(draft, clip)| Token {
-                clip,
+            rows = going_on(&drafts, rows.len());
+            let next = rows.iter().map(|&row| Token {
+                clip: row as u32,
                 position,
-                id: draft.tokens.last().copied().unwrap_or(self.words.end),
+                id: drafts[row].tokens.last().copied().unwrap_or(self.words.end),
             });
             let next: Vec<Token> = next.collect();
-            let wanted: Vec<u32> = (0..many as u32).collect();
+            let wanted: Vec<u32> = (0..rows.len() as u32).collect();
             logits = state.step(&next, &wanted).await?;
         }
         let likely = |d: &Draft| d.sum / d.tokens.len().max(1) as f32;
-        let best = drafts
-            .into_iter()
-            .reduce(|a, b| if likely(&b) > likely(&a) { b } else { a });
-        let Draft {
-            tokens,
-            probabilities,
-            sum,
-            ..
-        } = best.unwrap_or_default();
-        let text = self.text(&tokens);
-        Ok(Decoded {
-            logprob: sum / (tokens.len() + 1) as f32,
-            no_speech,
-            compression: compression(&text),
-            temperature,
-            probabilities,
-            tokens,
-        })
+        let mut best: Vec<Option<Draft>> = (0..clips).map(|_| None).collect();
+        for (i, draft) in drafts.into_iter().enumerate() {
+            let slot = &mut best[i % clips];
+            if slot.as_ref().is_none_or(|b| likely(&draft) > likely(b)) {
+                *slot = Some(draft);
+            }
+        }
+        let decoded = best.into_iter().zip(silence).map(|(draft, no_speech)| {
+            let draft = draft.unwrap_or_default();
+            let text = self.text(&draft.tokens);
+            Decoded {
+                logprob: draft.sum / (draft.tokens.len() + 1) as f32,
+                no_speech,
+                compression: compression(&text),
+                temperature,
+                worded: text.chars().any(char::is_alphanumeric),
+                probabilities: draft.probabilities,
+                tokens: draft.tokens,
+            }
+        });
+        Ok(decoded.collect())
     }
 
     /// Chooses the next token of a draft.
@@ -278,6 +354,24 @@ impl WindowDecoder<'_> {
             .collect();
         self.model.text.tokenizer.decode(&words, true)
     }
+}
+
+/// The drafts of the next step, at most `rows`: those that are not done, and so many others, which go on with what changes nothing, that
+/// there are only a few shapes of steps: powers of two.
+fn going_on(drafts: &[Draft], rows: usize) -> Vec<usize> {
+    let live = drafts.iter().filter(|d| !d.done).count();
+    let room = live.next_power_of_two().min(rows);
+    let mut spare = room.saturating_sub(live);
+    let mut kept = Vec::with_capacity(room);
+    for (i, draft) in drafts.iter().enumerate() {
+        if !draft.done {
+            kept.push(i);
+        } else if spare > 0 {
+            spare -= 1;
+            kept.push(i);
+        }
+    }
+    kept
 }
 
 /// The likeliest id, or one drawn at a temperature.
@@ -325,6 +419,41 @@ mod tests {
         assert!(compression("And so my fellow Americans, ask not what your country can do.") < 1.5);
         assert!(compression(&"I don't know. ".repeat(20)) > 2.4);
         assert_eq!(compression("  "), 0.0);
+    }
+
+    #[test]
+    fn steps_have_a_few_shapes() {
+        let drafts = |done: &str| -> Vec<Draft> {
+            let draft = |c| Draft {
+                done: c == 'x',
+                ..Draft::default()
+            };
+            done.chars().map(draft).collect()
+        };
+        assert_eq!(going_on(&drafts("....."), 5), [0, 1, 2, 3, 4]);
+        assert_eq!(going_on(&drafts("x.x.."), 5), [0, 1, 3, 4]);
+        assert_eq!(going_on(&drafts("xx.xx"), 4), [2]);
+        assert_eq!(going_on(&drafts(".xx.x"), 2), [0, 3]);
+    }
+
+    #[test]
+    fn tones_are_no_speech_and_noisy_speech_is() {
+        let o = Options::default();
+        let of = |no_speech, logprob, worded| Decoded {
+            no_speech,
+            logprob,
+            worded,
+            ..Decoded::default()
+        };
+        // What whisper-tiny.en makes of a sweep, a tone of 440 Hz, and beeps.
+        assert!(!of(0.53, -2.41, true).speech(&o));
+        assert!(!of(0.41, -2.87, true).speech(&o));
+        assert!(!of(0.86, -0.94, false).speech(&o));
+        // OpenAI's own rule.
+        assert!(!of(0.7, -1.1, true).speech(&o));
+        assert!(of(0.7, -0.9, true).speech(&o));
+        assert!(of(0.5, -1.5, true).speech(&o));
+        assert!(of(0.1, -3.0, true).speech(&o));
     }
 
     #[test]

@@ -31,6 +31,8 @@ struct Found {
 
 /// What of a window is needed beside its segments.
 pub(super) struct Heard<'a> {
+    /// Which of the encoded clips it is.
+    pub(super) clip: usize,
     pub(super) language: Option<u32>,
     /// The language's code.
     pub(super) code: &'a str,
@@ -69,7 +71,9 @@ pub(super) async fn add(
     tokens.extend(&text);
     tokens.push(end);
     let heads = heads(decoder, state);
-    let aligned = state.align(&tokens, first, states, &heads, WIDTH).await?;
+    let aligned = state
+        .align(heard.clip, &tokens, first, states, &heads, WIDTH)
+        .await?;
     let seconds = |state: usize| state as f64 * f64::from(decoder.step);
     let mut words = Vec::new();
     let mut at = 0;
