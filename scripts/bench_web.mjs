@@ -1,7 +1,8 @@
 #!/usr/bin/env node
-// Speed in a browser, in turn: bench_web.mjs MODEL.gguf [--rounds N] [--gpu PROGRAM]; bench_web.mjs FOLDER --speech CLIP.wav
+// Speed in a browser, in turn: bench_web.mjs MODEL.gguf [--rounds N] [--gpu PROGRAM | --threads N]; bench_web.mjs FOLDER --speech CLIP.wav
 //   without --gpu  our processor rung (as it is, and with `fast`) and npm's @wllama/wllama, one thread each, in the same Chromium
 //   --gpu PROGRAM  our WebGPU rung and the native build PROGRAM (`firelight`), both on Chromium's SwiftShader
+//   --threads N    our processor rung with one thread and with N, in an isolated page
 //   --speech CLIP  our processor rung with the speech model of a folder: the clip as a file, and live
 // The same prompt for all; medians of the rounds, and of the ratios within a round. Needs target/web-engine (scripts/build_web.sh) and
 // examples/web/tests/node_modules (npm install; for the first comparison also `npm install --no-save @wllama/wllama` there).
@@ -21,9 +22,10 @@ const option = (name) => { const i = args.indexOf(name); return i < 0 ? undefine
 const native = option('--gpu');
 const rounds = Number(option('--rounds') ?? (native ? 2 : 3));
 const clip = option('--speech');
+const threads = Number(option('--threads') ?? 0);
 const [model] = args;
 if (!model || !existsSync(model)) {
-  console.error('usage: bench_web.mjs MODEL.gguf [--rounds N] [--gpu PROGRAM] | bench_web.mjs FOLDER --speech CLIP.wav [--rounds N]');
+  console.error('usage: bench_web.mjs MODEL.gguf [--rounds N] [--gpu PROGRAM | --threads N] | bench_web.mjs FOLDER --speech CLIP.wav [--rounds N]');
   process.exit(2);
 }
 // A GPU played by the processor takes most of a second for a token.
@@ -35,6 +37,7 @@ const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length 
 /** Our engine in a page: `{prefill, decode, encode}` per call. */
 async function ours(create, webgpu) {
   const site = await engineSite([await modelOf('model', { 'model.gguf': model })]);
+  site.isolated = create.threads > 1;
   const { page } = await visit(site, { skip, webgpu });
   const device = await page.evaluate(async (create) => {
     window.f = await Firelight.create(create);
@@ -46,7 +49,7 @@ async function ours(create, webgpu) {
     let done;
     for await (const e of f.chat([], { prompt, maxTokens, greedy: true, ignoreEos: true })) done = e;
     const { stats } = done;
-    return { prefill: stats.prefillTps, decode: stats.decodeTps, encode: stats.encodeMsPerToken, tokens: stats.promptTokens };
+    return { ids: done.ids.join(), prefill: stats.prefillTps, decode: stats.decodeTps, encode: stats.encodeMsPerToken, tokens: stats.promptTokens };
     // Another beginning each time, so that nothing is reused.
   }, [`${round}. ${prompt}`, DECODE]);
 }
@@ -143,6 +146,7 @@ async function speech() {
 let tokens = 0;
 const sides = native
   ? { ours: await ours({ device: 'gpu' }, true), native: async () => nativeRun(tokens) }
+  : threads ? { one: await ours({ device: 'cpu', threads: 1 }, false), more: await ours({ device: 'cpu', threads }, false) }
   : { ours: await ours({ device: 'cpu' }, false), fast: await ours({ device: 'cpu', engine: { fast: true } }, false), wllama: await wllama() };
 const seen = Object.fromEntries(Object.keys(sides).map((name) => [name, []]));
 for (let round = 0; round <= rounds; round++) {
@@ -154,7 +158,8 @@ for (let round = 0; round <= rounds; round++) {
     console.log(`${round === 0 ? 'warm-up' : `round ${round}`} ${name}: prefill ${result.prefill.toFixed(1)}, decode ${result.decode.toFixed(1)} tokens/s${result.encode === undefined ? '' : `, ${result.encode.toFixed(2)} ms outside the GPU per token`}`);
   }
 }
-const other = native ? 'native' : 'wllama';
+const other = native ? 'native' : threads ? 'one' : 'wllama';
+if (threads && seen.one.some((r, i) => r.ids !== seen.more[i].ids)) throw new Error('more threads wrote something else');
 for (const name of Object.keys(sides)) {
   const [prefill, decode] = ['prefill', 'decode'].map((key) => median(seen[name].map((r) => r[key])));
   const ratio = (key) => median(seen[name].map((r, i) => r[key] / seen[other][i][key])).toFixed(2);

@@ -1,9 +1,10 @@
 //! Device memory: raw storage, its accounting, and reuse.
 
+use crate::cpu::matmul::share::Copies;
 use crate::memory::{Holder, Ledger};
 use firelight_tensor::AlignedBuf;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 /// Where the bytes are.
 pub(crate) enum Storage {
@@ -50,6 +51,8 @@ pub(crate) struct Buffer {
     pool: Option<Arc<Pool>>,
     /// False for a buffer that belongs to the application.
     owned: bool,
+    /// What the CPU's helpers hold of it, if it is a weight.
+    copies: Copies,
 }
 
 impl Buffer {
@@ -68,6 +71,7 @@ impl Buffer {
             ledger: Arc::clone(ledger),
             pool,
             owned: true,
+            copies: Copies::default(),
         }
     }
 
@@ -84,6 +88,7 @@ impl Buffer {
             ledger: Arc::clone(ledger),
             pool: None,
             owned: false,
+            copies: Copies::default(),
         }
     }
 
@@ -103,6 +108,20 @@ impl Buffer {
             #[cfg(not(feature = "gpu"))]
             None => None,
         }
+    }
+
+    /// Host memory to be changed: copies of it are void.
+    pub(crate) fn cpu_mut(&self) -> Option<RwLockWriteGuard<'_, AlignedBuf>> {
+        let host = self.cpu()?.write().unwrap_or_else(PoisonError::into_inner);
+        if self.holder == Holder::Weights {
+            self.copies.forget();
+        }
+        Some(host)
+    }
+
+    /// Where copies of a weight are noted; other buffers have none.
+    pub(crate) fn copies(&self) -> Option<&Copies> {
+        (self.holder == Holder::Weights).then_some(&self.copies)
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a kernel is: a contract, a plan, a CPU version, a reference and cases.
 
 use crate::cpu::Cpu;
-use crate::recorder::Work;
+use crate::cpu::matmul::Offer;
+use crate::recorder::{Binding, Work};
 use crate::{Error, Result};
 use firelight_tensor::DType;
 use firelight_tensor::compare::Tolerance;
@@ -222,19 +223,33 @@ impl Plan {
 /// What the CPU version of a kernel gets.
 pub struct CpuCall<'a, 'b> {
     /// Threads, SIMD level and scratch memory.
-    pub cpu: &'a Cpu,
+    pub cpu: &'b Cpu,
     /// Types, shapes and parameters.
     pub call: Call<'a>,
     /// The read operands' bytes, in operand order.
     pub reads: &'a [&'b [u8]],
     /// The written operands' bytes, in operand order.
     pub writes: &'a mut [&'b mut [u8]],
+    pub(crate) bindings: &'b [Binding],
 }
 
 impl<'b> CpuCall<'_, 'b> {
     /// Read operand `i` (counting read operands only) as elements.
     pub fn read<T: bytemuck::Pod>(&self, i: usize) -> &'b [T] {
         bytemuck::cast_slice(self.reads[i])
+    }
+
+    /// Read operand `i`, a weight, to be multiplied by the device's helpers, too; `None` where there are none.
+    pub fn offer(&self, i: usize) -> Option<Offer<'b>> {
+        let shares = self.cpu.shares()?;
+        let mut read = self.bindings.iter().filter(|b| b.access == Access::Read);
+        let binding = read.nth(i)?;
+        let copies = binding.buffer.copies()?;
+        Some(Offer {
+            shares,
+            copies,
+            offset: binding.offset,
+        })
     }
 }
 

@@ -18,9 +18,35 @@ export async function chooseDevice(module, { device = 'auto', rung = null, optio
   return { engine, steps, adapter };
 }
 
-/** The report of `firelight.d.ts` from the engine's and the waterfall's. */
-export function describe(engine, steps, adapter, moved) {
+/**
+ * How many threads the processor's rung gets here, and why not more.
+ * @param {number | undefined} asked
+ * @param {string | null} rung the one that was asked for
+ */
+export function planThreads(asked, rung) {
+  const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
+  const one = (why, remedy) => ({ count: 1, why, remedy });
+  if (asked === 1) return one('One thread was asked for.');
+  if (rung === 'cpu-simd' || rung === 'cpu-scalar') return one('The rung that was asked for has one thread.');
+  if (!globalThis.crossOriginIsolated) {
+    return one('The page is not isolated, so it cannot have more.', 'Serve it with the headers `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp`, as `firelight web` does.');
+  }
+  if (asked) return { count: asked, why: 'So many were asked for.' };
+  if (cores < 2) return one('The browser gives one core.');
+  return { count: Math.max(2, Math.min(4, cores >> 1)), why: cores > 3 ? `Half of the ${cores} cores are used, and at most four.` : null };
+}
+
+/**
+ * The report of `firelight.d.ts` from the engine's and the waterfall's.
+ * @param {{plan: {count: number, why: string | null, remedy?: string}, failure: string | null}} threads
+ */
+export function describe(engine, steps, adapter, moved, { plan, failure }) {
   const report = JSON.parse(engine.report());
+  report.threads = failure ? 1 : 1 + report.sharing.helpers;
+  report.threadsWhy = report.gpu ? null : failure ?? plan.why;
+  const threads = report.threads === 1 ? 'one thread' : `${report.threads} threads`;
+  if (!report.gpu) report.device = report.device.replace(/\d+ threads$/, threads);
+  if (report.threads > 1) report.rung = 'cpu';
   const all = [...steps];
   for (const attempt of report.attempts) {
     if (!attempt.rung.startsWith('gpu')) continue;
@@ -29,7 +55,8 @@ export function describe(engine, steps, adapter, moved) {
       : { step: 'self-test', ok: true, what: `${attempt.rung}: every kernel answers right.` });
   }
   if (!report.gpu) {
-    all.push({ step: 'cpu', ok: true, what: `The processor computes, with ${report.isa} instructions on ${report.threads === 1 ? 'one thread' : `${report.threads} threads`}.` });
+    const why = report.threadsWhy ? ` ${report.threadsWhy}` : '';
+    all.push({ step: 'cpu', ok: true, what: `The processor computes, with ${report.isa} instructions on ${threads}.${why}`, ...(plan.remedy && !failure ? { remedy: plan.remedy } : {}) });
   }
   if (report.adapter && adapter) {
     report.adapter.features = [...adapter.features].sort();

@@ -32,6 +32,11 @@ export interface CreateOptions {
   /** Exactly this rung. */
   rung?: Rung;
   /**
+   * Threads of the processor's rung, 1 to 16, where the page is cross-origin isolated (elsewhere there is one). Default: half of the cores, at
+   * least two and at most four. Each thread but the first keeps a copy of its share of the weights, and computes the same to the bit.
+   */
+  threads?: number;
+  /**
    * `exact`: f32 activations on the CPU; `fast`: 8-bit ones for prompts too; `software`: with `auto`, take a GPU that software
    * imitates as well, the CPU below it.
    */
@@ -255,6 +260,10 @@ export interface DeviceReport {
   parts: 'text' | 'everything';
   simd: 'none' | 'simd128' | 'relaxed';
   threads: number;
+  /** Why there are not more; null on a GPU. */
+  threadsWhy: string | null;
+  /** What the threads besides the first one do: products divided so far, bytes of the weights they keep. */
+  sharing: { helpers: number; jobs: number; bytes: number; failed: boolean };
   /** What this engine can do. */
   features: { chat: boolean; images: boolean; audio: boolean; transcribe: boolean; embed: boolean; schema: boolean };
 }
@@ -266,6 +275,8 @@ export interface MemoryReport {
   devicePeak: number;
   /** The worker's wasm heap, bytes. It never shrinks. */
   wasmHeap: number;
+  /** Those of the threads besides it. */
+  helperHeap: number;
   model: string | null;
   storage: { usage: number; quota: number; persisted: boolean };
 }
@@ -387,5 +398,5 @@ export class Firelight {
   remove(model: string): Promise<void>;
   unload(): Promise<void>;
   dispose(): Promise<void>;
-  simulate(what: 'device' | 'memory' | 'worker'): Promise<void>;
+  simulate(what: 'device' | 'memory' | 'worker' | 'helper'): Promise<void>;
 }

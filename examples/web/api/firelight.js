@@ -77,7 +77,7 @@ export class Firelight {
     const base = globalThis.document?.baseURI ?? globalThis.location?.href;
     const modelsUrl = new URL(this.#options.modelsUrl ?? 'models/index.json', base).href;
     const report = await this.#call('create', {
-      device: device ?? 'auto', rung, lock, modelsUrl, engineUrl: this.#options.engineUrl && new URL(this.#options.engineUrl, base).href,
+      device: device ?? 'auto', rung, threads: this.#options.threads, lock, modelsUrl, engineUrl: this.#options.engineUrl && new URL(this.#options.engineUrl, base).href,
       parts: this.#parts, options: this.#options.engine,
     });
     // The worker holds this lock as long as it lives, however it ends.
@@ -396,8 +396,8 @@ export class Firelight {
 
   /**
    * Makes something fail, for tests and for the report page's drills: `device` (the GPU device is destroyed), `memory` (the next
-   * device allocation fails), `worker` (the worker ends without a word).
-   * @param {'device' | 'memory' | 'worker'} what
+   * device allocation fails), `worker` (the worker ends without a word), `helper` (one of the processor's threads does).
+   * @param {'device' | 'memory' | 'worker' | 'helper'} what
    */
   async simulate(what) {
     if (what === 'worker') this.#worker?.postMessage({ id: this.#next++, op: 'simulate', args: { what } });

@@ -6,7 +6,7 @@
 
 import { FirelightError, cancelled } from './errors.js';
 import { binaries } from './features.js';
-import { chooseDevice, describe, failNextAllocation, loseDevices } from './device.js';
+import { chooseDevice, describe, failNextAllocation, loseDevices, planThreads } from './device.js';
 import { Store } from './store.js';
 import { Download, findDamage, hashWhole } from './download.js';
 import { Meter } from './progress.js';
@@ -19,6 +19,10 @@ const SIDE_LIMIT = 64 << 20;
 const state = {
   module: null, wasm: null, engine: null, steps: [], adapter: null, moved: null,
   store: null, modelsUrl: null, index: null,
+  /** How many threads there should be, the helpers, why there are none; the engine's code for them. */
+  plan: null, threads: null, threadsFailure: null, code: null, script: null,
+  /** Helpers keep copies of their rows: a large model goes without them. */
+  large: false,
   /** What is loaded: `{spec, files}`. */
   model: null,
 };
@@ -57,7 +61,7 @@ function cancelOf(ticket) {
   return ticket.cancel;
 }
 
-async function create({ device, rung, lock, modelsUrl, engineUrl, parts, options }) {
+async function create({ device, rung, threads, lock, modelsUrl, engineUrl, parts, options }) {
   // Held as long as this worker lives: the page learns of its end by getting it.
   if (lock && navigator.locks) await new Promise((held) => navigator.locks.request(lock, () => (held(), new Promise(() => {}))));
   state.modelsUrl = modelsUrl;
@@ -66,13 +70,20 @@ async function create({ device, rung, lock, modelsUrl, engineUrl, parts, options
   if (!list.length) {
     throw new FirelightError('unsupported', 'this browser has no WebAssembly SIMD', 'Use a current Chrome, Edge, Firefox or Safari.');
   }
+  if (threads !== undefined && !(Number.isInteger(threads) && threads > 0 && threads <= 16)) {
+    throw new FirelightError('invalid_input', `\`threads\`: ${threads}; expected a whole number from 1 to 16`);
+  }
+  state.plan = planThreads(threads, rung);
   let failure = null;
   for (const binary of list) {
     try {
       const build = parts === 'everything' ? `${binary}-everything` : binary;
-      const module = await import(new URL(`${build}/firelight.js`, folder.endsWith('/') ? folder : `${folder}/`).href);
-      state.wasm = await module.default();
-      state.module = module;
+      const script = new URL(`${build}/firelight.js`, folder.endsWith('/') ? folder : `${folder}/`);
+      const module = await import(script.href);
+      // Compiled here where helpers may want it, too.
+      const code = state.plan.count > 1 ? await WebAssembly.compileStreaming(fetch(new URL('firelight_bg.wasm', script))).catch(() => null) : null;
+      state.wasm = await module.default(code ? { module_or_path: code } : undefined);
+      Object.assign(state, { module, code, script: script.href });
       break;
     } catch (e) {
       failure = e;
@@ -83,10 +94,42 @@ async function create({ device, rung, lock, modelsUrl, engineUrl, parts, options
   }
   state.store = await Store.open();
   Object.assign(state, await chooseDevice(state.module, { device, rung, options }, turn));
+  await startThreads();
   return report();
 }
 
-const report = () => describe(need(), state.steps, state.adapter, state.moved);
+/** Helpers, where the processor computes and may have some; without them it goes on alone. */
+async function startThreads() {
+  if (state.plan.count < 2 || state.threads || state.threadsFailure || JSON.parse(need().report()).gpu) return;
+  let threads = null;
+  try {
+    if (!state.code) throw new Error('the engine was not compiled for it');
+    const { Threads } = await import('./threads.js');
+    threads = await Threads.start(state.plan.count - 1, state.code, state.script);
+    // Another start may have been quicker, or the engine have been disposed.
+    if (state.threads || !state.engine) return threads.end();
+    threads.paused = state.large;
+    need().share_with(threads);
+    state.threads = threads;
+  } catch (e) {
+    threads?.end();
+    state.threadsFailure = `More threads could not be started: ${e.message ?? e}`;
+  }
+}
+
+/** The engine went down the ladder: the page hears of it, and helpers come if it is the processor's turn. */
+function moved(why) {
+  state.moved = `The device failed: ${why}`;
+  const now = report();
+  postMessage({ event: { type: 'device', report: now } });
+  startThreads().then(() => state.threads && state.engine && postMessage({ event: { type: 'device', report: report() } }));
+  return now;
+}
+
+const whyAlone = () => state.threads?.failure ?? state.threadsFailure
+  ?? (state.threads?.paused ? 'The model is so large that there is no room for the copies that more threads need.' : null);
+
+const report = () => describe(need(), state.steps, state.adapter, state.moved, { plan: state.plan, failure: whyAlone() });
 
 /** The site's list of models; the stored copy without a network. */
 async function index() {
@@ -240,6 +283,8 @@ async function loadOnce({ id, model, verify = true }, ticket) {
       f.readInto(0, bytes);
       return bytes;
     });
+    state.large = weightsOf(spec) * (2 - 1 / state.plan.count) > (machineMemory() ?? 2 ** 31);
+    if (state.threads) state.threads.paused = state.large;
     meter.enter('weights');
     let broken = null;
     fetching = (async () => {
@@ -285,9 +330,7 @@ async function chat({ id, messages, options, resume }, ticket) {
     else if (type === 'token') postMessage({ id, event: { type, text, ids: Array.from(ids) } });
     else if (type === 'scaled') postMessage({ id, event: { type, how: text } });
     else {
-      state.moved = `The device failed: ${text}`;
-      const now = report();
-      postMessage({ event: { type: 'device', report: now } });
+      const now = moved(text);
       postMessage({ id, event: { type, why: text, device: now.device, rung: now.rung } });
     }
   };
@@ -325,10 +368,7 @@ async function preprocess({ images, config, options }) {
 /** An operation of the engine that tells what happens as JSON. */
 const telling = (id) => (type, json) => {
   const event = { type, ...JSON.parse(json) };
-  if (type === 'moved') {
-    state.moved = `The device failed: ${event.why}`;
-    postMessage({ event: { type: 'device', report: report() } });
-  }
+  if (type === 'moved') moved(event.why);
   postMessage({ id, event });
 };
 
@@ -342,11 +382,16 @@ async function features({ sound, front }) {
   return tensors;
 }
 
+/** What may be used of the machine's memory, of which the browser tells a rounded figure; null where it tells none. */
+const machineMemory = () => (navigator.deviceMemory ? navigator.deviceMemory * 2 ** 30 * 0.6 : null);
+
+const weightsOf = (spec) => spec.files.filter((f) => WEIGHTS.test(f.name ?? f.url)).reduce((sum, f) => sum + f.size, 0);
+
 async function preflight({ model }) {
   const spec = await resolve(model);
   const bytes = total(spec);
   const stored = Math.min(bytes, await state.store.stored(spec));
-  const weightBytes = spec.files.filter((f) => WEIGHTS.test(f.name ?? f.url)).reduce((sum, f) => sum + f.size, 0);
+  const weightBytes = weightsOf(spec);
   const download = bytes - stored;
   const wanted = download && Math.ceil(download * 1.01) + 65536;
   const storageAvailable = Math.min(await state.store.room(wanted), Number.MAX_SAFE_INTEGER);
@@ -359,8 +404,8 @@ async function preflight({ model }) {
   const perPosition = spec.kv_bytes_per_token;
   const cacheBytes = perPosition ? perPosition * Math.min(spec.context ?? 4096, 4096) : Math.round(weightBytes * 0.1) + (16 << 20);
   const gpu = JSON.parse(need().report()).gpu;
-  // The processor's rung lives in the worker's 4 GiB; of the machine's memory the browser tells a rounded figure.
-  const machine = navigator.deviceMemory ? navigator.deviceMemory * 2 ** 30 * 0.6 : null;
+  const machine = machineMemory();
+  // The processor's rung lives in the worker's 4 GiB.
   const memoryAvailable = gpu ? machine : Math.min(machine ?? Infinity, 3.5 * 2 ** 30);
   const needed = weightBytes + cacheBytes;
   if (memoryAvailable !== null && needed > memoryAvailable) {
@@ -391,6 +436,7 @@ async function memory() {
   return {
     ...JSON.parse(need().memory()),
     wasmHeap: state.wasm.memory.buffer.byteLength,
+    helperHeap: state.threads?.heap ?? 0,
     model: state.model?.spec.name ?? null,
     storage: { usage, quota: Number.isFinite(quota) ? quota : 0, persisted, kind: state.store.kind },
   };
@@ -444,13 +490,15 @@ const operations = {
     if (what === 'device') loseDevices();
     else if (what === 'memory') failNextAllocation();
     else if (what === 'worker') self.close();
-    else throw new FirelightError('invalid_input', `simulate \`${what}\`; known: device, memory, worker`);
+    else if (what === 'helper') state.threads?.kill(0);
+    else throw new FirelightError('invalid_input', `simulate \`${what}\`; known: device, memory, worker, helper`);
   },
   dispose: () => enqueue(async () => {
     await freeModel();
     const left = state.engine ? JSON.parse(state.engine.memory()).deviceTotal : 0;
     state.engine?.free();
     state.engine = null;
+    state.threads?.end();
     return { left };
   }),
 };

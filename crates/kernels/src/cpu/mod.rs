@@ -6,13 +6,15 @@ mod pool;
 pub mod vecmath;
 
 pub use matmul::Isa;
+use matmul::share::Shares;
+pub use matmul::share::{Helper, Helpers, Sharing};
 pub use pool::{SharedOut, ThreadPool};
 
 use crate::kernel::{Access, Call, CpuCall, Kernel, View};
 use crate::recorder::Binding;
 use crate::{Error, Result};
 use firelight_tensor::AlignedBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 /// How the CPU device works.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +44,7 @@ pub struct Cpu {
     pub(crate) reference: bool,
     /// Reused between calls.
     scratch: Mutex<Box<matmul::Scratch>>,
+    shares: OnceLock<Arc<Shares>>,
 }
 
 impl Cpu {
@@ -67,7 +70,31 @@ impl Cpu {
             fast: options.fast,
             reference: options.reference,
             scratch: Mutex::default(),
+            shares: OnceLock::new(),
         })
+    }
+
+    /// Lets helpers compute their rows of large products from now on.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there are helpers already, or the device does not run on the best SIMD level: helpers do, and results would
+    /// differ.
+    pub fn share_with(&self, helpers: Box<dyn Helpers>) -> Result<()> {
+        if self.isa != Isa::detect() || self.reference {
+            return Err(Error::invalid("helpers of a device on another SIMD level"));
+        }
+        let shares = Arc::new(Shares::new(helpers));
+        let set = self.shares.set(shares);
+        set.map_err(|_| Error::invalid("a device that has helpers already"))
+    }
+
+    /// What helpers do.
+    pub fn sharing(&self) -> Sharing {
+        self.shares.get().map(|s| s.sharing()).unwrap_or_default()
+    }
+
+    pub(crate) fn shares(&self) -> Option<&Arc<Shares>> {
+        self.shares.get().filter(|s| s.alive())
     }
 
     /// Runs `f` with the shared scratch memory.
@@ -97,7 +124,7 @@ pub(crate) fn execute(
         let lock = binding.buffer.cpu().ok_or_else(not_here)?;
         let id = Arc::as_ptr(&binding.buffer).cast::<()>();
         if binding.access != Access::Read {
-            write_guards.push(lock.write().unwrap_or_else(PoisonError::into_inner));
+            write_guards.push(binding.buffer.cpu_mut().ok_or_else(not_here)?);
         } else if !read_guards.iter().any(|(p, _)| *p == id) {
             // One guard per buffer: the lock is not recursive.
             read_guards.push((id, lock.read().unwrap_or_else(PoisonError::into_inner)));
@@ -130,6 +157,7 @@ pub(crate) fn execute(
                 call,
                 reads: &reads,
                 writes: &mut writes,
+                bindings,
             });
             Ok(())
         }

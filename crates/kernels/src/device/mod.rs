@@ -315,10 +315,9 @@ impl Device {
             #[cfg(feature = "gpu")]
             DeviceKind::Gpu(gpu) => gpu.write(buffer, offset, bytes),
             DeviceKind::Cpu(_) => {
-                let lock = buffer
-                    .cpu()
+                let mut host = buffer
+                    .cpu_mut()
                     .ok_or_else(|| Error::invalid("an array of another device"))?;
-                let mut host = lock.write().unwrap_or_else(PoisonError::into_inner);
                 let start = offset as usize;
                 host.get_mut(start..start + bytes.len())
                     .ok_or_else(|| Error::invalid("write beyond the buffer"))?
@@ -362,8 +361,7 @@ impl Device {
             .into());
         }
         let first = array.offset + start;
-        if let Some(lock) = array.lease.buffer.cpu() {
-            let mut host = lock.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut host) = array.lease.buffer.cpu_mut() {
             return match host.get_mut(first as usize..(first + len) as usize) {
                 Some(bytes) => fill(bytes),
                 None => Err(Error::invalid("fill beyond the buffer").into()),

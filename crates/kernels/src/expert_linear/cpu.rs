@@ -41,6 +41,7 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
             t: rows.len(),
             rounding,
             isa: c.cpu.isa,
+            share: None,
         };
         c.cpu.with_scratch(|scratch| matmul::run(&c.cpu.pool, &args, scratch, &mut product, part, 0));
         for (r, values) in rows.iter().zip(product.chunks_exact(part)) {

@@ -33,5 +33,6 @@ pub(crate) fn args<'a>(
         t,
         rounding,
         isa: c.cpu.isa,
+        share: c.offer(w),
     }
 }

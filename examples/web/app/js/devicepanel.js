@@ -42,9 +42,9 @@ export function deviceView(d, memory) {
         a ? [fact('Adapter', a.name + (a.software ? ' (software)' : '')), fact('Half precision', a.f16 ? 'yes' : 'no'),
           fact('Subgroups', a.subgroups ? `yes, ${a.subgroupSize?.join(' to ')}` : 'no'), fact('Largest binding', format.bytes(a.maxBinding)),
           fact('Largest buffer', format.bytes(a.maxBuffer))] : [],
-        fact('SIMD in the page', d.simd), fact('Threads', d.threads),
+        fact('SIMD in the page', d.simd), fact('Threads', d.threadsWhy ? `${d.threads}. ${d.threadsWhy}` : d.threads),
         d.selfTest ? fact('Self-test', `${d.selfTest.cases} cases of ${d.selfTest.kernels} kernels right, ${(d.selfTest.ms / 1000).toFixed(1)} s`) : [],
-        memory ? [fact('Device memory', `${format.bytes(memory.deviceTotal)}${holders ? ` (${holders})` : ''}`), fact('Page memory', format.bytes(memory.wasmHeap)),
+        memory ? [fact('Device memory', `${format.bytes(memory.deviceTotal)}${holders ? ` (${holders})` : ''}`), fact('Page memory', format.bytes(memory.wasmHeap + (memory.helperHeap ?? 0))),
           fact('Stored', `${format.bytes(memory.storage.usage)} of ${format.bytes(memory.storage.quota)}${memory.storage.persisted ? ', kept by the browser' : ''}`)] : [])),
     h('p', {}, h('a', { href: 'device.html' }, 'Full report of this device')),
   ];

@@ -63,7 +63,7 @@ function draw(r) {
   const bench = r.benchmarks ?? r.bench;
   $('parts').replaceChildren(
     h('section', {}, h('h2', {}, 'In a word'), h('p.verdict', {}, icon(d.gpu ? 'check' : 'warn'), d.device?.startsWith(short) ? d.device : `${short}: ${d.device}`), h('p', {}, d.reason ?? ''),
-      h('dl.facts', {}, fact('How', `${way} (${d.rung})`), fact('SIMD in the page', d.simd), fact('Threads', d.threads))),
+      h('dl.facts', {}, fact('How', `${way} (${d.rung})`), fact('SIMD in the page', d.simd), fact('Threads', d.threadsWhy ? `${d.threads}. ${d.threadsWhy}` : d.threads))),
     section('How the device was chosen', h('ol.steps', {}, (d.steps ?? []).map((s) => h(s.ok ? 'li' : 'li.no', {}, icon(s.ok ? 'check' : 'warn'),
       h('span', {}, h('strong', {}, STEPS[s.step] ?? s.step), ` ${s.what}`, s.remedy ? h('span.remedy', {}, s.remedy) : null))))),
     d.selfTest ? section('Self-test', h('p', {}, `${d.selfTest.cases} cases of ${d.selfTest.kernels} kernels computed right in ${(d.selfTest.ms / 1000).toFixed(1)} s.`)) : '',

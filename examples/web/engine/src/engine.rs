@@ -4,6 +4,7 @@ use crate::chat::{ChatRequest, answer};
 use crate::error::{invalid, no_model, other_part, to_js, unsupported, watch_panics};
 use crate::files::{FileHandle, JsFiles};
 use crate::pause::{now, pause, set_turn};
+use crate::threads::{Threads, share};
 use crate::{media, probe, reports};
 use firelight_runtime::checkpoint::{Checkpoint, Config};
 use firelight_runtime::media::MediaKind;
@@ -121,6 +122,14 @@ impl WebEngine {
     pub fn report(&self) -> String {
         let report = self.engine.report();
         reports::device(&report, &self.engine.device(), self.created_ms).to_string()
+    }
+
+    /// Lets helpers compute their part of large products on the processor's rung from now on.
+    ///
+    /// # Errors
+    /// An object with a code if the device has no use for them.
+    pub fn share_with(&self, threads: Threads) -> Outcome<()> {
+        share(&self.engine.device(), threads)
     }
 
     /// Device memory: JSON.

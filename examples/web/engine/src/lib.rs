@@ -1,5 +1,5 @@
 //! The engine as the browser's worker sees it (`examples/web/api/worker.js`): JSON strings and JavaScript functions at the border,
-//! `firelight-runtime` behind it, with the features that the build asks for. Plain `wasm32-unknown-unknown`, one thread, every wait a promise.
+//! `firelight-runtime` behind it, with the features that the build asks for. Plain `wasm32-unknown-unknown`, one thread an instance, every wait a promise.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -14,6 +14,7 @@
 //! | `reports` | what is told about device and memory |
 //! | `sound` | speech to text (feature `audio`) |
 //! | `error` | errors as objects with a code and a remedy |
+//! | `threads` | helpers of the processor's rung, and what a helper does |
 //! | `hash` | sha256, piece by piece |
 #![cfg(target_arch = "wasm32")]
 
@@ -31,3 +32,4 @@ mod probe;
 mod reports;
 #[cfg(feature = "audio")]
 mod sound;
+mod threads;

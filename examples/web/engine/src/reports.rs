@@ -1,5 +1,6 @@
 //! What is told about device and memory, as JSON.
 
+use crate::threads::sharing;
 use firelight_kernels::Isa;
 use firelight_runtime::{Device, Report};
 use serde_json::{Value, json};
@@ -44,7 +45,7 @@ pub(crate) fn device(report: &Report, device: &Device, self_test_ms: f64) -> Val
         "parts": if cfg!(feature = "everything") { "everything" } else { "text" },
         "simd": simd(),
         "isa": Isa::detect().name(),
-        "threads": device.as_cpu().map_or(1, |cpu| cpu.pool.threads()),
+        "sharing": sharing(device),
         "features": {
             "chat": true, "images": cfg!(feature = "vision"), "audio": false, "transcribe": cfg!(feature = "audio"),
             "embed": cfg!(feature = "embed"), "schema": cfg!(feature = "grammar"),

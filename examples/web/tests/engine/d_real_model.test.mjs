@@ -1,25 +1,10 @@
 // The real thing: SmolLM2 (98 MB) through download, storage and answer; its greedy tokens are the reference's, which native builds are
 // held to as well (crates/runtime/tests/real_models.rs). The page's own thread stays free meanwhile.
-// The file: FIRELIGHT_SMOLLM, else `firelight models path`, as scripts/test.sh fetches it.
-import { execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { equal, ok, test } from '../support/harness.mjs';
 import { LONGEST, pageTasks } from '../support/tasks.mjs';
-import { engineSite, modelOf, needEngine, repository, visit } from '../support/engine_site.mjs';
-
-/** The model's file, or undefined. */
-function smollm() {
-  if (process.env.FIRELIGHT_SMOLLM) return process.env.FIRELIGHT_SMOLLM;
-  const program = process.env.FIRELIGHT ?? join(process.env.CARGO_TARGET_DIR ?? join(repository, 'target'), 'debug', 'firelight');
-  try {
-    const path = execFileSync(program, ['models', 'path', 'smollm2-135m-instruct'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
-    return existsSync(path) ? path : undefined;
-  } catch {
-    return undefined;
-  }
-}
+import { engineSite, modelOf, needEngine, repository, smollm, visit } from '../support/engine_site.mjs';
 
 for (const [where, create, webgpu] of [['the processor', { device: 'cpu' }, false], ['WebGPU', { device: 'gpu' }, true]]) {
   test(`real model: SmolLM2 answers on ${where} as the reference, and the page stays free`, async ({ skip }) => {

@@ -1,4 +1,5 @@
 // A site with the real engine and no app: a bare page, the API, models from folders, and a server that counts, cuts and lies on demand.
+import { execFileSync } from 'node:child_process';
 import { createServer } from 'node:http';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -31,6 +32,18 @@ export function program(skip) {
   const what = 'the program is not built (cargo build -p firelight-cli builds it)';
   if (process.env.CI === 'true') throw new Error(what);
   skip(what);
+}
+
+/** SmolLM2's file: FIRELIGHT_SMOLLM, else `firelight models path`, as scripts/test.sh fetches it; or undefined. */
+export function smollm() {
+  if (process.env.FIRELIGHT_SMOLLM) return process.env.FIRELIGHT_SMOLLM;
+  const program = process.env.FIRELIGHT ?? join(process.env.CARGO_TARGET_DIR ?? join(repository, 'target'), 'debug', 'firelight');
+  try {
+    const path = execFileSync(program, ['models', 'path', 'smollm2-135m-instruct'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+    return existsSync(path) ? path : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 const sha = (bytes) => createHash('sha256').update(bytes).digest('hex');
@@ -83,10 +96,10 @@ export async function golden(folder) {
 /**
  * Serves the site. `log` has `{path, range, sent}` per request for a model's file. Switches: `cutAfter` (bytes of model files, then the
  * line is dead), `noRanges`, `down`, `slow` (milliseconds per 64 KiB), `tamper(bytes, path, start)`,
- * `lacks(path)` (files of the shell that are not there), `open` (no policy).
+ * `lacks(path)` (files of the shell that are not there), `open` (no policy), `isolated` (the headers that threads need).
  */
 export async function engineSite(models) {
-  const site = { models, log: [], requests: [], heads: [], cutAfter: Infinity, sent: 0, noRanges: false, down: false, slow: 0, tamper: null, lacks: null, open: false,
+  const site = { models, log: [], requests: [], heads: [], cutAfter: Infinity, sent: 0, noRanges: false, down: false, slow: 0, tamper: null, lacks: null, open: false, isolated: false,
     // For browsers without a driver: `/self` runs `script`, which posts to `/result`, which calls `result`.
     script: '', result: null };
   const answer = async (req, res) => {
@@ -95,7 +108,8 @@ export async function engineSite(models) {
     site.heads.push(`${req.method} ${req.url} ${req.rawHeaders.join(' ')}`);
     if (site.down) return req.socket.destroy();
     const policy = { 'Content-Security-Policy': "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'" };
-    const head = { 'Cache-Control': 'no-store', ...(site.open ? {} : policy) };
+    const isolation = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' };
+    const head = { 'Cache-Control': 'no-store', ...(site.open ? {} : policy), ...(site.isolated ? isolation : {}) };
     if (path === '/favicon.ico') return res.writeHead(204, head).end();
     if (req.method === 'POST' && path === '/result') {
       const parts = [];

@@ -98,6 +98,7 @@ fn report() {
                         t,
                         rounding,
                         isa,
+                        share: None,
                     };
                     let mut y = vec![0f32; n * t];
                     let mut scratch = Scratch::default();

@@ -34,6 +34,7 @@ mod gemm_f32;
 mod gemm_i8;
 mod isa;
 mod prepare;
+pub(crate) mod share;
 pub(crate) mod simd;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ mod vec;
 mod vec_vnni;
 
 pub use isa::{Isa, Level};
+pub use share::Offer;
 
 use crate::cpu::{SharedOut, ThreadPool};
 use firelight_tensor::DType;
@@ -87,6 +89,8 @@ pub struct MatmulArgs<'a> {
     pub rounding: Rounding,
     /// The instructions to use.
     pub isa: Isa,
+    /// Who else has rows of the weight.
+    pub share: Option<Offer<'a>>,
 }
 
 /// How activations meet block-quantised weights.
@@ -140,14 +144,14 @@ impl<'a> MatmulArgs<'a> {
         if self.many() { simd::PANEL } else { 8 }
     }
 
-    /// A good number of tasks for `threads` threads: enough to even out, none too small to be worth handing over.
-    fn tasks(&self, threads: usize) -> usize {
-        let work = self.n.saturating_mul(self.k).saturating_mul(self.t);
+    /// A good number of tasks of so many rows for `threads` threads: enough to even out, none too small to be worth handing over.
+    fn tasks(&self, rows: usize, threads: usize) -> usize {
+        let work = rows.saturating_mul(self.k).saturating_mul(self.t);
         let by_work = (work / MIN_TASK_WORK).clamp(1, 4 * threads);
         if threads == 1 {
             1
         } else {
-            by_work.min(self.n.div_ceil(self.row_granularity())).max(1)
+            by_work.min(rows.div_ceil(self.row_granularity())).max(1)
         }
     }
 
@@ -219,27 +223,17 @@ pub fn run(
     ldy: usize,
     col0: usize,
 ) {
-    args.validate();
-    let prepared = &mut scratch.prepared;
-    prepared.update(pool, args);
-    let out = Columns {
-        y: SharedOut::new(y),
-        stride: ldy,
-        first: col0,
-    };
     assert!(
         args.t < 2 || col0 + args.n <= ldy,
         "matmul: {} columns in rows of {ldy}",
         args.n
     );
-    let granule = args.row_granularity();
-    let granules = args.n.div_ceil(granule);
-    let tasks = args.tasks(pool.threads());
-    pool.run(tasks, |task| {
-        let border = |i: usize| (granules * i / tasks * granule).min(args.n);
-        // SAFETY: the borders do not decrease, so the tasks' ranges are disjoint, and `y` is borrowed mutably by this call.
-        unsafe { rows(args, prepared, border(task)..border(task + 1), &out) };
-    });
+    let out = Columns {
+        y: SharedOut::new(y),
+        stride: ldy,
+        first: col0,
+    };
+    products(pool, std::slice::from_ref(args), scratch, &[out]);
 }
 
 /// Products of the same activations, `outs[i] = x · Wᵢᵀ` with `nᵢ` columns: in one job where all weights meet the activations in the same
@@ -249,47 +243,102 @@ pub fn run(
 /// If the lengths do not fit the shapes; callers check shapes when they plan.
 pub fn run_all(
     pool: &ThreadPool,
-    products: &[MatmulArgs<'_>],
+    all: &[MatmulArgs<'_>],
     scratch: &mut Scratch,
     outs: &mut [&mut [f32]],
 ) {
-    let Some(first) = products.first() else {
+    let Some(first) = all.first() else {
         return;
     };
-    if products.iter().any(|args| args.form() != first.form()) {
-        for (args, y) in products.iter().zip(outs) {
+    if all.iter().any(|args| args.form() != first.form()) {
+        for (args, y) in all.iter().zip(outs) {
             run(pool, args, scratch, y, args.n, 0);
         }
         return;
     }
-    let prepared = &mut scratch.prepared;
-    prepared.update(pool, first);
-    let mut jobs = Vec::with_capacity(products.len());
-    let mut tasks = 0;
-    for (args, y) in products.iter().zip(outs) {
+    let columns = |(args, y): (&MatmulArgs<'_>, _)| Columns {
+        y: SharedOut::new(y),
+        stride: args.n,
+        first: 0,
+    };
+    let outs: Vec<_> = all
+        .iter()
+        .zip(outs.iter_mut().map(|y| &mut **y))
+        .map(columns)
+        .collect();
+    products(pool, all, scratch, &outs);
+}
+
+/// Products of the same activations in the same form, helpers taking part where they have rows of the weights.
+fn products(
+    pool: &ThreadPool,
+    all: &[MatmulArgs<'_>],
+    scratch: &mut Scratch,
+    outs: &[Columns<'_>],
+) {
+    let Some(first) = all.first() else { return };
+    for args in all {
         args.validate();
         assert!(
             args.t == first.t && args.k == first.k,
             "matmul: products of other activations"
         );
-        let (own, n) = (args.tasks(pool.threads()), args.n);
-        let columns = Columns {
-            y: SharedOut::new(y),
-            stride: n,
-            first: 0,
-        };
-        jobs.push((args, columns, tasks..tasks + own));
+    }
+    let job = share::begin(all);
+    let prepared = &mut scratch.prepared;
+    prepared.update(pool, first);
+    let own: Vec<_> = match &job {
+        Some(job) => (0..all.len()).map(|i| job.own(i)).collect(),
+        None => all.iter().map(|args| 0..args.n).collect(),
+    };
+    parts(pool, all, prepared, outs, &own);
+    let Some(job) = job else { return };
+    let proven = job.proven();
+    let came = job.finish(|i, token, row, values| {
+        // SAFETY: nobody else is at work on these products any more; they are borrowed mutably by the caller.
+        let y = unsafe { outs[i].range(token, row, values.len()) };
+        if !proven {
+            let pairs = || y.iter().zip(values);
+            return pairs().all(|(a, b)| a.to_bits() == b.to_bits());
+        }
+        y.copy_from_slice(values);
+        true
+    });
+    if !came {
+        let rest: Vec<_> = all.iter().zip(&own).map(|(a, own)| own.end..a.n).collect();
+        parts(pool, all, prepared, outs, &rest);
+    }
+}
+
+/// The given rows of products, divided among the threads.
+fn parts(
+    pool: &ThreadPool,
+    all: &[MatmulArgs<'_>],
+    prepared: &Prepared,
+    outs: &[Columns<'_>],
+    ranges: &[Range<usize>],
+) {
+    let mut jobs = Vec::with_capacity(all.len());
+    let mut tasks = 0;
+    for ((args, out), range) in all.iter().zip(outs).zip(ranges) {
+        if range.is_empty() {
+            continue;
+        }
+        let own = args.tasks(range.len(), pool.threads());
+        jobs.push((args, out, range, tasks..tasks + own));
         tasks += own;
     }
     pool.run(tasks, |task| {
-        let Some((args, out, own)) = jobs.iter().find(|(.., own)| own.contains(&task)) else {
+        let Some((args, out, range, own)) = jobs.iter().find(|(.., own)| own.contains(&task))
+        else {
             return;
         };
         let granule = args.row_granularity();
-        let granules = args.n.div_ceil(granule);
-        let border = |i: usize| (granules * i / own.len() * granule).min(args.n);
+        let granules = range.len().div_ceil(granule);
+        let border = |i: usize| (range.start + granules * i / own.len() * granule).min(range.end);
         let i = task - own.start;
-        // SAFETY: as in `run`; each product has its own output.
+        // SAFETY: the borders do not decrease, so the tasks' ranges are disjoint; each product has its own output, which the caller
+        // has for itself.
         unsafe { rows(args, prepared, border(i)..border(i + 1), out) };
     });
 }

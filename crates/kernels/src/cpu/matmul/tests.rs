@@ -193,6 +193,7 @@ fn every_level_and_type_matches_the_reference() {
                             t,
                             rounding,
                             isa,
+                            share: None,
                         };
                         if let Some(error) = first_error(&args, &product(&args, 1)) {
                             panic!("{isa} {dtype} k={k} t={t} n={n} {rounding:?}: {error}");
@@ -221,6 +222,7 @@ fn the_comparison_finds_a_wrong_weight_and_a_wrong_output() {
             t,
             rounding: Rounding::Never,
             isa,
+            share: None,
         };
         let mut y = product(&args, 1);
         assert_eq!(first_error(&args, &y), None, "{dtype}");
@@ -265,6 +267,7 @@ fn any_split_gives_the_same_bits() {
                     t,
                     rounding,
                     isa,
+                    share: None,
                 };
                 let whole = product(&args, 1);
                 assert!(
@@ -295,7 +298,7 @@ fn any_split_gives_the_same_bits() {
     }
 }
 
-fn same_bits(a: &[f32], b: &[f32]) -> bool {
+pub(super) fn same_bits(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
 }
 
@@ -322,6 +325,7 @@ fn zeros_large_values_and_non_finite_ones() {
                         t,
                         rounding,
                         isa,
+                        share: None,
                     };
                     let y = product(&args, 1);
                     let error = first_error(&args, &y);
@@ -370,6 +374,7 @@ fn writes_only_its_columns() {
             t,
             rounding: Rounding::Once,
             isa,
+            share: None,
         };
         let mut y = vec![7.0; t * ldy];
         run(
@@ -418,6 +423,7 @@ fn error_of_8_bit_activations() {
             t,
             rounding,
             isa,
+            share: None,
         };
         let (mut error, mut size) = (0f64, 0f64);
         for (&(want, ..), got) in reference(&args).iter().zip(product(&args, 1)) {

@@ -1,0 +1,118 @@
+// Threads of the processor's rung: helpers, workers with an instance of the engine and a memory of their own, which hold their share of
+// the rows of the large weights and compute their part of each product. What goes there and back, activations and results, passes
+// through one SharedArrayBuffer; whoever waits sleeps in `Atomics.wait`. Loaded only where the page is cross-origin isolated.
+
+/** Words of a helper in the control block: requests so far, the length of the last, replies so far, the length of the last (-1: it failed), whether the helper sleeps, whether the engine does, pages of the helper's heap. */
+export const WORD = { asked: 0, length: 1, done: 2, replied: 3, asleep: 4, waiting: 5, heap: 6 };
+/** In place of a number of requests: the end. */
+export const END = -1;
+/** Words from one helper's to the next one's: nobody writes into another's cache line. */
+const WORDS = 16;
+/** Bytes of a request, and of a reply, at most. What is never written takes no memory. */
+const ROOM = 24 << 20;
+/** How often to look before going to sleep: some tens of microseconds, the gap between two products. */
+export const SPINS = 20_000;
+/** Milliseconds that a helper has to start. */
+const START = 15_000;
+/** Milliseconds that a reply is waited for, whatever the engine's own part took. */
+const PATIENCE = 3000;
+
+/** A helper's views of the shared memory. */
+export const views = (shared, helper) => ({
+  control: new Int32Array(shared, helper * WORDS * 4, WORDS),
+  request: new Uint8Array(shared, 4096, ROOM),
+  reply: new Uint8Array(shared, 4096 + (1 + helper) * ROOM, ROOM),
+});
+
+/** The engine's side: what `Threads` of `threads.rs` calls. */
+export class Threads {
+  #helpers;
+  /** Nothing is handed over while this is set: the copies of the weights would not fit. */
+  paused = false;
+  /** Why the helpers ended, in words. */
+  failure = null;
+
+  /**
+   * Starts helpers with the engine's compiled module and its script; all or none.
+   * @param {number} count
+   * @param {WebAssembly.Module} code
+   * @param {string} script
+   */
+  static async start(count, code, script) {
+    const self = new Threads();
+    const shared = new SharedArrayBuffer(4096 + (1 + count) * ROOM);
+    self.#helpers = Array.from({ length: count }, (_, i) => {
+      const worker = new Worker(new URL('./helper.js', import.meta.url), { type: 'module', name: `firelight-helper-${i + 1}` });
+      return { worker, ...views(shared, i), sent: 0 };
+    });
+    let late;
+    try {
+      await Promise.race([
+        Promise.all(self.#helpers.map(({ worker }, helper) => new Promise((resolve, reject) => {
+          worker.onmessage = ({ data }) => (data.failed ? reject(new Error(data.failed)) : resolve());
+          worker.onerror = (e) => { e.preventDefault(); reject(new Error(e.message || 'its files could not be loaded')); };
+          worker.postMessage({ code, script, shared, helper });
+        }))),
+        new Promise((_, reject) => { late = setTimeout(reject, START, new Error(`not started after ${START / 1000} s`)); }),
+      ]);
+    } catch (e) {
+      self.end();
+      throw e;
+    } finally {
+      clearTimeout(late);
+    }
+    return self;
+  }
+
+  get count() { return this.#helpers.length; }
+
+  get room() { return this.paused ? 0 : ROOM; }
+
+  /** Bytes of all helpers' heaps. */
+  get heap() { return this.#helpers.reduce((sum, { control }) => sum + control[WORD.heap] * 65536, 0); }
+
+  write(at, bytes) { this.#helpers[0].request.set(bytes, at); }
+
+  send(helper, length) {
+    const h = this.#helpers[helper];
+    h.sent = performance.now();
+    h.control[WORD.length] = length;
+    Atomics.add(h.control, WORD.asked, 1);
+    if (Atomics.load(h.control, WORD.asleep)) Atomics.notify(h.control, WORD.asked);
+  }
+
+  receive(helper, into) {
+    const { control, reply, sent } = this.#helpers[helper];
+    const asked = control[WORD.asked];
+    const there = () => Atomics.load(control, WORD.done) === asked;
+    for (let i = 0; i < SPINS && !there(); i++);
+    if (!there()) {
+      // A helper has as many rows as the engine: what that took, several times.
+      const until = performance.now() + PATIENCE + 8 * (performance.now() - sent);
+      Atomics.store(control, WORD.waiting, 1);
+      for (let left; !there() && (left = until - performance.now()) > 0;) Atomics.wait(control, WORD.done, asked - 1, left);
+      Atomics.store(control, WORD.waiting, 0);
+    }
+    if (!there() || control[WORD.replied] !== into.length) {
+      this.end(there() ? 'A helper failed.' : 'A helper did not answer.');
+      return false;
+    }
+    into.set(reply.subarray(0, into.length));
+    return true;
+  }
+
+  /** Ends one helper. */
+  kill(helper) {
+    const { worker, control } = this.#helpers[helper];
+    // Told, it ends at once; browsers give a worker that is busy a few seconds.
+    Atomics.store(control, WORD.asked, END);
+    Atomics.notify(control, WORD.asked);
+    worker.terminate();
+  }
+
+  /** Ends the helpers. */
+  end(why = null) {
+    this.failure ??= why;
+    this.#helpers.forEach((_, helper) => this.kill(helper));
+  }
+}
