@@ -1,7 +1,7 @@
 //! Sums and elementwise functions that the CPU kernels share, at the instruction set level they are given.
 //!
 //! Each function is one generic body: the operations of `matmul::simd` for sums (so that their order is fixed per level),
-//! plain loops, compiled per level and vectorised by the compiler, for the elementwise ones. NaN in gives NaN out, except for
+//! plain loops, compiled per level and vectorised by the compiler (in WebAssembly vectors of four), for the elementwise ones. NaN in gives NaN out, except for
 //! [`max_f32`], which ignores it.
 //!
 //! `exp` follows Cephes' `expf` (range reduction by ln 2 in two parts, polynomial of degree 6): relative error at most 1e-6
@@ -11,14 +11,17 @@
 #![allow(unsafe_code)]
 
 mod functions;
+mod number;
 #[cfg(test)]
 mod tests;
 
 use super::matmul::Isa;
 use super::matmul::simd::{Kernel, Simd, dispatch};
-use functions::{Exp, Function, Gelu, GeluTanh, Map, QuickGelu, Relu, Sigmoid, Silu, Tanh, fma};
+use functions::{
+    Exp, ExpScaled, Function, Gelu, GeluTanh, Map, QuickGelu, Relu, Sigmoid, Silu, Tanh,
+};
 use half::f16;
-use std::marker::PhantomData;
+use number::Number;
 
 /// Σ a·b, over the shorter of both.
 pub fn dot_f32(isa: Isa, a: &[f32], b: &[f32]) -> f32 {
@@ -52,7 +55,7 @@ pub fn max_f32(isa: Isa, x: &[f32]) -> f32 {
 
 /// Each `x` becomes eˣ; 0 below −104, ∞ above 88.73.
 pub fn exp(isa: Isa, x: &mut [f32]) {
-    map::<Exp>(isa, x);
+    map(isa, Exp, x);
 }
 
 /// Each `x` becomes e^(scale · (x − the largest)); gives their sum.
@@ -62,37 +65,37 @@ pub fn softmax_sum(isa: Isa, scale: f32, x: &mut [f32]) -> f32 {
 
 /// Each `x` becomes x · σ(x).
 pub fn silu(isa: Isa, x: &mut [f32]) {
-    map::<Silu>(isa, x);
+    map(isa, Silu, x);
 }
 
 /// Each `x` becomes ½x · (1 + tanh(√(2/π) · (x + 0.044715x³))).
 pub fn gelu_tanh(isa: Isa, x: &mut [f32]) {
-    map::<GeluTanh>(isa, x);
+    map(isa, GeluTanh, x);
 }
 
 /// Each `x` becomes ½x · (1 + erf(x / √2)).
 pub fn gelu(isa: Isa, x: &mut [f32]) {
-    map::<Gelu>(isa, x);
+    map(isa, Gelu, x);
 }
 
 /// Each `x` becomes x · σ(1.702 x).
 pub fn quick_gelu(isa: Isa, x: &mut [f32]) {
-    map::<QuickGelu>(isa, x);
+    map(isa, QuickGelu, x);
 }
 
 /// Each `x` becomes max(x, 0); NaN stays.
 pub fn relu(isa: Isa, x: &mut [f32]) {
-    map::<Relu>(isa, x);
+    map(isa, Relu, x);
 }
 
 /// Each `x` becomes tanh x.
 pub fn tanh(isa: Isa, x: &mut [f32]) {
-    map::<Tanh>(isa, x);
+    map(isa, Tanh, x);
 }
 
 /// Each `x` becomes σ(x) = 1 / (1 + e⁻ˣ).
 pub fn sigmoid(isa: Isa, x: &mut [f32]) {
-    map::<Sigmoid>(isa, x);
+    map(isa, Sigmoid, x);
 }
 
 /// Σ x.
@@ -110,8 +113,7 @@ pub fn scale_shift(isa: Isa, scale: f32, w: &[f32], b: Option<&[f32]>, x: &mut [
     dispatch(isa, ScaleShift { scale, w, b, x });
 }
 
-fn map<F: Function>(isa: Isa, x: &mut [f32]) {
-    let f = PhantomData::<F>;
+fn map(isa: Isa, f: impl Function, x: &mut [f32]) {
     dispatch(isa, Map { x, f });
 }
 
@@ -213,7 +215,7 @@ impl<E: Element> Kernel for Axpy<'_, E> {
             }
         }
         for (x, y) in x_rest.iter().zip(y.into_remainder()) {
-            *y = fma::<S>(self.w, x.widen(), *y);
+            *y = self.w.fma::<S>(x.widen(), *y);
         }
     }
 }
@@ -225,19 +227,17 @@ impl Kernel for Max<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> f32 {
-        let larger = |a: f32, b: f32| if b > a { b } else { a };
-        let (wide, rest) = self.0.as_chunks::<32>();
-        let mut top = [f32::NEG_INFINITY; 32];
-        for x in wide {
-            for (top, x) in top.iter_mut().zip(x) {
-                *top = larger(*top, *x);
-            }
-        }
+        let (mut top, rest) = number::columns(self.0, f32::NEG_INFINITY, larger);
         for (top, x) in top.iter_mut().zip(rest) {
             *top = larger(*top, *x);
         }
         fold(top, larger)
     }
+}
+
+#[inline(always)]
+fn larger<T: Number>(a: T, b: T) -> T {
+    a.if_less(b, b, a)
 }
 
 /// One number of 32, in five steps: one after the other would wait for 32.
@@ -258,13 +258,7 @@ impl Kernel for Sum<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> f32 {
-        let (wide, rest) = self.0.as_chunks::<32>();
-        let mut sums = [0.0f32; 32];
-        for x in wide {
-            for (sum, x) in sums.iter_mut().zip(x) {
-                *sum += x;
-            }
-        }
+        let (mut sums, rest) = number::columns(self.0, 0.0, |a, b| a + b);
         for (sum, x) in sums.iter_mut().zip(rest) {
             *sum += x;
         }
@@ -288,23 +282,6 @@ impl Kernel for AddScalar<'_> {
     }
 }
 
-struct ExpScaled<'a> {
-    scale: f32,
-    top: f32,
-    x: &'a mut [f32],
-}
-
-impl Kernel for ExpScaled<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        for x in self.x {
-            *x = Exp::of::<S>(self.scale * (*x - self.top));
-        }
-    }
-}
-
 struct SoftmaxSum<'a> {
     scale: f32,
     x: &'a mut [f32],
@@ -317,7 +294,8 @@ impl Kernel for SoftmaxSum<'_> {
     fn run<S: Simd>(self, simd: S) -> f32 {
         let (scale, top) = (self.scale, Max(self.x).run(simd));
         let x = &mut *self.x;
-        ExpScaled { scale, top, x }.run(simd);
+        let f = ExpScaled { scale, top };
+        Map { x, f }.run(simd);
         Sum(self.x).run(simd)
     }
 }
@@ -338,7 +316,7 @@ impl Kernel for ScaleShift<'_> {
         match self.b {
             Some(b) => x
                 .zip(b)
-                .for_each(|((x, w), b)| *x = fma::<S>(self.scale * *x, *w, *b)),
+                .for_each(|((x, w), b)| *x = (self.scale * *x).fma::<S>(*w, *b)),
             None => x.for_each(|(x, w)| *x = self.scale * *x * w),
         }
     }
