@@ -88,23 +88,48 @@ def main():
                 g.setparams(f.getparams()), g.writeframes(f.readframes(3 * f.getframerate())), g.writeframes(bytes(2 * f.getframerate() * f.getnchannels() * f.getsampwidth()))
             live(args, short)
         live(args, args.clip)
+    mels(args)
+
+
+def mels(args):
+    """Log-mels of windows of 30 s, in turn, with one thread and with --threads: the best and the median of each."""
     try:
         import numpy as np
+        import torch
         from transformers import WhisperFeatureExtractor
-        front = WhisperFeatureExtractor(feature_size=80)
-        x = np.random.default_rng(1).standard_normal(30 * 16000).astype(np.float32) * 0.1
-        reference, _ = best(20, lambda: front(x, sampling_rate=16000, return_tensors="np"))
-        with tempfile.TemporaryDirectory() as d:
-            # Ten windows, as the program counts them: the front end alone.
-            path = Path(d) / "ten.wav"
-            with wave.open(str(path), "wb") as f:
-                f.setnchannels(1), f.setsampwidth(2), f.setframerate(16000), f.writeframes((np.tile(x, 10) * 20000).clip(-32768, 32767).astype(np.int16).tobytes())
-            command = [args.firelight, "features", str(path), "--preset", "whisper80", "--out", str(Path(d) / "o")]
-            runs = [subprocess.run(command, capture_output=True, text=True, check=True).stderr for _ in range(5)]
-            mine = min(float(re.search(r"of sound in ([\d.]+) ms", r).group(1)) for r in runs) / 10 / 1e3
-        print(f"log-mel of 30 s: firelight {mine * 1e3:.2f} ms, transformers {reference * 1e3:.2f} ms, {reference / mine:.1f}x")
+    except ImportError as e:
+        return print("left out:", e)
+    front = WhisperFeatureExtractor(feature_size=80)
+    x = np.random.default_rng(1).standard_normal(30 * 16000).astype(np.float32) * 0.1
+    ways = {"torch": lambda: front._torch_extract_fbank_features(x[None]), "numpy": lambda: front._np_extract_fbank_features(x[None], "cpu")}
+    try:
+        import whisper
+        clip = torch.from_numpy(x)
+        ways["openai-whisper"] = lambda: whisper.log_mel_spectrogram(clip)
     except ImportError as e:
         print("left out:", e)
+    with tempfile.TemporaryDirectory() as d:
+        # Ten windows, as the program counts them: the front end alone.
+        path = Path(d) / "ten.wav"
+        with wave.open(str(path), "wb") as f:
+            f.setnchannels(1), f.setsampwidth(2), f.setframerate(16000), f.writeframes((np.tile(x, 10) * 20000).clip(-32768, 32767).astype(np.int16).tobytes())
+        for threads in sorted({1, args.threads}):
+            torch.set_num_threads(threads)
+            command = [args.firelight, "features", str(path), "--preset", "whisper80", "--threads", str(threads), "--out", str(Path(d) / "o")]
+            mine, theirs = [], {name: [] for name in ways}
+            for _ in range(10):
+                said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+                mine.append(float(re.search(r"of sound in ([\d.]+) ms", said).group(1)) / 10)
+                for name, run in ways.items():
+                    run()
+                    for _ in range(1 if name == "numpy" else 5):
+                        start = time.perf_counter()
+                        run()
+                        theirs[name].append((time.perf_counter() - start) * 1e3)
+            middle = lambda v: sorted(v)[len(v) // 2]
+            print(f"log-mel of 30 s, {threads} threads: firelight {min(mine):.2f} ms (median {middle(mine):.2f})")
+            for name, v in theirs.items():
+                print(f"    {name} {min(v):.2f} ms (median {middle(v):.2f}): {min(v) / min(mine):.1f}x ({middle(v) / middle(mine):.1f}x)")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 //! S[t, k]  = |FFT(window · frame t)[k]|  or its square
 //! out[t,m] = ln(mel_m · S[t] + c)  or  ln(max(mel_m · S[t], c))  or log₁₀ of it
 //! ```
+//! With the periodic Hann window, Gemma's, `window · frame` is rounded to f32 as in the reference; Kaldi's is in f64 as there.
 //! A frame needs its own samples and nothing else, so a stream gives the same numbers as the whole clip, each as soon as its last
 //! sample is there. For Whisper, whose floor hangs on the whole window, see [`crate::Whisper`].
 //!
@@ -346,7 +347,10 @@ impl LogMelStream<'_> {
                 let own = frame.iter().take(c.frame);
                 self.frame.extend(own.map(|&x| f64::from(x) * c.scale));
                 prepare(&mut self.frame, c);
-                self.front.stft.put(&self.frame, some, &mut self.scratch);
+                let narrow = c.window == Window::Hann;
+                self.front
+                    .stft
+                    .put(&self.frame, narrow, some, &mut self.scratch);
                 (at, some) = (at + c.hop, some + 1);
             }
             if some == 0 {

@@ -2,7 +2,7 @@
 
 mod common;
 use common::{Random, data, floats};
-use firelight_audio::{LogMel, Preset, decode};
+use firelight_audio::{LogMel, MelFilters, Preset, decode};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -75,6 +75,49 @@ fn a_config_gives_the_preset() {
     ] {
         assert!(LogMel::from_config(bad).is_err(), "{bad}");
     }
+}
+
+/// Beside a loud tone the quiet bands show how the windowed samples were rounded: Gemma's reference has them in f32.
+#[test]
+fn quiet_bands_beside_a_tone() {
+    let tone = |i: usize| (i as f32 * 0.173).sin() * 0.6;
+    let samples: Vec<f32> = (0..900).map(tone).collect();
+    let front = front("gemma4");
+    let got = front.features(&samples).unwrap().to_f32_vec().unwrap();
+    let (window, bank) = (
+        front.config().window.weights(320),
+        MelFilters::new(&front.config().mel).unwrap().dense(),
+    );
+    // The fourth frame, by the sum itself.
+    let (t, m) = (3, 128);
+    let row = |narrow: bool| -> Vec<f64> {
+        let x = |i: usize| {
+            let (x, w) = (samples[t * 160 + i - 160], window[i]);
+            match narrow {
+                true => f64::from(x * w as f32),
+                false => f64::from(x) * w,
+            }
+        };
+        let size = |k: usize| {
+            let turn = |i: usize| std::f64::consts::TAU * (i * k % 512) as f64 / 512.0;
+            let re: f64 = (0..320).map(|i| x(i) * turn(i).cos()).sum();
+            let im: f64 = (0..320).map(|i| x(i) * turn(i).sin()).sum();
+            re.hypot(im)
+        };
+        let sizes: Vec<f64> = (0..257).map(size).collect();
+        let energy =
+            |f: &[f32]| -> f64 { f.iter().zip(&sizes).map(|(w, s)| f64::from(*w) * s).sum() };
+        bank.chunks(257).map(|f| (energy(f) + 1e-3).ln()).collect()
+    };
+    let off = |row: Vec<f64>| {
+        let got = got[t * m..(t + 1) * m].iter();
+        got.zip(row)
+            .map(|(a, b)| (f64::from(*a) - b).abs())
+            .fold(0.0, f64::max)
+    };
+    let (as_there, wide) = (off(row(true)), off(row(false)));
+    assert!(as_there <= 1e-6, "{as_there}");
+    assert!(wide > 1e-5, "without the rounding it is {wide}");
 }
 
 #[test]

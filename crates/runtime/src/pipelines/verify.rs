@@ -16,7 +16,7 @@ use crate::models::{self, LayerCache};
 use crate::source::CancelToken;
 use crate::state::State;
 use crate::text_side::TextSide;
-use crate::{Error, Result, Rung};
+use crate::{Error, Result};
 use firelight_kernels::DType;
 use firelight_kernels::sample::SampleSettings;
 use firelight_tensor::compare::{Tolerance, compare};
@@ -59,6 +59,8 @@ pub struct VerifyReport {
     pub device: String,
     /// Rung of the ladder.
     pub rung: &'static str,
+    /// Type of the keys and values that are kept.
+    pub cache: &'static str,
     /// Absolute tolerance of floats.
     pub atol: f64,
     /// Every comparison, in order.
@@ -93,17 +95,25 @@ impl VerifyReport {
     }
 }
 
-/// The bound of logits on a rung.
+/// The bound of logits where keys and values are kept in `cache`.
 ///
 /// f32 sums differ in order only: 1e-3, as the reference asks. With f16 caches keys and values are rounded to 11 bits: a
 /// score `q·k` of magnitude 20, as the fixtures' random weights give, moves by up to 20 · 2⁻¹¹ = 1e-2, its weight by 1 %, and
 /// logits of deviation 4 by some hundredths (0.06 measured on seed 7): the bound is 0.1. The ids must be equal all the same.
-pub fn tolerance(rung: Rung) -> Tolerance {
-    match rung {
-        Rung::GpuF16 | Rung::GpuF16Subgroups => Tolerance::new(0.1, 0.0),
+///
+/// Weights that multiply scores more go beyond it: gemma4 of seed 11 is off by 0.41, where upstream's own program, with nothing but its
+/// caches rounded to f16, is off by 0.36 (with bf16, as such models are published, by 1.1). With caches in f32 (`--kv f32`) the
+/// same rung stays within the bound of f32.
+pub fn tolerance(cache: DType) -> Tolerance {
+    match cache {
+        DType::F16 => Tolerance::new(0.1, 0.0),
         _ => Tolerance::new(1e-3, 0.0),
     }
 }
+
+/// The bound of front ends for sound, on every rung: transforms here are in f64, those of the references in f32, which costs them 3.2e-5
+/// in quiet bands.
+const FRONT_ENDS: Tolerance = Tolerance::new(5e-5, 0.0);
 
 /// Runs every case of a folder on the engine's device. `on_check` sees each comparison as it is made.
 ///
@@ -142,13 +152,14 @@ pub async fn verify_model(
     // No f16 cache: what an encoder keeps between kernels is f32 on every rung.
     let tolerance = match encoder {
         true => Tolerance::new(1e-3, 0.0),
-        false => tolerance(rung),
+        false => tolerance(device.cache_dtype()),
     };
     let mut run = Verify {
         report: VerifyReport {
             family,
             device: device.name().to_owned(),
             rung: rung.name(),
+            cache: device.cache_dtype().name(),
             atol: tolerance.atol,
             checks: Vec::new(),
             skipped: Vec::new(),
@@ -273,7 +284,11 @@ impl Verify<'_> {
 
     fn floats(&mut self, name: String, shape: &[usize], values: Vec<f32>) -> Result<()> {
         let expected = self.golden.read(&name)?;
-        let result = compare(&values, &expected.to_f32_vec()?, self.tolerance);
+        let tolerance = match name.ends_with(".input_features") {
+            true => FRONT_ENDS,
+            false => self.tolerance,
+        };
+        let result = compare(&values, &expected.to_f32_vec()?, tolerance);
         let same_shape = expected.shape() == shape;
         let passed = result.passed() && same_shape;
         let detail = match (same_shape, result.passed()) {

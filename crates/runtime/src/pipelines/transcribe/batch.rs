@@ -26,8 +26,10 @@ impl Transcriber {
         let (mut todo, mut at): (Vec<Range<usize>>, usize) = (Vec::new(), 0);
         while todo.len() < self.options.batch && at < self.run.buffer.len() {
             let rest = &self.run.buffer[at..];
-            let length = match rest.get(..self.front.window()) {
-                Some(window) if window.len() < rest.len() => pause(window, self.block()),
+            let window = self.front.window();
+            let length = match self.pause(at) {
+                Some(pause) if pause <= window => pause,
+                _ if rest.len() > window => pause(&rest[..window], self.block()),
                 _ if end => rest.len(),
                 _ => break,
             };

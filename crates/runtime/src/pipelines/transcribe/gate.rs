@@ -5,6 +5,9 @@ use firelight_audio::Vad;
 /// Sound before and after speech that goes with it, s.
 const AROUND: f64 = 0.3;
 
+/// A pause that ends a window: text has no times on both sides of a longer one, s.
+const LONG: f64 = 5.0;
+
 /// See the module's head.
 pub(super) struct Gate {
     vad: Vad,
@@ -13,6 +16,7 @@ pub(super) struct Gate {
     /// The last samples that did not go through.
     held: Vec<f32>,
     around: usize,
+    long: usize,
     open: bool,
     /// Samples since the last loud frame.
     quiet: usize,
@@ -30,6 +34,7 @@ impl Gate {
             rest: Vec::new(),
             held: Vec::new(),
             around: (AROUND * f64::from(rate)) as usize,
+            long: (LONG * f64::from(rate)) as usize,
             open: false,
             quiet: 0,
             seen: 0,
@@ -71,6 +76,16 @@ impl Gate {
         }
         rest.drain(..whole);
         self.rest = rest;
+    }
+
+    /// The first sample after `at`, of what went through, before which a long pause was left out.
+    pub(super) fn pause_after(&self, at: usize) -> Option<usize> {
+        let long = self.places.windows(2).filter(|pair| {
+            let ((passed, file), (next, there)) = (pair[0], pair[1]);
+            there - file >= next - passed + self.long
+        });
+        let mut starts = long.map(|pair| pair[1].0);
+        starts.find(|&start| start > at)
     }
 
     /// Where in the file sample `at` of what went through was; as the end of something it belongs to the stretch before.
@@ -116,5 +131,12 @@ mod tests {
         let first = out.iter().position(|v| *v != 0.0).unwrap_or(0);
         assert_eq!(gate.place(first, false), 48_000);
         assert!(gate.place(out.len(), true) < 16_000 * 9);
+        assert_eq!(gate.pause_after(0), None, "2.4 s are no long pause");
+        gate.push(&[0.0; 16_000 * 8], &mut out);
+        let before = out.len();
+        gate.push(&file[16_000 * 2..16_000 * 4], &mut out);
+        assert_eq!(gate.pause_after(0), Some(before));
+        assert_eq!(gate.pause_after(before), None);
+        assert_eq!(gate.place(before, true), gate.place(before - 1, false) + 1);
     }
 }

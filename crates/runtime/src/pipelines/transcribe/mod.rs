@@ -15,7 +15,7 @@
 //!
 //! A window of 30 s is decoded; where its last whole segment ends by the model's own timestamps the next window begins, so that no
 //! word is cut in two and none is heard twice. A window that the model takes for silence is left out, one whose text repeats itself
-//! or is improbable is decoded again with a higher temperature. Only a window's samples are held, however long the file is.
+//! or is improbable is decoded again with a higher temperature. Where [`Options::vad`] leaves out a long pause, a window ends. Only a window's samples are held, however long the file is.
 //! With [`Options::batch`] windows are cut at pauses instead, and several are decoded together.
 //!
 //! Whisper's rules are those of OpenAI's `transcribe.py` and `decoding.py`, with three differences: the front end's floor is that of the
@@ -187,7 +187,9 @@ impl Transcriber {
             Some(gate) => gate.push(samples, buffer),
             None => buffer.extend_from_slice(samples),
         }
-        while self.run.buffer.len() >= self.front.window() && self.options.batch == 0 {
+        while self.options.batch == 0
+            && (self.run.buffer.len() >= self.front.window() || self.pause(0).is_some())
+        {
             self.window(cancel, on_event).await?;
         }
         while self.options.batch > 0 && self.run.buffer.len() > self.room() {
@@ -233,6 +235,7 @@ impl Transcriber {
         on_event: &mut dyn FnMut(Event),
     ) -> Result<()> {
         let length = self.run.buffer.len().min(self.front.window());
+        let length = self.pause(0).map_or(length, |pause| pause.min(length));
         let done = if self.loud(&self.run.buffer[..length]) {
             loop {
                 match self.decode(length, cancel, on_event).await {
@@ -249,6 +252,13 @@ impl Transcriber {
         self.run.first += done;
         on_event(Event::Progress(self.place(self.run.first, true)));
         Ok(())
+    }
+
+    /// Samples from `at` of the buffer on to where a long pause was left out.
+    fn pause(&self, at: usize) -> Option<usize> {
+        let at = self.run.first + at;
+        let pause = self.run.gate.as_ref()?.pause_after(at)?;
+        Some(pause - at)
     }
 
     /// Samples of 20 ms.
