@@ -158,12 +158,28 @@ impl Whisper {
     /// # Errors
     /// As [`Whisper::features`].
     pub fn window_of(&self, samples: &[f32]) -> Result<Vec<f32>> {
+        let mut values = vec![0.0; self.mels() * self.frames()];
+        self.window_into(samples, &mut values)?;
+        Ok(values)
+    }
+
+    /// The same into `out` `[M, T]`.
+    ///
+    /// # Errors
+    /// As [`Whisper::features`]; `InvalidInput` if `out` has another size.
+    pub fn window_into(&self, samples: &[f32], out: &mut [f32]) -> Result<()> {
         check_finite(samples, 0)?;
         self.check_room(samples.len())?;
-        let mut values = vec![0.0; self.mels() * self.frames()];
-        self.logs(samples, self.window, 0..self.frames(), &mut values);
-        floor(&mut values);
-        Ok(values)
+        let size = self.mels() * self.frames();
+        if out.len() != size {
+            return Err(Error::invalid(format!(
+                "room for {} features; a window has {size}",
+                out.len()
+            )));
+        }
+        self.logs(samples, self.window, 0..self.frames(), out);
+        floor(out);
+        Ok(())
     }
 
     fn check_room(&self, samples: usize) -> Result<()> {
@@ -185,9 +201,10 @@ impl Whisper {
         if clips.is_empty() {
             return Err(Error::invalid("a batch has at least one clip"));
         }
-        let mut values = Vec::with_capacity(clips.len() * self.mels() * self.frames());
-        for clip in clips {
-            values.extend(self.window_of(clip)?);
+        let size = self.mels() * self.frames();
+        let mut values = vec![0.0; clips.len() * size];
+        for (clip, out) in clips.iter().zip(values.chunks_exact_mut(size)) {
+            self.window_into(clip, out)?;
         }
         Ok(Tensor::from_f32(
             &values,

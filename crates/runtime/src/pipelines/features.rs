@@ -102,20 +102,22 @@ impl FrontEnd {
         match self {
             FrontEnd::Whisper(front) => {
                 let count = samples.len().div_ceil(front.window().max(1)).max(1);
-                let mut values = Vec::with_capacity(count * front.mels() * front.frames());
+                let size = front.mels() * front.frames();
+                let mut values = vec![0.0; count * size];
+                let mut rest = values.chunks_exact_mut(size.max(1));
                 let mut windows = 0;
                 let empty: &[f32] = &[];
                 let all = samples.chunks(front.window());
                 let all = all.chain(samples.is_empty().then_some(empty));
-                for window in all {
+                for (window, out) in all.zip(&mut rest) {
                     if chunk >= window.len() {
-                        values.extend(front.window_of(window)?);
+                        front.window_into(window, out)?;
                     } else {
                         let mut stream = front.stream();
                         for piece in window.chunks(chunk) {
                             stream.push(piece)?;
                         }
-                        values.extend(stream.features()?.to_f32_vec()?);
+                        out.copy_from_slice(&stream.features()?.to_f32_vec()?);
                     }
                     windows += 1;
                 }

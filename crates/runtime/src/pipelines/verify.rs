@@ -103,7 +103,7 @@ impl VerifyReport {
 ///
 /// Weights that multiply scores more go beyond it: gemma4 of seed 11 is off by 0.41, where upstream's own program, with nothing but its
 /// caches rounded to f16, is off by 0.36 (with bf16, as such models are published, by 1.1). With caches in f32 (`--kv f32`) the
-/// same rung stays within the bound of f32.
+/// same rung is as near as the processor is.
 pub fn tolerance(cache: DType) -> Tolerance {
     match cache {
         DType::F16 => Tolerance::new(0.1, 0.0),

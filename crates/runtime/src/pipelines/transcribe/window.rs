@@ -180,7 +180,7 @@ impl WindowDecoder<'_> {
         Ok(all.into_iter().map(wrong).collect())
     }
 
-    /// Decodes the clip in `state` greedily, once; `None` if the result repeats itself or reaches the limit, or, unless `lenient`, if the
+    /// Decodes the clip in `state` greedily, once; `None` if the result repeats itself (or says a thing twice in a row) or reaches the limit, or, unless `lenient`, if the
     /// model is not sure of it.
     pub(super) async fn try_once(
         &self,
@@ -194,6 +194,8 @@ impl WindowDecoder<'_> {
         let found = self.once(state, previous, language, 0.0, cancel).await?;
         let unsure = found.logprob < o.min_logprob && found.no_speech <= o.max_no_speech;
         let repeats = found.compression > o.max_compression;
+        // A sentence said twice compresses well enough to pass for a text.
+        let repeats = repeats || stutters(&found.tokens);
         let wrong = (unsure && !lenient) || repeats || found.tokens.len() >= self.limit;
         Ok((!wrong).then_some(found))
     }
@@ -356,6 +358,17 @@ impl WindowDecoder<'_> {
     }
 }
 
+/// Whether four tokens or more are said twice in a row.
+fn stutters(tokens: &[u32]) -> bool {
+    (4..=tokens.len() / 2).any(|period| {
+        let mut run = 0;
+        tokens.iter().zip(&tokens[period..]).any(|(a, b)| {
+            run = if a == b { run + 1 } else { 0 };
+            run == period
+        })
+    })
+}
+
 /// The drafts of the next step, at most `rows`: those that are not done, and so many others, which go on with what changes nothing, that
 /// there are only a few shapes of steps: powers of two.
 fn going_on(drafts: &[Draft], rows: usize) -> Vec<usize> {
@@ -419,6 +432,17 @@ mod tests {
         assert!(compression("And so my fellow Americans, ask not what your country can do.") < 1.5);
         assert!(compression(&"I don't know. ".repeat(20)) > 2.4);
         assert_eq!(compression("  "), 0.0);
+    }
+
+    #[test]
+    fn what_is_said_twice_in_a_row_stutters() {
+        assert!(stutters(&[9, 1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 8]));
+        assert!(stutters(&[1, 2, 3, 4, 1, 2, 3, 4]));
+        assert!(!stutters(&[1, 2, 3, 4, 7, 1, 2, 3, 4]), "not in a row");
+        assert!(!stutters(&[1, 2, 3, 1, 2, 3, 4]), "very, very");
+        assert!(!stutters(&[]) && !stutters(&[1]));
+        // One token over and over.
+        assert!(stutters(&[1; 8]) && !stutters(&[1; 7]));
     }
 
     #[test]
