@@ -31,7 +31,7 @@ export function planThreads(asked, rung) {
   if (!globalThis.crossOriginIsolated) {
     return one('The page is not isolated, so it cannot have more.', 'Serve it with the headers `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp`, as `firelight web` does.');
   }
-  if (asked) return { count: asked, why: 'So many were asked for.' };
+  if (asked) return { count: asked, why: 'So many were asked for.', asked: true };
   if (cores < 2) return one('The browser gives one core.');
   return { count: Math.max(2, Math.min(4, cores >> 1)), why: cores > 3 ? `Half of the ${cores} cores are used, and at most four.` : null };
 }

@@ -33,7 +33,7 @@ export interface CreateOptions {
   rung?: Rung;
   /**
    * Threads of the processor's rung, 1 to 16, where the page is cross-origin isolated (elsewhere there is one). Default: half of the cores, at
-   * least two and at most four. Each thread but the first keeps a copy of its share of the weights, and computes the same to the bit.
+   * least two and at most four, which rest while other programs have the cores; a number given is kept to. Each thread but the first keeps a copy of its share of the weights, and computes the same to the bit.
    */
   threads?: number;
   /**

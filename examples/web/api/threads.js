@@ -16,6 +16,9 @@ export const SPINS = 20_000;
 const START = 15_000;
 /** Milliseconds that a reply is waited for, whatever the engine's own part took. */
 const PATIENCE = 3000;
+/** After so many replies it is seen whether helpers save time; if not, they rest for so many milliseconds: another program has the core. */
+const TRIAL = 128;
+const REST = 1000;
 
 /** A helper's views of the shared memory. */
 export const views = (shared, helper) => ({
@@ -29,8 +32,13 @@ export class Threads {
   #helpers;
   /** Nothing is handed over while this is set: the copies of the weights would not fit. */
   paused = false;
+  /** Whether helpers rest when they save no time. */
+  rests = true;
   /** Why the helpers ended, in words. */
   failure = null;
+  /** Replies of this trial, milliseconds that the engine computed and waited meanwhile, and when a rest ends. */
+  #trial = { replies: 0, own: 0, waited: 0 };
+  #rested = 0;
 
   /**
    * Starts helpers with the engine's compiled module and its script; all or none.
@@ -66,7 +74,7 @@ export class Threads {
 
   get count() { return this.#helpers.length; }
 
-  get room() { return this.paused ? 0 : ROOM; }
+  get room() { return this.paused || performance.now() < this.#rested ? 0 : ROOM; }
 
   /** Bytes of all helpers' heaps. */
   get heap() { return this.#helpers.reduce((sum, { control }) => sum + control[WORD.heap] * 65536, 0); }
@@ -84,11 +92,12 @@ export class Threads {
   receive(helper, into) {
     const { control, reply, sent } = this.#helpers[helper];
     const asked = control[WORD.asked];
+    const began = performance.now();
     const there = () => Atomics.load(control, WORD.done) === asked;
     for (let i = 0; i < SPINS && !there(); i++);
     if (!there()) {
       // A helper has as many rows as the engine: what that took, several times.
-      const until = performance.now() + PATIENCE + 8 * (performance.now() - sent);
+      const until = began + PATIENCE + 8 * (began - sent);
       Atomics.store(control, WORD.waiting, 1);
       for (let left; !there() && (left = until - performance.now()) > 0;) Atomics.wait(control, WORD.done, asked - 1, left);
       Atomics.store(control, WORD.waiting, 0);
@@ -98,7 +107,20 @@ export class Threads {
       return false;
     }
     into.set(reply.subarray(0, into.length));
+    // Of a product: a weight taken has one word. So no rest begins between two pieces of a weight.
+    if (into.length > 4) this.#judge(began - sent, performance.now() - began);
     return true;
+  }
+
+  /** Who waits as long as its own part takes is no quicker than alone. */
+  #judge(own, waited) {
+    const trial = this.#trial;
+    trial.replies++;
+    trial.own += own;
+    trial.waited += waited;
+    if (trial.replies < TRIAL) return;
+    if (this.rests && trial.waited > trial.own) this.#rested = performance.now() + REST;
+    this.#trial = { replies: 0, own: 0, waited: 0 };
   }
 
   /** Ends one helper. */

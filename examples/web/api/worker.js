@@ -109,6 +109,7 @@ async function startThreads() {
     // Another start may have been quicker, or the engine have been disposed.
     if (state.threads || !state.engine) return threads.end();
     threads.paused = state.large;
+    threads.rests = !state.plan.asked;
     need().share_with(threads);
     state.threads = threads;
   } catch (e) {
