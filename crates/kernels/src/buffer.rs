@@ -1,8 +1,8 @@
 //! Device memory: raw storage, its accounting, and reuse.
 
+use crate::cpu::Memory;
 use crate::cpu::matmul::share::Copies;
 use crate::memory::{Holder, Ledger};
-use firelight_tensor::AlignedBuf;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 pub(crate) enum Storage {
     #[cfg(feature = "gpu")]
     Gpu(GpuMemory),
-    Cpu(RwLock<AlignedBuf>),
+    Cpu(RwLock<Memory>),
 }
 
 /// A wgpu buffer.
@@ -100,7 +100,7 @@ impl Buffer {
         }
     }
 
-    pub(crate) fn cpu(&self) -> Option<&RwLock<AlignedBuf>> {
+    pub(crate) fn cpu(&self) -> Option<&RwLock<Memory>> {
         match &self.storage {
             Some(Storage::Cpu(bytes)) => Some(bytes),
             #[cfg(feature = "gpu")]
@@ -190,7 +190,7 @@ mod tests {
     fn a_dropped_pooled_buffer_is_reused_and_trim_frees_it() {
         let ledger = Arc::new(Ledger::default());
         let pool = Arc::new(Pool::new(&ledger));
-        let storage = Storage::Cpu(RwLock::new(AlignedBuf::zeroed(512).expect("512 bytes")));
+        let storage = Storage::Cpu(RwLock::new(crate::cpu::Arena::default().zeroed(512, Holder::Activations).expect("512 bytes")));
         let buffer = Buffer::new(
             storage,
             512,

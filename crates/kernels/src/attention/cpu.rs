@@ -223,21 +223,26 @@ impl Job<'_> {
         let (hd, count) = (k.hd, k.count);
         let q: [&[f32]; QUERIES] = std::array::from_fn(|i| self.query(run, head, i.min(queries - 1)));
         let mut scores = [0f32; QUERIES * BLOCK];
-        match queries {
-            1 => dispatch(self.isa, FewScores { q: [q[0]], k, scores: &mut scores, step: BLOCK }),
-            _ => dispatch(self.isa, FewScores { q, k, scores: &mut scores, step: BLOCK }),
-        }
+        let scores_of = match queries {
+            1 => scores_of::<1>,
+            2 => scores_of::<2>,
+            3 => scores_of::<3>,
+            _ => scores_of::<QUERIES>,
+        };
+        scores_of(self.isa, &q, k, &mut scores);
         let mut weighed = [None; QUERIES];
         for (i, weighed) in weighed.iter_mut().enumerate().take(queries) {
             *weighed = self.weigh(run, i, at, &mut scores[i * BLOCK..][..count]);
         }
         // A head has at most 512 elements.
         let mut block = [0f32; QUERIES * 512];
-        let weights = &scores[..];
-        match queries {
-            1 => dispatch(self.isa, FewSums::<1> { weights, step: BLOCK, v, sums: &mut block }),
-            _ => dispatch(self.isa, FewSums::<QUERIES> { weights, step: BLOCK, v, sums: &mut block }),
-        }
+        let sums_of = match queries {
+            1 => sums_of::<1>,
+            2 => sums_of::<2>,
+            3 => sums_of::<3>,
+            _ => sums_of::<QUERIES>,
+        };
+        sums_of(self.isa, &scores, v, &mut block);
         for (i, weighed) in weighed.into_iter().enumerate().take(queries) {
             let block = &block[i * hd..][..hd];
             merge(self.isa, weighed, block, &mut sums[i * hd..][..hd], &mut rest[2 * i..][..2]);
@@ -297,6 +302,17 @@ impl Job<'_> {
             merge(self.isa, weighed, packed.result(i), sums, &mut rest[2 * query..][..2]);
         }
     }
+}
+
+/// The scores of `N` queries with a block's keys, [`BLOCK`] apart.
+fn scores_of<const N: usize>(isa: Isa, q: &[&[f32]; QUERIES], k: Rows<'_>, scores: &mut [f32]) {
+    let q = std::array::from_fn::<_, N, _>(|i| q[i]);
+    dispatch(isa, FewScores { q, k, scores, step: BLOCK });
+}
+
+/// The sums of a block's values with the weights of `N` queries.
+fn sums_of<const N: usize>(isa: Isa, weights: &[f32], v: Rows<'_>, sums: &mut [f32]) {
+    dispatch(isa, FewSums::<N> { weights, step: BLOCK, v, sums });
 }
 
 /// Adds what a block gave a query, `block` with its maximum and total, to what was found before.

@@ -328,31 +328,29 @@ impl<const N: usize> FewScores<'_, N> {
     fn keys<S: Simd, const HALF: bool>(&mut self, simd: S) {
         let count = self.k.count;
         let mut j = 0;
-        // Two keys share what is loaded of the queries.
+        // Four keys share what is loaded of the queries, and their sums are found together.
         while j < count {
-            let other = (j + 1).min(count - 1);
-            self.k.prefetch(j + AHEAD);
-            self.k.prefetch(j + AHEAD + 1);
-            let mut acc = [[simd.splat(0.0); 2]; N];
+            let four: [usize; 4] = std::array::from_fn(|i| (j + i).min(count - 1));
+            (0..4).for_each(|i| self.k.prefetch(j + AHEAD + i));
+            let mut acc = [[simd.splat(0.0); 4]; N];
             for d in (0..self.k.hd).step_by(S::LANES) {
-                // SAFETY: `run` checked the rows and the queries; both keys are below `count`.
+                // SAFETY: `run` checked the rows and the queries; all keys are below `count`.
                 unsafe {
-                    let k0 = self.k.load::<S, HALF>(simd, j, d);
-                    let k1 = self.k.load::<S, HALF>(simd, other, d);
+                    let k = four.map(|j| self.k.load::<S, HALF>(simd, j, d));
                     for i in 0..N {
                         let q = simd.load(self.q[i].as_ptr().add(d));
-                        acc[i] = [
-                            simd.mul_add(q, k0, acc[i][0]),
-                            simd.mul_add(q, k1, acc[i][1]),
-                        ];
+                        for u in 0..4 {
+                            acc[i][u] = simd.mul_add(q, k[u], acc[i][u]);
+                        }
                     }
                 }
             }
             for i in 0..N {
-                self.scores[i * self.step + j] = simd.sum(acc[i][0]);
-                self.scores[i * self.step + other] = simd.sum(acc[i][1]);
+                let sums = simd.four_sums(acc[i]);
+                let there = (count - j).min(4);
+                self.scores[i * self.step + j..][..there].copy_from_slice(&sums[..there]);
             }
-            j += 2;
+            j += 4;
         }
     }
 }

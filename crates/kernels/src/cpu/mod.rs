@@ -2,18 +2,19 @@
 
 pub(crate) mod attend;
 pub mod matmul;
+mod memory;
 mod pool;
 pub mod vecmath;
 
 pub use matmul::Isa;
 use matmul::share::Shares;
 pub use matmul::share::{Helper, Helpers, Sharing};
+pub(crate) use memory::{Arena, Memory};
 pub use pool::{SharedOut, ThreadPool};
 
 use crate::kernel::{Access, Call, CpuCall, Kernel, View};
 use crate::recorder::Binding;
 use crate::{Error, Result};
-use firelight_tensor::AlignedBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 /// How the CPU device works.
@@ -42,6 +43,7 @@ pub struct Cpu {
     /// Activations are rounded to 8 bits.
     pub fast: bool,
     pub(crate) reference: bool,
+    pub(crate) arena: Arena,
     /// Reused between calls.
     scratch: Mutex<Box<matmul::Scratch>>,
     shares: OnceLock<Arc<Shares>>,
@@ -69,6 +71,7 @@ impl Cpu {
             exact: options.exact,
             fast: options.fast,
             reference: options.reference,
+            arena: Arena::default(),
             scratch: Mutex::default(),
             shares: OnceLock::new(),
         })
@@ -112,8 +115,8 @@ pub(crate) fn execute(
     params: &[u32],
     bindings: &[Binding],
 ) -> Result<()> {
-    let mut read_guards: Vec<(*const (), RwLockReadGuard<'_, AlignedBuf>)> = Vec::new();
-    let mut write_guards: Vec<RwLockWriteGuard<'_, AlignedBuf>> = Vec::new();
+    let mut read_guards: Vec<(*const (), RwLockReadGuard<'_, Memory>)> = Vec::new();
+    let mut write_guards: Vec<RwLockWriteGuard<'_, Memory>> = Vec::new();
     let not_here = || {
         Error::invalid(format!(
             "{}: an operand lives on another device",

@@ -15,7 +15,6 @@ use crate::cpu::{Cpu, CpuOptions, Isa};
 use crate::kernel::Caps;
 use crate::memory::{Holder, Ledger, MemoryReport};
 use crate::{Array, Error, Result};
-use firelight_tensor::AlignedBuf;
 use firelight_tensor::DType;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -232,16 +231,13 @@ impl Device {
         let storage = match &self.0.kind {
             #[cfg(feature = "gpu")]
             DeviceKind::Gpu(gpu) => Storage::Gpu(GpuMemory::new(gpu.create_buffer(size, holder)?)),
-            DeviceKind::Cpu(_) => {
+            DeviceKind::Cpu(cpu) => {
                 let size = usize::try_from(size).map_err(|_| Error::Limit {
                     what: "bytes of a buffer",
                     max: usize::MAX as u64,
                     got: size,
                 })?;
-                let _ = holder;
-                Storage::Cpu(RwLock::new(AlignedBuf::zeroed(size).map_err(|e| {
-                    Error::device(crate::DeviceFault::OutOfMemory, e.to_string())
-                })?))
+                Storage::Cpu(RwLock::new(cpu.arena.zeroed(size, holder)?))
             }
         };
         self.0

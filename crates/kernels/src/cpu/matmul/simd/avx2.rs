@@ -206,6 +206,21 @@ pub(super) unsafe fn eight_sum(v: __m256) -> f32 {
     }
 }
 
+/// The sums of both halves.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+pub(super) unsafe fn halves_sum(v: __m256) -> [f32; 4] {
+    let mut sums = [0.0; 4];
+    // SAFETY: the caller's promise; `sums` has four numbers.
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        _mm_storeu_ps(sums.as_mut_ptr(), four);
+    }
+    sums
+}
+
 /// Dot products of the four bytes in each lane's place, not necessarily kept within its half if `WIDE`.
 ///
 /// # Safety
@@ -307,6 +322,11 @@ impl Simd for Avx2 {
     fn sum(self, v: __m256) -> f32 {
         // SAFETY: see the impl.
         unsafe { eight_sum(v) }
+    }
+    #[inline(always)]
+    fn four_sums(self, [a, b, c, d]: [__m256; 4]) -> [f32; 4] {
+        // SAFETY: see the impl.
+        unsafe { halves_sum(_mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d))) }
     }
     #[inline(always)]
     fn prefetch(self, at: *const u8) {

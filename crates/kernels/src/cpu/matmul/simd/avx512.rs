@@ -174,6 +174,24 @@ macro_rules! float_ops {
             unsafe { _mm512_reduce_add_ps(v) }
         }
         #[inline(always)]
+        fn four_sums(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+            // SAFETY: see the impl.
+            unsafe {
+                let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                // Each quarter has a, b, c, d.
+                let all = _mm512_add_ps(
+                    _mm512_shuffle_ps::<0x44>(ab, cd),
+                    _mm512_shuffle_ps::<0xee>(ab, cd),
+                );
+                let half = _mm256_add_ps(
+                    _mm512_castps512_ps256(all),
+                    _mm512_extractf32x8_ps::<1>(all),
+                );
+                avx2::halves_sum(half)
+            }
+        }
+        #[inline(always)]
         fn prefetch(self, at: *const u8) {
             // SAFETY: a hint; it reads nothing.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };

@@ -165,6 +165,11 @@ pub(crate) trait Simd: Copy {
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
     /// The sum of all lanes, in a fixed order.
     fn sum(self, v: Self::F) -> f32;
+    /// The sums of all lanes of four vectors, in a fixed order that may be another than [`Simd::sum`]'s.
+    #[inline(always)]
+    fn four_sums(self, v: [Self::F; 4]) -> [f32; 4] {
+        v.map(|v| self.sum(v))
+    }
 
     /// The bytes.
     fn load_bytes(self, from: &[u8; 32]) -> Self::B;
