@@ -190,7 +190,11 @@ mod tests {
     fn a_dropped_pooled_buffer_is_reused_and_trim_frees_it() {
         let ledger = Arc::new(Ledger::default());
         let pool = Arc::new(Pool::new(&ledger));
-        let storage = Storage::Cpu(RwLock::new(crate::cpu::Arena::default().zeroed(512, Holder::Activations).expect("512 bytes")));
+        let storage = Storage::Cpu(RwLock::new(
+            crate::cpu::Arena::default()
+                .zeroed(512, Holder::Activations)
+                .expect("512 bytes"),
+        ));
         let buffer = Buffer::new(
             storage,
             512,

@@ -199,7 +199,11 @@ mod tests {
                 memory.fill(i as u8 + 1);
             }
             for (i, memory) in all.iter().enumerate() {
-                assert!(memory.iter().all(|&b| b == i as u8 + 1), "{holder:?} {}", sizes[i]);
+                assert!(
+                    memory.iter().all(|&b| b == i as u8 + 1),
+                    "{holder:?} {}",
+                    sizes[i]
+                );
             }
         }
     }

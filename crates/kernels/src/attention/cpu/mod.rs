@@ -4,23 +4,31 @@
 //! A task is a run of neighbouring tokens of one sequence, one head of keys, and a part of the keys where there are few tasks
 //! otherwise; of a single token all heads, block by block, since in memory the heads of a key are neighbours. What a task found, `[queries, HD]` unnormalised with each query's maximum and total, is put together at the end
 //! (Milakov & Gimelshein 2018; Dao et al. 2022).
+mod few;
+mod many;
+
 use super::Params;
-use crate::cpu::attend::{FewScores, FewSums, Packed, QUERIES, Rows, dispatch};
+use crate::cpu::attend::QUERIES;
 use crate::cpu::{Isa, vecmath};
 use crate::kernel::CpuCall;
-use firelight_tensor::{DType, convert};
+use firelight_tensor::DType;
 use std::cell::Cell;
 use std::ops::Range;
 
 /// Tokens of a run at most.
 const RUN: usize = 32;
-/// Keys of a block.
-const BLOCK: usize = 128;
 /// Keys that are a task of their own at least.
-const PART: usize = 4 * BLOCK;
+const PART: usize = 512;
+
+/// What a thread computes in; nothing is allocated per call once it has grown.
+#[derive(Default)]
+struct Scratch {
+    few: few::Scratch,
+    many: many::Scratch,
+}
 
 thread_local! {
-    static PACKED: Cell<(Packed, Vec<f32>)> = Cell::default();
+    static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
 struct Job<'a> {
@@ -75,7 +83,7 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
     pool.for_chunks(&mut found, (heads * size).max(1), |task, found| {
         let (task, part) = (task / parts, task % parts);
         let (r, first) = (task / (nkv / heads), task % (nkv / heads) * heads);
-        job.part(&runs[r], first, (part, parts), few, found.chunks_exact_mut(size));
+        job.part(&runs[r], first, (part, parts), few, (found, size));
     });
     let out: &mut [f32] = bytemuck::cast_slice_mut(c.writes[0]);
     for (r, run) in runs.iter().enumerate() {
@@ -133,56 +141,41 @@ impl Job<'_> {
         runs
     }
 
-    /// Keys or values of `count` positions from `first` on, in neighbouring slots, of one head.
-    fn slots(&self, which: usize, run: &Run, head: usize, first: usize, count: usize) -> Rows<'_> {
-        let (cap, nkv, hd) = (self.p.cap as usize, self.p.nkv as usize, self.p.hd as usize);
-        Rows {
-            bytes: self.cache[which],
-            half: self.half,
-            first: ((run.sequence * cap + first % cap) * nkv + head) * hd,
-            stride: nkv * hd,
-            count,
-            hd,
-        }
-    }
-
-    /// Part `part` of `parts` of the keys of a run, against the queries of the groups of heads from `first` on, one for each of `found`.
-    fn part<'f>(
+    /// Part `part` of `parts` of the keys of a run, against the queries of the groups of heads from `first` on; of each group `found`
+    /// gets `size` numbers.
+    fn part(
         &self,
         run: &Run,
         first: usize,
         (part, parts): (usize, usize),
         few: bool,
-        found: impl Iterator<Item = &'f mut [f32]>,
+        (found, size): (&mut [f32], usize),
     ) {
-        let (hd, cap) = (self.p.hd as usize, self.p.cap as usize);
-        let group = (self.p.nh / self.p.nkv) as usize;
-        let queries = run.tokens.len() * group;
-        let mut heads: Vec<_> = found.map(|f| f.split_at_mut(f.len() / (hd + 2) * hd)).collect();
-        for (_, rest) in &mut heads {
+        let hd = self.p.hd as usize;
+        for found in found.chunks_exact_mut(size) {
+            let (_, rest) = split(found, hd);
             rest.chunks_exact_mut(2).for_each(|r| r.copy_from_slice(&[f32::NEG_INFINITY, 0.0]));
         }
         let all = run.keys.len();
         let keys = run.keys.start + all * part / parts..run.keys.start + all * (part + 1) / parts;
-        let (mut packed, mut floats) = PACKED.take();
-        let mut at = keys.start;
-        while at < keys.end {
-            let count = BLOCK.min(keys.end - at).min(cap - at % cap);
-            for (head, (sums, rest)) in (first..).zip(&mut heads) {
-                let [k, v] = [0, 1].map(|which| self.slots(which, run, head, at, count));
-                if few {
-                    self.few(run, at, [k, v], (head, queries), (sums, rest));
-                    continue;
-                }
-                self.pack(&mut packed, &mut floats, [k, v]);
-                for first in (0..queries).step_by(QUERIES) {
-                    let four = first..queries.min(first + QUERIES);
-                    self.many(run, at, count, &mut packed, (head, four), (sums, rest));
-                }
-            }
-            at += count;
+        let mut scratch = SCRATCH.take();
+        match few {
+            true => self.few(run, keys, &mut scratch.few, (found, size)),
+            false => self.many(run, keys, first, &mut scratch.many, found),
         }
-        PACKED.set((packed, floats));
+        SCRATCH.set(scratch);
+    }
+
+    /// Keys that are read together: at most `most` from position `at` on, in neighbouring slots.
+    fn together(&self, at: usize, end: usize, most: usize) -> usize {
+        let cap = self.p.cap as usize;
+        most.min(end - at).min(cap - at % cap)
+    }
+
+    /// The element of the first head in the slot of position `at`.
+    fn slot(&self, run: &Run, at: usize) -> usize {
+        let (cap, nkv, hd) = (self.p.cap as usize, self.p.nkv as usize, self.p.hd as usize);
+        (run.sequence * cap + at % cap) * nkv * hd
     }
 
     fn query(&self, run: &Run, head: usize, i: usize) -> &[f32] {
@@ -211,108 +204,11 @@ impl Job<'_> {
         let largest = scale * vecmath::max_f32(self.isa, &scores[begin..end]);
         Some((largest, vecmath::softmax_sum(self.isa, scale, scores)))
     }
-
-    fn few(
-        &self,
-        run: &Run,
-        at: usize,
-        [k, v]: [Rows<'_>; 2],
-        (head, queries): (usize, usize),
-        (sums, rest): (&mut [f32], &mut [f32]),
-    ) {
-        let (hd, count) = (k.hd, k.count);
-        let q: [&[f32]; QUERIES] = std::array::from_fn(|i| self.query(run, head, i.min(queries - 1)));
-        let mut scores = [0f32; QUERIES * BLOCK];
-        let scores_of = match queries {
-            1 => scores_of::<1>,
-            2 => scores_of::<2>,
-            3 => scores_of::<3>,
-            _ => scores_of::<QUERIES>,
-        };
-        scores_of(self.isa, &q, k, &mut scores);
-        let mut weighed = [None; QUERIES];
-        for (i, weighed) in weighed.iter_mut().enumerate().take(queries) {
-            *weighed = self.weigh(run, i, at, &mut scores[i * BLOCK..][..count]);
-        }
-        // A head has at most 512 elements.
-        let mut block = [0f32; QUERIES * 512];
-        let sums_of = match queries {
-            1 => sums_of::<1>,
-            2 => sums_of::<2>,
-            3 => sums_of::<3>,
-            _ => sums_of::<QUERIES>,
-        };
-        sums_of(self.isa, &scores, v, &mut block);
-        for (i, weighed) in weighed.into_iter().enumerate().take(queries) {
-            let block = &block[i * hd..][..hd];
-            merge(self.isa, weighed, block, &mut sums[i * hd..][..hd], &mut rest[2 * i..][..2]);
-        }
-    }
-
-    /// Packs a block.
-    fn pack(&self, packed: &mut Packed, floats: &mut Vec<f32>, [k, v]: [Rows<'_>; 2]) {
-        let (hd, count) = (k.hd, k.count);
-        let element = |rows: &Rows<'_>, j: usize| rows.first + j * rows.stride;
-        if !self.half {
-            let [kf, vf]: [&[f32]; 2] = [k, v].map(|rows| bytemuck::cast_slice(rows.bytes));
-            packed.fill(count, hd, |j| (&kf[element(&k, j)..][..hd], &vf[element(&v, j)..][..hd]));
-            return;
-        }
-        floats.resize(2 * count * hd, 0.0);
-        for (rows, to) in [k, v].into_iter().zip(floats.chunks_exact_mut(count * hd)) {
-            for (j, to) in to.chunks_exact_mut(hd).enumerate() {
-                let from = &rows.bytes[2 * element(&rows, j)..][..2 * hd];
-                // The lengths fit: nothing is refused.
-                let _ = convert::f16_to_f32(from, to);
-            }
-        }
-        let (kf, vf) = floats.split_at(count * hd);
-        packed.fill(count, hd, |j| (&kf[j * hd..][..hd], &vf[j * hd..][..hd]));
-    }
-
-    fn many(
-        &self,
-        run: &Run,
-        at: usize,
-        count: usize,
-        packed: &mut Packed,
-        (head, four): (usize, Range<usize>),
-        (sums, rest): (&mut [f32], &mut [f32]),
-    ) {
-        let hd = self.p.hd as usize;
-        let group = (self.p.nh / self.p.nkv) as usize;
-        let sees = |i: usize| {
-            let seen = self.keys(run.tokens.start + i / group);
-            seen.start < at + count && seen.end > at
-        };
-        if !four.clone().any(sees) {
-            return;
-        }
-        let last = four.end - 1;
-        let q: [&[f32]; QUERIES] = std::array::from_fn(|i| self.query(run, head, (four.start + i).min(last)));
-        packed.scores(self.isa, &q[..four.len()]);
-        let mut weighed = [None; QUERIES];
-        for (i, weighed) in weighed.iter_mut().enumerate().take(four.len()) {
-            *weighed = self.weigh(run, four.start + i, at, packed.row(i));
-        }
-        packed.sum(self.isa);
-        for (i, weighed) in weighed.into_iter().enumerate().take(four.len()) {
-            let query = four.start + i;
-            let sums = &mut sums[query * hd..][..hd];
-            merge(self.isa, weighed, packed.result(i), sums, &mut rest[2 * query..][..2]);
-        }
-    }
 }
 
-/// The scores of `N` queries with a block's keys, [`BLOCK`] apart.
-fn scores_of<const N: usize>(isa: Isa, q: &[&[f32]; QUERIES], k: Rows<'_>, scores: &mut [f32]) {
-    let q = std::array::from_fn::<_, N, _>(|i| q[i]);
-    dispatch(isa, FewScores { q, k, scores, step: BLOCK });
-}
-
-/// The sums of a block's values with the weights of `N` queries.
-fn sums_of<const N: usize>(isa: Isa, weights: &[f32], v: Rows<'_>, sums: &mut [f32]) {
-    dispatch(isa, FewSums::<N> { weights, step: BLOCK, v, sums });
+/// What was found of a head: the sums of its queries, and maximum and total of each.
+fn split(found: &mut [f32], hd: usize) -> (&mut [f32], &mut [f32]) {
+    found.split_at_mut(found.len() / (hd + 2) * hd)
 }
 
 /// Adds what a block gave a query, `block` with its maximum and total, to what was found before.

@@ -1,0 +1,82 @@
+//! Few queries: keys and values are read where they lie, all heads of a position before the next one.
+use super::{Job, Run, merge, split};
+use crate::cpu::Isa;
+use crate::cpu::attend::{Cells, FewScores, FewSums, QUERIES, dispatch};
+use std::ops::Range;
+
+/// Keys of a block.
+const BLOCK: usize = 256;
+
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// `[NKV, queries of a head, HD]`.
+    queries: Vec<f32>,
+    /// `[NKV, queries of a head, BLOCK]`.
+    scores: Vec<f32>,
+    /// As `queries`: the sums of a block's values.
+    sums: Vec<f32>,
+    /// Maximum and total of each query's weights in a block.
+    weighed: Vec<Option<(f32, f32)>>,
+}
+
+impl Job<'_> {
+    /// The queries of all heads against `keys`.
+    pub(super) fn few(
+        &self,
+        run: &Run,
+        keys: Range<usize>,
+        scratch: &mut Scratch,
+        (found, size): (&mut [f32], usize),
+    ) {
+        let (hd, heads) = (self.p.hd as usize, self.p.nkv as usize);
+        let n = run.tokens.len() * (self.p.nh / self.p.nkv) as usize;
+        let Scratch { queries, scores, sums, weighed } = scratch;
+        queries.clear();
+        for head in 0..heads {
+            (0..n).for_each(|i| queries.extend_from_slice(self.query(run, head, i)));
+        }
+        scores.resize(heads * n * BLOCK, 0.0);
+        sums.resize(heads * n * hd, 0.0);
+        let (scores_of, sums_of): (ScoresOf, SumsOf) = match n {
+            1 => (scores_of::<1>, sums_of::<1>),
+            2 => (scores_of::<2>, sums_of::<2>),
+            3 => (scores_of::<3>, sums_of::<3>),
+            _ => (scores_of::<QUERIES>, sums_of::<QUERIES>),
+        };
+        let mut at = keys.start;
+        while at < keys.end {
+            let count = self.together(at, keys.end, BLOCK);
+            let [k, v] = self.cache.map(|bytes| Cells {
+                bytes,
+                half: self.half,
+                first: self.slot(run, at),
+                count,
+                heads,
+                hd,
+            });
+            scores_of(self.isa, queries, k, scores);
+            weighed.clear();
+            for (i, scores) in scores.chunks_exact_mut(BLOCK).enumerate() {
+                weighed.push(self.weigh(run, i % n, at, &mut scores[..count]));
+            }
+            sums_of(self.isa, scores, v, sums);
+            for (i, (weighed, block)) in weighed.iter().zip(sums.chunks_exact(hd)).enumerate() {
+                let (sums, rest) = split(&mut found[i / n * size..][..size], hd);
+                let (sums, rest) = (&mut sums[i % n * hd..][..hd], &mut rest[i % n * 2..][..2]);
+                merge(self.isa, *weighed, block, sums, rest);
+            }
+            at += count;
+        }
+    }
+}
+
+type ScoresOf = fn(Isa, &[f32], Cells<'_>, &mut [f32]);
+type SumsOf = fn(Isa, &[f32], Cells<'_>, &mut [f32]);
+
+fn scores_of<const N: usize>(isa: Isa, q: &[f32], k: Cells<'_>, scores: &mut [f32]) {
+    dispatch(isa, FewScores::<N> { q, k, scores, step: BLOCK });
+}
+
+fn sums_of<const N: usize>(isa: Isa, weights: &[f32], v: Cells<'_>, sums: &mut [f32]) {
+    dispatch(isa, FewSums::<N> { weights, step: BLOCK, v, sums });
+}
