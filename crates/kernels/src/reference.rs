@@ -32,6 +32,10 @@ pub(crate) fn from_f64(dtype: DType, values: &[f64], bytes: &mut [u8]) -> Result
         DType::BF16 => put(values, bytes, |v| half::bf16::from_f64(v).to_le_bytes()),
         DType::U32 => put(values, bytes, |v| (v as u32).to_le_bytes()),
         DType::I32 => put(values, bytes, |v| (v as i32).to_le_bytes()),
+        DType::Q8_0 => {
+            let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+            firelight_tensor::quant::quantize_into(dtype, &values, bytes)?;
+        }
         other => {
             return Err(Error::Unsupported(format!(
                 "a reference that writes {other}"

@@ -229,10 +229,15 @@ impl Cache {
     }
 
     /// A larger array of keys or values with the old one's content.
-    fn grown(&self, shape: &[usize], old: Option<&Array>) -> Result<Array> {
-        let array = self
-            .device
-            .array(self.device.cache_dtype(), shape, Holder::Cache)?;
+    fn grown(&self, shape: &[usize; 4], old: Option<&Array>) -> Result<Array> {
+        let dtype = self.device.cache_dtype();
+        if dtype == DType::Q8_0 && !shape[3].is_multiple_of(64) {
+            return Err(Error::invalid(format!(
+                "key/value caches in {dtype} need heads of a multiple of 64 elements; this model's have {}: take f16",
+                shape[3]
+            )));
+        }
+        let array = self.device.array(dtype, shape, Holder::Cache)?;
         if let Some(old) = old {
             let bytes = old.nbytes() / self.sequences as u64;
             let step = array.nbytes() / self.sequences as u64;

@@ -45,7 +45,7 @@ pub struct EngineOptions {
     pub fast: bool,
     /// Other types for a model's matrices than those of its file, converted while it is loaded.
     pub dtypes: Dtypes,
-    /// Type of the key/value caches, f32 or f16; `None`: what suits the device ([`Device::cache_dtype`]).
+    /// Type of the key/value caches, f32, f16 or q8_0; `None`: what suits the device ([`Device::cache_dtype`]).
     pub kv: Option<DType>,
     /// Prove the device on every kernel's self-test before it is used. Off only where start-up time is being measured.
     pub self_test: bool,

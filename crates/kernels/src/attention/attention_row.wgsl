@@ -1,5 +1,5 @@
 // Attention, decode form. out = sum_j softmax(scale q.k_j) v_j over the visible keys.
-// Operands: q f32 [T, NH*HD], kc and vc KV [NSEQ, CAP, NKV, HD/4], rows u32 [T, 2], ends u32 [T] if mutual, out f32 [T, NH*HD].
+// Operands: q f32 [T, NH*HD], kc and vc KV [NSEQ, CAP, NKV, heads], rows u32 [T, 2], ends u32 [T] if mutual, out f32 [T, NH*HD].
 // One workgroup serves one token and head: an invocation scores one key of each 128, then sums four elements of v.
 // Source: Dao et al. 2022 (online softmax).
 struct Params { t: u32, nh: u32, nkv: u32, hd: u32, cap: u32, window: u32, scale: f32, softcap: f32, mutual: u32 }
@@ -26,8 +26,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let h = i % p.nh;
   let row = rows[t];
   let n4 = p.hd / 4u;
-  let stride = p.nkv * n4;
-  let base = row.x * p.cap * stride + (h / (p.nh / p.nkv)) * n4;
+  let stride = p.nkv * head_size(n4);
+  let base = row.x * p.cap * stride + (h / (p.nh / p.nkv)) * head_size(n4);
   // At most CAP keys are there: key j is in slot j mod CAP.
   let own = row.y + 1u;
   var held = p.cap;
@@ -54,7 +54,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
       var slot = first + (j - begin);
       if slot >= p.cap { slot -= p.cap; }
       let at = base + slot * stride;
-      for (var c = 0u; c < n4; c += 1u) { d += dot(qs[c], vec4<f32>(kc[at + c])); }
+      for (var c = 0u; c < n4; c += 1u) { d += dot(qs[c], key(at, c)); }
       if p.softcap > 0.0 { d = p.softcap * tanh(clamp(d / p.softcap, -15.0, 15.0)); }
       s = d;
     }
@@ -80,7 +80,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
         total += wgt;
         var slot = first + (j0 + c - begin);
         if slot >= p.cap { slot -= p.cap; }
-        acc += wgt * vec4<f32>(vc[base + slot * stride + dim]);
+        acc += wgt * value(base + slot * stride, dim);
       }
     }
     workgroupBarrier();

@@ -1,5 +1,5 @@
 // Attention, prefill form. out = sum_j softmax(scale q.k_j) v_j over the visible keys.
-// Operands: q f32 [T, NH*HD], kc and vc KV [NSEQ, CAP, NKV, HD/4], rows u32 [T, 2], ends u32 [T] if mutual, out f32 [T, NH*HD].
+// Operands: q f32 [T, NH*HD], kc and vc KV [NSEQ, CAP, NKV, heads], rows u32 [T, 2], ends u32 [T] if mutual, out f32 [T, NH*HD].
 // One workgroup serves four tokens of one head: see four_queries.wgsl, which is joined to this.
 // Source: Dao et al. 2022 (online softmax).
 struct Params { t: u32, nh: u32, nkv: u32, hd: u32, cap: u32, window: u32, scale: f32, softcap: f32, mutual: u32 }
@@ -19,7 +19,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   if t0 >= p.t { return; }
   let h = i % p.nh;
   let n4 = p.hd / 4u;
-  let stride = p.nkv * n4;
+  let stride = p.nkv * head_size(n4);
   // Tokens beyond the last repeat it and are not stored.
   let tokens = min(vec4<u32>(t0, t0 + 1u, t0 + 2u, t0 + 3u), vec4<u32>(p.t - 1u));
   let r0 = rows[tokens.x]; let r1 = rows[tokens.y]; let r2 = rows[tokens.z]; let r3 = rows[tokens.w];
@@ -53,7 +53,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     let begin = min(min(lo.x, lo.y), min(lo.z, lo.w));
     let end = min(max(max(hi.x, hi.y), max(hi.z, hi.w)), begin + p.cap);
     let first = begin % p.cap;
-    let base = seq * p.cap * stride + (h / (p.nh / p.nkv)) * n4;
+    let base = seq * p.cap * stride + (h / (p.nh / p.nkv)) * head_size(n4);
     for (var j0 = begin; j0 < end; j0 += 128u) {
       let j = j0 + lane;
       let seen = mine & (vec4<u32>(j) < upto) & (vec4<u32>(j) >= begins);
@@ -64,7 +64,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
         if slot >= p.cap { slot -= p.cap; }
         let at = base + slot * stride;
         for (var c = 0u; c < n4; c += 1u) {
-          let k = vec4<f32>(kc[at + c]);
+          let k = key(at, c);
           d += products(c, n4, k);
         }
         if p.softcap > 0.0 {
@@ -79,7 +79,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
           let e = weight[c];
           var slot = first + (j0 + c - begin);
           if slot >= p.cap { slot -= p.cap; }
-          let v = vec4<f32>(vc[base + slot * stride + dim]);
+          let v = value(base + slot * stride, dim);
           take(&sums, e, v);
         }
       }

@@ -8,7 +8,10 @@ pub(super) fn cases() -> Vec<Case> {
     let base =
         Params { t: 1, nh: 4, nkv: 2, hd: 16, cap: 300, window: 0, scale: 0.25, softcap: 0.0, mutual: 0 };
     let mut cases = Vec::new();
-    for kv in [DType::F32, DType::F16] {
+    for kv in [DType::F32, DType::F16, DType::Q8_0] {
+        // Its blocks are not cut by heads.
+        let least = if kv == DType::Q8_0 { 64 } else { 4 };
+        let base = Params { hd: base.hd.max(least), ..base };
         // Two texts around a picture of nine tokens, which see each other.
         let mut ends: Vec<u32> = (31..44).collect();
         ends[2..11].fill(41);
@@ -29,7 +32,7 @@ pub(super) fn cases() -> Vec<Case> {
         add("window 8", Params { window: 8, ..base }, vec![[0, 130]], false);
         add("window larger than the past", Params { window: 500, ..base }, vec![[0, 30]], false);
         add("soft cap", Params { softcap: 2.0, scale: 1.0, ..base }, vec![[0, 60]], false);
-        for hd in [4, 32, 64, 80, 96, 128, 256, 512] {
+        for hd in [4, 32, 64, 80, 96, 128, 256, 512].into_iter().filter(|hd| hd % least == 0) {
             let p = Params { hd, cap: 140, nh: 2, nkv: 1, ..base };
             add(&format!("head of {hd}"), p, vec![[0, 131]], false);
             let rows: Vec<_> = (0..5).map(|i| [0, 127 + i]).collect();
@@ -38,8 +41,8 @@ pub(super) fn cases() -> Vec<Case> {
         // Parts of the keys are tasks of their own; three, then five queries share a head of keys.
         let far = Params { nh: 3, nkv: 1, hd: 64, cap: 1600, ..base };
         add("one token of 1501", far, vec![[1, 1500]], false);
-        add("one token of 1501, five queries a head", Params { nh: 5, hd: 32, ..far }, vec![[0, 1500]], false);
-        add("one token of 1501, head of 20", Params { hd: 20, ..far }, vec![[0, 1500]], false);
+        add("one token of 1501, five queries a head", Params { nh: 5, hd: least.max(32), ..far }, vec![[0, 1500]], false);
+        add("one token of 1501, head of another size", Params { hd: least.max(20), ..far }, vec![[0, 1500]], false);
         let rows: Vec<_> = (0..70).map(|i| [0, 230 + i]).collect();
         add("70 tokens after 230", Params { t: 70, nh: 2, nkv: 1, ..base }, rows, false);
         let from = |seq: u32, pos: u32, n: u32| (0..n).map(move |i| [seq, pos + i]);

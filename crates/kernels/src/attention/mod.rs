@@ -49,10 +49,13 @@ pub struct Params {
     pub mutual: u32,
 }
 
+/// Element types of caches.
+pub(crate) const CACHES: &[DType] = &[DType::F32, DType::F16, DType::Q8_0];
+
 const OPERANDS: &[Operand] = &[
     Operand::read("q", &[DType::F32], "[T, NH·HD]"),
-    Operand::read("kc", &[DType::F32, DType::F16], "[NSEQ, CAP, NKV, HD]"),
-    Operand::read("vc", &[DType::F32, DType::F16], "[NSEQ, CAP, NKV, HD]"),
+    Operand::read("kc", CACHES, "[NSEQ, CAP, NKV, HD]"),
+    Operand::read("vc", CACHES, "[NSEQ, CAP, NKV, HD]"),
     Operand::read("rows", &[DType::U32], "[T, 2]"),
     Operand::read("ends", &[DType::U32], "[T] if mutual"),
     Operand::write("out", &[DType::F32], "[T, NH·HD]"),
@@ -93,6 +96,10 @@ impl Kernel for Attention {
         ensure(self, room && kc.shape == vc.shape && kc.dtype == vc.dtype, || {
             format!("caches {:?} and {:?} of {} positions", kc.shape, vc.shape, p.cap)
         })?;
+        let q8 = kc.dtype == DType::Q8_0;
+        ensure(self, !q8 || p.hd.is_multiple_of(64), || {
+            format!("heads of {} in {}; expected a multiple of 64", p.hd, kc.dtype)
+        })?;
         let heads = u64::from(p.nh);
         let mut plan = if t >= 4 {
             let mut plan = Plan::new("tile", include_str!("attention_tile.wgsl"), t.div_ceil(4) as u64 * heads, caps)?;
@@ -102,7 +109,9 @@ impl Kernel for Attention {
             Plan::new("row", include_str!("attention_row.wgsl"), t as u64 * heads, caps)?
         };
         plan.f16 = kc.dtype == DType::F16;
-        plan.aliases.push(("KV", if plan.f16 { "vec4<f16>" } else { "vec4<f32>" }));
+        let kv = if q8 { "u32" } else if plan.f16 { "vec4<f16>" } else { "vec4<f32>" };
+        plan.aliases.push(("KV", kv));
+        plan.wgsl.push(if q8 { include_str!("cells_q8.wgsl") } else { include_str!("cells_float.wgsl") }.into());
         Ok(plan)
     }
 

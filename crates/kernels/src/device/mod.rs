@@ -154,16 +154,16 @@ impl Device {
         self.0.cache
     }
 
-    /// This device with key/value caches of another element type, f32 or f16: half the memory to hold and to read in long contexts. To be said
-    /// before the device is shared.
+    /// This device with key/value caches of another element type, f32, f16 or q8_0 (heads of a multiple of 64 elements): half or about a
+    /// quarter of the memory to hold and to read in long contexts. To be said before the device is shared.
     ///
     /// # Errors
     /// `Unsupported` for another type, or for f16 on a GPU whose shaders have none; `InvalidInput` if the device is shared already.
     pub fn keep_caches_in(mut self, dtype: DType) -> Result<Self> {
-        let known = matches!(dtype, DType::F32 | DType::F16);
+        let known = matches!(dtype, DType::F32 | DType::F16 | DType::Q8_0);
         if !known || (dtype == DType::F16 && self.is_gpu() && !self.0.caps.f16) {
             return Err(Error::Unsupported(format!(
-                "key/value caches in {dtype} on {}; f32 is there always, f16 on the CPU and where shaders have it",
+                "key/value caches in {dtype} on {}; f32 and q8_0 are there always, f16 on the CPU and where shaders have it",
                 self.name()
             )));
         }

@@ -1,7 +1,7 @@
 //! One token at a time: the work is small beside the products around it.
 use super::Params;
 use crate::kernel::CpuCall;
-use firelight_tensor::DType;
+use firelight_tensor::{DType, quant::quantize_into};
 use half::f16;
 
 pub(super) fn run(c: &mut CpuCall<'_, '_>) {
@@ -30,7 +30,12 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
 }
 
 fn store(cache: DType, bytes: &mut [u8], cell: usize, values: &[f32]) {
-    if cache == DType::F16 {
+    if cache == DType::Q8_0 {
+        let block = |n: usize| n / cache.block_len() * cache.block_bytes();
+        let out = &mut bytes[block(cell)..][..block(values.len())];
+        // Heads are whole blocks: nothing is refused.
+        let _ = quantize_into(cache, values, out);
+    } else if cache == DType::F16 {
         let out: &mut [f16] = bytemuck::cast_slice_mut(bytes);
         for (o, v) in out[cell..cell + values.len()].iter_mut().zip(values) {
             *o = f16::from_f32(*v);

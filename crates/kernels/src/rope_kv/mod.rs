@@ -10,6 +10,7 @@ mod cases;
 pub(crate) mod cpu;
 mod reference;
 
+use crate::attention::CACHES;
 use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
 use crate::{Array, Recorder, Result};
 use firelight_tensor::DType;
@@ -54,8 +55,8 @@ const OPERANDS: &[Operand] = &[
     Operand::read("v", &[DType::F32], "[T, NKV·HD]"),
     Operand::read("rows", &[DType::U32], "[T, 2]"),
     Operand::read("rope", &[DType::F32], "[P, R/2, 2]"),
-    Operand::read_write("kc", &[DType::F32, DType::F16], "[NSEQ, CAP, NKV, HD]"),
-    Operand::read_write("vc", &[DType::F32, DType::F16], "[NSEQ, CAP, NKV, HD]"),
+    Operand::read_write("kc", CACHES, "[NSEQ, CAP, NKV, HD]"),
+    Operand::read_write("vc", CACHES, "[NSEQ, CAP, NKV, HD]"),
 ];
 
 impl Kernel for RopeKv {
@@ -93,6 +94,13 @@ impl Kernel for RopeKv {
         ensure(self, room && kc.shape == vc.shape && kc.dtype == vc.dtype, || {
             format!("caches {:?} and {:?} of {} positions", kc.shape, vc.shape, p.cap)
         })?;
+        if kc.dtype == DType::Q8_0 {
+            ensure(self, p.hd.is_multiple_of(64) && p.hd <= 512, || {
+                format!("heads of {} in {}; expected a multiple of 64 up to 512", p.hd, kc.dtype)
+            })?;
+            let heads = t as u64 * u64::from(p.nh + 2 * p.nkv);
+            return Plan::new("q8_cache", include_str!("rope_kv_q8.wgsl"), heads, caps);
+        }
         let items = t as u64 * u64::from(p.nh + 2 * p.nkv) * u64::from(p.hd / 2);
         let f16 = kc.dtype == DType::F16;
         let variant = if f16 { "f16_cache" } else { "f32_cache" };

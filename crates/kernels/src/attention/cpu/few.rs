@@ -48,7 +48,7 @@ impl Job<'_> {
             let count = self.together(at, keys.end, BLOCK);
             let [k, v] = self.cache.map(|bytes| Cells {
                 bytes,
-                half: self.half,
+                dtype: self.dtype,
                 first: self.slot(run, at),
                 count,
                 heads,

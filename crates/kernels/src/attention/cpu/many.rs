@@ -1,7 +1,8 @@
 //! Many queries: a block of keys and values of a head is packed once for all of them.
 use super::{Job, Run, merge, split};
 use crate::cpu::attend::{Packed, QUERIES};
-use firelight_tensor::convert;
+use crate::dequant;
+use firelight_tensor::DType;
 use std::ops::Range;
 
 /// Keys of a block.
@@ -44,7 +45,7 @@ impl Job<'_> {
         let (hd, stride) = (self.p.hd as usize, (self.p.nkv * self.p.hd) as usize);
         let element = |j: usize| self.slot(run, at) + j * stride + head * hd;
         let Scratch { packed, floats } = scratch;
-        if !self.half {
+        if self.dtype == DType::F32 {
             let [kf, vf]: [&[f32]; 2] = self.cache.map(bytemuck::cast_slice);
             packed.fill(count, hd, |j| (&kf[element(j)..][..hd], &vf[element(j)..][..hd]));
             return;
@@ -52,8 +53,9 @@ impl Job<'_> {
         floats.resize(2 * count * hd, 0.0);
         for (bytes, to) in self.cache.into_iter().zip(floats.chunks_exact_mut(count * hd)) {
             for (j, to) in to.chunks_exact_mut(hd).enumerate() {
+                let [first, size] = [element(j), hd].map(|n| n / self.dtype.block_len() * self.dtype.block_bytes());
                 // The lengths fit: nothing is refused.
-                let _ = convert::f16_to_f32(&bytes[2 * element(j)..][..2 * hd], to);
+                let _ = dequant::to_f32(self.dtype, &bytes[first..][..size], to);
             }
         }
         let (kf, vf) = floats.split_at(count * hd);

@@ -37,7 +37,7 @@ struct Job<'a> {
     q: &'a [f32],
     /// Keys, values.
     cache: [&'a [u8]; 2],
-    half: bool,
+    dtype: DType,
     /// `(sequence, position)` of each token, and its last key where `p.mutual`.
     rows: &'a [u32],
     ends: &'a [u32],
@@ -58,7 +58,7 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
         isa: c.cpu.isa,
         q: c.read(0),
         cache: [c.reads[1], c.reads[2]],
-        half: c.call.operands[1].dtype == DType::F16,
+        dtype: c.call.operands[1].dtype,
         rows: c.read(3),
         ends: c.read(4),
     };

@@ -4,6 +4,7 @@
 //! come as fast as memory gives them.
 
 use crate::cpu::matmul::simd::{Kernel, Simd};
+use firelight_tensor::DType;
 
 /// Positions that are asked for ahead.
 const AHEAD: usize = 16;
@@ -13,9 +14,9 @@ const TOGETHER: usize = 16;
 /// All heads of neighbouring positions of a cache.
 #[derive(Clone, Copy)]
 pub(crate) struct Cells<'a> {
-    /// f32, or f16 if `half`.
     pub(crate) bytes: &'a [u8],
-    pub(crate) half: bool,
+    /// f32, f16 or q8_0.
+    pub(crate) dtype: DType,
     /// Element of the first head of the first position.
     pub(crate) first: usize,
     /// Positions there are.
@@ -29,24 +30,24 @@ impl Cells<'_> {
     /// Panics unless all are inside, and heads are whole vectors.
     fn check<S: Simd>(&self) {
         let end = self.first + self.count * self.heads * self.hd;
-        let size = if self.half { 2 } else { 4 };
+        let (block, size) = (self.dtype.block_len(), self.dtype.block_bytes());
         assert!(
-            end * size <= self.bytes.len(),
+            end.div_ceil(block) * size <= self.bytes.len(),
             "attention: beyond the cache"
         );
+        assert!(self.first.is_multiple_of(block) && self.hd.is_multiple_of(block));
         assert!(self.hd.is_multiple_of(S::LANES));
     }
 
     /// Asks for head `h` of position `j`, there or not, to be brought near.
     #[inline(always)]
-    fn prefetch(&self, j: usize, h: usize) {
+    fn prefetch<T: Type>(&self, j: usize, h: usize) {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let size = if self.half { 2 } else { 4 };
-            let at = (self.first + (j * self.heads + h) * self.hd) * size;
+            let at = (self.first + (j * self.heads + h) * self.hd) / T::BLOCK * T::BYTES;
             let row = self.bytes.as_ptr().wrapping_add(at);
-            for line in (0..self.hd * size).step_by(64) {
+            for line in (0..self.hd / T::BLOCK * T::BYTES).step_by(64) {
                 // SAFETY: a hint; no address is invalid for it.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(line).cast()) };
             }
@@ -58,24 +59,74 @@ impl Cells<'_> {
     /// LANES elements of head `h` of position `j` from `d` on.
     ///
     /// # Safety
-    /// [`Cells::check`] passed, `j` is below `count`, `h` below `heads`, `d` + LANES at most `hd`; `HALF` is `half`.
+    /// [`Cells::check`] passed, `j` is below `count`, `h` below `heads`, `d` + LANES at most `hd`; `T` is the type.
     #[inline(always)]
-    unsafe fn load<S: Simd, const HALF: bool>(
-        &self,
-        simd: S,
-        j: usize,
-        h: usize,
-        d: usize,
-    ) -> S::F {
+    unsafe fn load<S: Simd, T: Type>(&self, simd: S, j: usize, h: usize, d: usize) -> S::F {
         let at = self.first + (j * self.heads + h) * self.hd + d;
+        // SAFETY: the caller's promise.
+        unsafe { T::load(simd, self.bytes.as_ptr(), at) }
+    }
+}
+
+/// An element type of caches.
+trait Type {
+    /// Elements of a block.
+    const BLOCK: usize;
+    /// Bytes of a block.
+    const BYTES: usize;
+    /// LANES elements from element `at` on, a multiple of LANES.
+    ///
+    /// # Safety
+    /// They are all there; `bytes` begins with a block.
+    unsafe fn load<S: Simd>(simd: S, bytes: *const u8, at: usize) -> S::F;
+}
+
+struct Float;
+struct Half;
+struct Q8;
+
+impl Type for Float {
+    const BLOCK: usize = 1;
+    const BYTES: usize = 4;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(simd: S, bytes: *const u8, at: usize) -> S::F {
         // SAFETY: the caller's promise; loads need no alignment.
+        unsafe { simd.load(bytes.add(4 * at).cast()) }
+    }
+}
+
+impl Type for Half {
+    const BLOCK: usize = 1;
+    const BYTES: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(simd: S, bytes: *const u8, at: usize) -> S::F {
+        // SAFETY: the caller's promise; loads need no alignment.
+        unsafe { simd.load_half(bytes.add(2 * at).cast()) }
+    }
+}
+
+impl Type for Q8 {
+    const BLOCK: usize = 32;
+    const BYTES: usize = 34;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(simd: S, bytes: *const u8, at: usize) -> S::F {
+        // SAFETY: the caller's promise: a block of 34 bytes has 32 elements, LANES of which are not of two blocks.
         unsafe {
-            match HALF {
-                true => simd.load_half(self.bytes.as_ptr().add(2 * at).cast()),
-                false => simd.load(self.bytes.as_ptr().add(4 * at).cast()),
-            }
+            let block = bytes.add(at / 32 * 34);
+            let scale = simd.splat(widened(block.cast::<u16>().read_unaligned()));
+            simd.mul(simd.load_signed(block.add(2 + at % 32).cast()), scale)
         }
     }
+}
+
+/// A finite f16 as f32: its bits where f32 has them, and the exponents' bases put right.
+#[inline(always)]
+fn widened(half: u16) -> f32 {
+    let sign = u32::from(half & 0x8000) << 16;
+    f32::from_bits(sign | u32::from(half & 0x7fff) << 13) * f32::from_bits(0x7780_0000)
 }
 
 /// `scores[h, i, j] = q[h, i] · k[j, h]` for `N` queries of each head.
@@ -99,16 +150,17 @@ impl<const N: usize> Kernel for FewScores<'_, N> {
         self.k.check::<S>();
         assert!(self.q.len() >= heads * N * hd);
         assert!(count <= self.step && self.scores.len() >= heads * N * self.step);
-        match self.k.half {
-            true => self.keys::<S, true>(simd),
-            false => self.keys::<S, false>(simd),
+        match self.k.dtype {
+            DType::F16 => self.keys::<S, Half>(simd),
+            DType::Q8_0 => self.keys::<S, Q8>(simd),
+            _ => self.keys::<S, Float>(simd),
         }
     }
 }
 
 impl<const N: usize> FewScores<'_, N> {
     #[inline(always)]
-    fn keys<S: Simd, const HALF: bool>(&mut self, simd: S) {
+    fn keys<S: Simd, T: Type>(&mut self, simd: S) {
         let Cells {
             hd, count, heads, ..
         } = self.k;
@@ -116,12 +168,12 @@ impl<const N: usize> FewScores<'_, N> {
         for j in (0..count).step_by(4) {
             let four: [usize; 4] = std::array::from_fn(|i| (j + i).min(count - 1));
             for h in 0..heads {
-                (0..4).for_each(|i| self.k.prefetch(j + AHEAD + i, h));
+                (0..4).for_each(|i| self.k.prefetch::<T>(j + AHEAD + i, h));
                 let mut acc = [[simd.splat(0.0); 4]; N];
                 for d in (0..hd).step_by(S::LANES) {
                     // SAFETY: `run` checked the cells and the queries; all keys are below `count`.
                     unsafe {
-                        let k = four.map(|j| self.k.load::<S, HALF>(simd, j, h, d));
+                        let k = four.map(|j| self.k.load::<S, T>(simd, j, h, d));
                         for i in 0..N {
                             let q = simd.load(self.q.as_ptr().add((h * N + i) * hd + d));
                             for u in 0..4 {
@@ -163,16 +215,17 @@ impl<const N: usize> Kernel for FewSums<'_, N> {
         assert!(self.sums.len() >= heads * N * hd);
         assert!(count <= self.step && self.weights.len() >= heads * N * self.step);
         self.sums[..heads * N * hd].fill(0.0);
-        match self.v.half {
-            true => self.values::<S, true>(simd),
-            false => self.values::<S, false>(simd),
+        match self.v.dtype {
+            DType::F16 => self.values::<S, Half>(simd),
+            DType::Q8_0 => self.values::<S, Q8>(simd),
+            _ => self.values::<S, Float>(simd),
         }
     }
 }
 
 impl<const N: usize> FewSums<'_, N> {
     #[inline(always)]
-    fn values<S: Simd, const HALF: bool>(&mut self, simd: S) {
+    fn values<S: Simd, T: Type>(&mut self, simd: S) {
         let Cells {
             hd, count, heads, ..
         } = self.v;
@@ -182,8 +235,8 @@ impl<const N: usize> FewSums<'_, N> {
                 let mut d = 0;
                 while d < hd {
                     d += match hd - d >= 4 * S::LANES {
-                        true => self.part::<S, HALF, 4>(simd, (first, last), h, d),
-                        false => self.part::<S, HALF, 1>(simd, (first, last), h, d),
+                        true => self.part::<S, T, 4>(simd, (first, last), h, d),
+                        false => self.part::<S, T, 1>(simd, (first, last), h, d),
                     };
                 }
             }
@@ -192,7 +245,7 @@ impl<const N: usize> FewSums<'_, N> {
 
     /// `VECS` vectors of head `h` from `d` on; how many elements that were.
     #[inline(always)]
-    fn part<S: Simd, const HALF: bool, const VECS: usize>(
+    fn part<S: Simd, T: Type, const VECS: usize>(
         &mut self,
         simd: S,
         (first, last): (usize, usize),
@@ -211,11 +264,11 @@ impl<const N: usize> FewSums<'_, N> {
             }
             for j in first..last {
                 if d == 0 {
-                    self.v.prefetch(j + AHEAD, h);
+                    self.v.prefetch::<T>(j + AHEAD, h);
                 }
                 let mut v = [simd.splat(0.0); VECS];
                 for (u, v) in v.iter_mut().enumerate() {
-                    *v = self.v.load::<S, HALF>(simd, j, h, d + u * S::LANES);
+                    *v = self.v.load::<S, T>(simd, j, h, d + u * S::LANES);
                 }
                 for i in 0..N {
                     let w = simd.splat(*self.weights.get_unchecked((h * N + i) * step + j));
@@ -235,5 +288,18 @@ impl<const N: usize> FewSums<'_, N> {
             }
         }
         VECS * S::LANES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_finite_half_is_widened() {
+        for bits in 0..=u16::MAX {
+            let half = half::f16::from_bits(bits);
+            if half.is_finite() {
+                assert_eq!(super::widened(bits), half.to_f32(), "{bits:#x}");
+            }
+        }
     }
 }

@@ -408,6 +408,11 @@ impl Simd for Avx2 {
         // SAFETY: see the impl.
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) }
     }
+    #[inline(always)]
+    unsafe fn load_signed(self, from: *const i8) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
 }
 
 impl Avx2 {

@@ -132,6 +132,11 @@ macro_rules! float_ops {
             unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
         }
         #[inline(always)]
+        unsafe fn load_signed(self, from: *const i8) -> __m512 {
+            // SAFETY: see the impl.
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+        }
+        #[inline(always)]
         unsafe fn transpose(self, from: *const u32, stride: usize, to: *mut u32) {
             // SAFETY: see the impl.
             unsafe { transpose(from.cast(), stride, to.cast()) }

@@ -193,6 +193,11 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `from` is valid for reading LANES bytes.
     unsafe fn load_unsigned(self, from: *const u8) -> Self::F;
+    /// LANES signed bytes as f32.
+    ///
+    /// # Safety
+    /// `from` is valid for reading LANES bytes.
+    unsafe fn load_signed(self, from: *const i8) -> Self::F;
 
     /// Rounds 32 numbers to `q = x / scale` with the largest at ±127; returns the scale and the sums of both halves of `q`.
     /// A block with an infinity or a NaN gets the scale NaN, so that the product says so.

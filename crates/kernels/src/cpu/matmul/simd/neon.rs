@@ -89,6 +89,14 @@ macro_rules! common_ops {
             }
         }
         #[inline(always)]
+        unsafe fn load_signed(self, from: *const i8) -> float32x4_t {
+            // SAFETY: see the impl.
+            unsafe {
+                let bytes = vcreate_s8(u64::from(from.cast::<u32>().read_unaligned()));
+                vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
+            }
+        }
+        #[inline(always)]
         unsafe fn store(self, to: *mut f32, v: float32x4_t) {
             // SAFETY: see the impl.
             unsafe { vst1q_f32(to, v) }

@@ -144,6 +144,11 @@ impl Simd for Scalar {
         unsafe { from.cast::<[u8; LANES]>().read() }.map(f32::from)
     }
     #[inline(always)]
+    unsafe fn load_signed(self, from: *const i8) -> Self::F {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<[i8; LANES]>().read() }.map(f32::from)
+    }
+    #[inline(always)]
     unsafe fn transpose(self, from: *const u32, stride: usize, to: *mut u32) {
         for i in 0..LANES {
             for j in 0..LANES {

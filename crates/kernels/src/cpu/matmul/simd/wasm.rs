@@ -98,6 +98,12 @@ impl Simd for Simd128 {
         f32x4_convert_u32x4(u32x4_extend_low_u16x8(u16x8_extend_low_u8x16(bytes)))
     }
     #[inline(always)]
+    unsafe fn load_signed(self, from: *const i8) -> v128 {
+        // SAFETY: see the impl.
+        let bytes = unsafe { v128_load32_zero(from.cast()) };
+        f32x4_convert_i32x4(i32x4_extend_low_i16x8(i16x8_extend_low_i8x16(bytes)))
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32, v: v128) {
         // SAFETY: see the impl.
         unsafe { v128_store(to.cast(), v) }
