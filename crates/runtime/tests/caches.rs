@@ -44,39 +44,74 @@ fn run(engine: &Engine, head: usize) -> firelight_runtime::Result<(u64, Vec<f32>
 fn compared(device: DeviceChoice, kv: DType, times: f64, most: f32, test: &str) {
     let with = |kv| block_on(Engine::new(options(device, kv)));
     let engines = match device {
-        DeviceChoice::Gpu => gpu_or_skip(test, || Ok::<_, firelight_runtime::Error>((with(None)?, with(Some(kv))?))),
+        DeviceChoice::Gpu => gpu_or_skip(test, || {
+            Ok::<_, firelight_runtime::Error>((with(None)?, with(Some(kv))?))
+        }),
         _ => Some((with(None).expect("a CPU"), with(Some(kv)).expect("a CPU"))),
     };
-    let Some((whole, small)) = engines else { return };
+    let Some((whole, small)) = engines else {
+        return;
+    };
     let (bytes, expected) = run(&whole, 64).expect("logits");
     let (fewer, logits) = run(&small, 64).expect("logits");
     assert_eq!(bytes as f64, times * fewer as f64, "{kv}");
     let scale = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
-    let worst = expected.iter().zip(&logits).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    let worst = expected
+        .iter()
+        .zip(&logits)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0f32, f32::max);
     // Rounded at all, and not by much.
-    assert!(worst > 1e-7 * scale && worst < most * scale, "{kv}: off by {worst} of {scale}");
+    assert!(
+        worst > 1e-7 * scale && worst < most * scale,
+        "{kv}: off by {worst} of {scale}"
+    );
 }
 
 #[test]
 fn caches_in_f16_take_half_on_the_cpu() {
-    compared(DeviceChoice::Cpu, DType::F16, 2.0, 1e-3, "caches_in_f16_take_half_on_the_cpu");
+    compared(
+        DeviceChoice::Cpu,
+        DType::F16,
+        2.0,
+        1e-3,
+        "caches_in_f16_take_half_on_the_cpu",
+    );
 }
 
 #[test]
 fn caches_in_q8_take_about_a_quarter_on_the_cpu() {
-    compared(DeviceChoice::Cpu, DType::Q8_0, 128.0 / 34.0, 2e-2, "caches_in_q8_take_about_a_quarter_on_the_cpu");
+    compared(
+        DeviceChoice::Cpu,
+        DType::Q8_0,
+        128.0 / 34.0,
+        2e-2,
+        "caches_in_q8_take_about_a_quarter_on_the_cpu",
+    );
 }
 
 #[test]
 fn caches_in_q8_take_about_a_quarter_on_a_gpu() {
-    compared(DeviceChoice::Gpu, DType::Q8_0, 128.0 / 34.0, 2e-2, "caches_in_q8_take_about_a_quarter_on_a_gpu");
+    compared(
+        DeviceChoice::Gpu,
+        DType::Q8_0,
+        128.0 / 34.0,
+        2e-2,
+        "caches_in_q8_take_about_a_quarter_on_a_gpu",
+    );
 }
 
 #[test]
 fn what_cannot_be_is_said() {
-    let engine = block_on(Engine::new(options(DeviceChoice::Cpu, Some(DType::Q8_0)))).expect("a CPU");
-    let why = run(&engine, 32).expect_err("heads of half a pair of blocks").to_string();
-    assert!(why.contains("multiple of 64") && why.contains("have 32") && why.contains("f16"), "{why}");
+    let engine =
+        block_on(Engine::new(options(DeviceChoice::Cpu, Some(DType::Q8_0)))).expect("a CPU");
+    let why = run(&engine, 32)
+        .expect_err("heads of half a pair of blocks")
+        .to_string();
+    assert!(
+        why.contains("multiple of 64") && why.contains("have 32") && why.contains("f16"),
+        "{why}"
+    );
     let why = block_on(Engine::new(options(DeviceChoice::Cpu, Some(DType::Q4_0)))).err();
     let why = why.expect("refused").to_string();
     assert!(why.contains("key/value caches in q4_0"), "{why}");

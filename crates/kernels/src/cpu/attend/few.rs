@@ -168,12 +168,18 @@ impl<const N: usize> FewScores<'_, N> {
         for j in (0..count).step_by(4) {
             let four: [usize; 4] = std::array::from_fn(|i| (j + i).min(count - 1));
             for h in 0..heads {
-                (0..4).for_each(|i| self.k.prefetch::<T>(j + AHEAD + i, h));
+                for i in 0..4 {
+                    self.k.prefetch::<T>(j + AHEAD + i, h);
+                }
                 let mut acc = [[simd.splat(0.0); 4]; N];
                 for d in (0..hd).step_by(S::LANES) {
                     // SAFETY: `run` checked the cells and the queries; all keys are below `count`.
                     unsafe {
-                        let k = four.map(|j| self.k.load::<S, T>(simd, j, h, d));
+                        // No closure: what it called would not be compiled for the level.
+                        let mut k = [simd.splat(0.0); 4];
+                        for u in 0..4 {
+                            k[u] = self.k.load::<S, T>(simd, four[u], h, d);
+                        }
                         for i in 0..N {
                             let q = simd.load(self.q.as_ptr().add((h * N + i) * hd + d));
                             for u in 0..4 {
