@@ -111,7 +111,7 @@ impl Buffer {
     }
 
     /// Host memory to be changed: copies of it are void.
-    pub(crate) fn cpu_mut(&self) -> Option<RwLockWriteGuard<'_, AlignedBuf>> {
+    pub(crate) fn cpu_mut(&self) -> Option<RwLockWriteGuard<'_, Memory>> {
         let host = self.cpu()?.write().unwrap_or_else(PoisonError::into_inner);
         if self.holder == Holder::Weights {
             self.copies.forget();

@@ -71,8 +71,10 @@ impl Cells<'_> {
 /// An element type of caches.
 trait Type {
     /// Elements of a block.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // only asked for ahead
     const BLOCK: usize;
     /// Bytes of a block.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     const BYTES: usize;
     /// LANES elements from element `at` on, a multiple of LANES.
     ///
