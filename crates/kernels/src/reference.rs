@@ -3,6 +3,7 @@
 use crate::kernel::{Access, Call, Kernel};
 use crate::{Error, Result};
 use firelight_tensor::DType;
+use firelight_tensor::quant::{Block, BlockQ8_0};
 
 /// The values of an operand as f64.
 pub(crate) fn to_f64(dtype: DType, bytes: &[u8]) -> Result<Vec<f64>> {
@@ -33,8 +34,15 @@ pub(crate) fn from_f64(dtype: DType, values: &[f64], bytes: &mut [u8]) -> Result
         DType::U32 => put(values, bytes, |v| (v as u32).to_le_bytes()),
         DType::I32 => put(values, bytes, |v| (v as i32).to_le_bytes()),
         DType::Q8_0 => {
-            let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
-            firelight_tensor::quant::quantize_into(dtype, &values, bytes)?;
+            let blocks: &mut [BlockQ8_0] = bytemuck::cast_slice_mut(bytes);
+            for (block, values) in blocks.iter_mut().zip(values.as_chunks::<32>().0) {
+                let (mut before, now) = ([0f32; 32], values.map(|v| v as f32));
+                block.dequantize(&mut before);
+                // What nothing was written to keeps its bytes.
+                if before != now {
+                    *block = crate::rope_kv::cpu::rounded(&now);
+                }
+            }
         }
         other => {
             return Err(Error::Unsupported(format!(

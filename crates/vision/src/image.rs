@@ -1,6 +1,8 @@
 //! The picture type and the operations that only move pixels: crop, pad, orientation.
 
+use crate::samples::Samples;
 use crate::{Error, Reference, Result};
+use firelight_tensor::AlignedBuf;
 use std::fmt;
 
 /// A decoded picture: `[H, W, 3]`, 8-bit RGB, row-major, channels interleaved, at least 1×1.
@@ -8,7 +10,7 @@ use std::fmt;
 pub struct Image {
     width: usize,
     height: usize,
-    rgb: Vec<u8>,
+    rgb: Samples,
 }
 
 impl Image {
@@ -17,6 +19,15 @@ impl Image {
     /// # Errors
     /// `InvalidInput` if a side is zero or the length differs.
     pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self> {
+        Self::over(width, height, Samples::Vec(rgb))
+    }
+
+    /// [`Image::new`] over a buffer.
+    pub(crate) fn over_buffer(width: usize, height: usize, rgb: AlignedBuf) -> Result<Self> {
+        Self::over(width, height, Samples::Buffer(rgb))
+    }
+
+    fn over(width: usize, height: usize, rgb: Samples) -> Result<Self> {
         let bytes = width
             .checked_mul(height)
             .and_then(|n| n.checked_mul(3))
@@ -69,9 +80,9 @@ impl Image {
         &mut self.rgb
     }
 
-    /// The samples, without a copy.
+    /// The samples; without a copy if [`Image::new`] was given them.
     pub fn into_rgb(self) -> Vec<u8> {
-        self.rgb
+        self.rgb.into_vec()
     }
 
     /// The colour at column `x` and row `y`, or `None` outside the picture.
@@ -189,7 +200,11 @@ impl Image {
                 rgb.extend_from_slice(&self.rgb[at..at + 3]);
             }
         }
-        Image { width, height, rgb }
+        Image {
+            width,
+            height,
+            rgb: Samples::Vec(rgb),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod patchify;
 mod pixels;
 mod processor;
 mod resize;
+mod samples;
 mod threads;
 
 pub use boxes::{BoxFormat, Rect, nms};

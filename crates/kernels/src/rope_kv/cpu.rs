@@ -1,7 +1,8 @@
 //! One token at a time: the work is small beside the products around it.
 use super::Params;
 use crate::kernel::CpuCall;
-use firelight_tensor::{DType, quant::quantize_into};
+use firelight_tensor::DType;
+use firelight_tensor::quant::{Block, BlockQ8_0};
 use half::f16;
 
 pub(super) fn run(c: &mut CpuCall<'_, '_>) {
@@ -31,10 +32,10 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
 
 fn store(cache: DType, bytes: &mut [u8], cell: usize, values: &[f32]) {
     if cache == DType::Q8_0 {
-        let block = |n: usize| n / cache.block_len() * cache.block_bytes();
-        let out = &mut bytes[block(cell)..][..block(values.len())];
-        // Heads are whole blocks: nothing is refused.
-        let _ = quantize_into(cache, values, out);
+        let blocks: &mut [BlockQ8_0] = bytemuck::cast_slice_mut(bytes);
+        for (block, values) in blocks[cell / 32..].iter_mut().zip(values.as_chunks::<32>().0) {
+            *block = rounded(values);
+        }
     } else if cache == DType::F16 {
         let out: &mut [f16] = bytemuck::cast_slice_mut(bytes);
         for (o, v) in out[cell..cell + values.len()].iter_mut().zip(values) {
@@ -58,4 +59,13 @@ pub(crate) fn rotate(pairing: u32, pairs: usize, head: &mut [f32], angles: &[f32
             (pair[0], pair[1]) = (pair[0] * turn[0] - pair[1] * turn[1], pair[0] * turn[1] + pair[1] * turn[0]);
         }
     }
+}
+
+/// A block of a cache in q8_0; one with an infinity or a NaN gets the scale NaN, so that the answer says so.
+pub(crate) fn rounded(values: &[f32; 32]) -> BlockQ8_0 {
+    let mut block = BlockQ8_0::quantize(values);
+    if values.iter().any(|v| !v.is_finite()) {
+        block.d = f16::NAN.to_le_bytes();
+    }
+    block
 }

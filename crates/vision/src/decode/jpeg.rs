@@ -5,6 +5,7 @@
 
 use super::{DecodeOptions, exif};
 use crate::{Error, Image, Result};
+use firelight_tensor::AlignedBuf;
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -54,9 +55,9 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(Image, u8
     options.check(FORMAT, width as u64, height as u64, per_pixel)?;
     require_end(bytes)?;
     let orientation = decoder.exif().map_or(1, |block| exif::orientation(block));
-    let mut rgb = vec![0; width * height * 3];
+    let mut rgb = AlignedBuf::zeroed(width * height * 3)?;
     decoder.decode_into(&mut rgb).map_err(|e| error(e, bytes))?;
-    Ok((Image::new(width, height, rgb)?, orientation))
+    Ok((Image::over_buffer(width, height, rgb)?, orientation))
 }
 
 fn error(e: DecodeErrors, bytes: &[u8]) -> Error {

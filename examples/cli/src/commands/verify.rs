@@ -103,10 +103,11 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
             "{verdict}{skipped} · {} on {} (rung {}), tolerance {}\n",
             report.family, report.device, report.rung, report.atol
         ))?;
-        if !passed && report.cache == "f16" {
-            ui::to_stdout(
-                "keys and values are kept in f16 here; whether it is that, `--kv f32` tells, which is held to 0.001\n",
-            )?;
+        if !passed && report.cache != "f32" {
+            ui::to_stdout(&format!(
+                "keys and values are kept in {} here; whether it is that, `--kv f32` tells, which is held to 0.001\n",
+                report.cache
+            ))?;
         }
     }
     Ok(if passed { OK } else { FAILED })

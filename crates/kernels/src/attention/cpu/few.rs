@@ -29,17 +29,26 @@ impl Job<'_> {
         (found, size): (&mut [f32], usize),
     ) {
         let (hd, heads) = (self.p.hd as usize, self.p.nkv as usize);
-        let n = run.tokens.len() * (self.p.nh / self.p.nkv) as usize;
+        let there = run.tokens.len() * (self.p.nh / self.p.nkv) as usize;
+        // In browsers, where size counts, there is one form for several queries: the last is repeated.
+        let n = match there {
+            2 | 3 if cfg!(target_arch = "wasm32") => QUERIES,
+            n => n,
+        };
         let Scratch { queries, scores, sums, weighed } = scratch;
         queries.clear();
         for head in 0..heads {
-            (0..n).for_each(|i| queries.extend_from_slice(self.query(run, head, i)));
+            for i in 0..n {
+                queries.extend_from_slice(self.query(run, head, i.min(there - 1)));
+            }
         }
         scores.resize(heads * n * BLOCK, 0.0);
         sums.resize(heads * n * hd, 0.0);
         let (scores_of, sums_of): (ScoresOf, SumsOf) = match n {
             1 => (scores_of::<1>, sums_of::<1>),
+            #[cfg(not(target_arch = "wasm32"))]
             2 => (scores_of::<2>, sums_of::<2>),
+            #[cfg(not(target_arch = "wasm32"))]
             3 => (scores_of::<3>, sums_of::<3>),
             _ => (scores_of::<QUERIES>, sums_of::<QUERIES>),
         };
@@ -57,10 +66,13 @@ impl Job<'_> {
             scores_of(self.isa, queries, k, scores);
             weighed.clear();
             for (i, scores) in scores.chunks_exact_mut(BLOCK).enumerate() {
-                weighed.push(self.weigh(run, i % n, at, &mut scores[..count]));
+                weighed.push(self.weigh(run, (i % n).min(there - 1), at, &mut scores[..count]));
             }
             sums_of(self.isa, scores, v, sums);
             for (i, (weighed, block)) in weighed.iter().zip(sums.chunks_exact(hd)).enumerate() {
+                if i % n >= there {
+                    continue;
+                }
                 let (sums, rest) = split(&mut found[i / n * size..][..size], hd);
                 let (sums, rest) = (&mut sums[i % n * hd..][..hd], &mut rest[i % n * 2..][..2]);
                 merge(self.isa, *weighed, block, sums, rest);

@@ -8,7 +8,7 @@ mod few;
 mod many;
 
 use super::Params;
-use crate::cpu::attend::QUERIES;
+use crate::cpu::attend::{QUERIES, reads};
 use crate::cpu::{Isa, vecmath};
 use crate::kernel::CpuCall;
 use firelight_tensor::DType;
@@ -68,7 +68,7 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
     let longest = runs.iter().map(|r| r.keys.len()).max().unwrap_or(0);
     let most = runs.iter().map(|r| r.tokens.len()).max().unwrap_or(0) * group;
     // Few queries over whole vectors read the cache where it lies.
-    let few = most <= QUERIES && hd.is_multiple_of(16);
+    let few = most <= QUERIES && hd.is_multiple_of(16) && reads(job.dtype);
     let heads = if few { nkv } else { 1 };
     let tasks = runs.len() * (nkv / heads);
     let parts = match pool.threads() {

@@ -11,6 +11,15 @@ const AHEAD: usize = 16;
 /// Positions whose values are added up before the sums go back to memory.
 const TOGETHER: usize = 16;
 
+/// False for types that these kernels are not built for: in browsers, where size counts, only f32.
+pub(crate) fn reads(dtype: DType) -> bool {
+    match dtype {
+        DType::F32 => true,
+        DType::F16 | DType::Q8_0 => cfg!(not(target_arch = "wasm32")),
+        _ => false,
+    }
+}
+
 /// All heads of neighbouring positions of a cache.
 #[derive(Clone, Copy)]
 pub(crate) struct Cells<'a> {
@@ -84,7 +93,9 @@ trait Type {
 }
 
 struct Float;
+#[cfg(not(target_arch = "wasm32"))]
 struct Half;
+#[cfg(not(target_arch = "wasm32"))]
 struct Q8;
 
 impl Type for Float {
@@ -98,6 +109,7 @@ impl Type for Float {
     }
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 impl Type for Half {
     const BLOCK: usize = 1;
     const BYTES: usize = 2;
@@ -109,6 +121,7 @@ impl Type for Half {
     }
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 impl Type for Q8 {
     const BLOCK: usize = 32;
     const BYTES: usize = 34;
@@ -124,9 +137,13 @@ impl Type for Q8 {
     }
 }
 
-/// A finite f16 as f32: its bits where f32 has them, and the exponents' bases put right.
+/// An f16 as f32: its bits where f32 has them, and the exponents' bases put right; infinities become NaN.
+#[cfg(not(target_arch = "wasm32"))]
 #[inline(always)]
 fn widened(half: u16) -> f32 {
+    if half & 0x7c00 == 0x7c00 {
+        return f32::NAN;
+    }
     let sign = u32::from(half & 0x8000) << 16;
     f32::from_bits(sign | u32::from(half & 0x7fff) << 13) * f32::from_bits(0x7780_0000)
 }
@@ -153,7 +170,9 @@ impl<const N: usize> Kernel for FewScores<'_, N> {
         assert!(self.q.len() >= heads * N * hd);
         assert!(count <= self.step && self.scores.len() >= heads * N * self.step);
         match self.k.dtype {
+            #[cfg(not(target_arch = "wasm32"))]
             DType::F16 => self.keys::<S, Half>(simd),
+            #[cfg(not(target_arch = "wasm32"))]
             DType::Q8_0 => self.keys::<S, Q8>(simd),
             _ => self.keys::<S, Float>(simd),
         }
@@ -224,7 +243,9 @@ impl<const N: usize> Kernel for FewSums<'_, N> {
         assert!(count <= self.step && self.weights.len() >= heads * N * self.step);
         self.sums[..heads * N * hd].fill(0.0);
         match self.v.dtype {
+            #[cfg(not(target_arch = "wasm32"))]
             DType::F16 => self.values::<S, Half>(simd),
+            #[cfg(not(target_arch = "wasm32"))]
             DType::Q8_0 => self.values::<S, Q8>(simd),
             _ => self.values::<S, Float>(simd),
         }
@@ -302,11 +323,13 @@ impl<const N: usize> FewSums<'_, N> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn every_finite_half_is_widened() {
+    fn every_half_is_widened() {
         for bits in 0..=u16::MAX {
             let half = half::f16::from_bits(bits);
             if half.is_finite() {
                 assert_eq!(super::widened(bits), half.to_f32(), "{bits:#x}");
+            } else {
+                assert!(super::widened(bits).is_nan(), "{bits:#x}");
             }
         }
     }

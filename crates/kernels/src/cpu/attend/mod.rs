@@ -11,7 +11,7 @@
 
 mod few;
 
-pub(crate) use few::{Cells, FewScores, FewSums};
+pub(crate) use few::{Cells, FewScores, FewSums, reads};
 
 use super::matmul::Isa;
 pub(crate) use super::matmul::simd::dispatch;

@@ -197,6 +197,7 @@ pub(crate) trait Simd: Copy {
     ///
     /// # Safety
     /// `from` is valid for reading LANES bytes.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code))] // caches are f32 there
     unsafe fn load_signed(self, from: *const i8) -> Self::F;
 
     /// Rounds 32 numbers to `q = x / scale` with the largest at ±127; returns the scale and the sums of both halves of `q`.
