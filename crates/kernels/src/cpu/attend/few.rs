@@ -13,11 +13,8 @@ const TOGETHER: usize = 16;
 
 /// False for types that these kernels are not built for: in browsers, where size counts, only f32.
 pub(crate) fn reads(dtype: DType) -> bool {
-    match dtype {
-        DType::F32 => true,
-        DType::F16 | DType::Q8_0 => cfg!(not(target_arch = "wasm32")),
-        _ => false,
-    }
+    let others = cfg!(not(target_arch = "wasm32")) && matches!(dtype, DType::F16 | DType::Q8_0);
+    dtype == DType::F32 || others
 }
 
 /// All heads of neighbouring positions of a cache.
