@@ -6,6 +6,7 @@ use crate::recorder::{Binding, Work};
 use crate::{Error, Result};
 use firelight_tensor::DType;
 use firelight_tensor::compare::Tolerance;
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -344,7 +345,7 @@ pub fn words(params: &impl bytemuck::Pod) -> Vec<u32> {
 }
 
 /// A kernel: one contract with versions that must agree. User crates implement it like the built-in ones do.
-pub trait Kernel: Sync {
+pub trait Kernel: Any + Sync {
     /// The folder's name.
     fn name(&self) -> &'static str;
 
@@ -380,6 +381,19 @@ pub trait Kernel: Sync {
 
     /// Shapes, types, edge inputs and tolerances.
     fn cases(&self) -> Vec<Case>;
+}
+
+/// True for a kernel of this crate, by its type: whoever takes its name, or asks it for its plans, is somebody else.
+#[cfg(feature = "gpu")]
+pub(crate) fn is_built_in(kernel: &dyn Kernel) -> bool {
+    let this = (kernel as &dyn Any).type_id();
+    let mut all = crate::KERNELS.iter();
+    all.any(|&k| (k as &dyn Any).type_id() == this)
+}
+
+/// The product of some parameters, which may hold anything; beyond 64 bits, which nothing equals, the largest number.
+pub(crate) fn times(factors: &[u32]) -> u64 {
+    factors.iter().fold(1, |n, &f| n.saturating_mul(f.into()))
 }
 
 /// Checks count, dtypes and rank-independent facts of a call against the kernel's operand table.
@@ -426,5 +440,43 @@ pub fn ensure(kernel: &dyn Kernel, ok: bool, what: impl FnOnce() -> String) -> R
         Ok(())
     } else {
         Err(Error::invalid(format!("{}: {}", kernel.name(), what())))
+    }
+}
+
+#[cfg(all(test, feature = "gpu"))]
+mod tests {
+    use super::*;
+
+    /// Says that it is `linear`, and has its plans.
+    struct Impostor;
+    impl Kernel for Impostor {
+        fn name(&self) -> &'static str {
+            crate::linear::Linear.name()
+        }
+        fn formula(&self) -> &'static str {
+            crate::linear::Linear.formula()
+        }
+        fn operands(&self) -> &'static [Operand] {
+            crate::linear::Linear.operands()
+        }
+        fn plan(&self, call: &Call<'_>, caps: &Caps) -> Result<Plan> {
+            crate::linear::Linear.plan(call, caps)
+        }
+        fn reference(&self, _: &Call<'_>, _: &mut [Vec<f64>]) {}
+        fn cases(&self) -> Vec<Case> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn only_kernels_of_this_crate_are_compiled_without_checks() {
+        assert!(crate::KERNELS.iter().all(|&k| is_built_in(k)));
+        assert!(!is_built_in(&Impostor));
+    }
+
+    #[test]
+    fn products_of_parameters_do_not_wrap() {
+        assert_eq!(times(&[3, 5, 7]), 105);
+        assert_eq!(times(&[u32::MAX; 3]), u64::MAX);
     }
 }

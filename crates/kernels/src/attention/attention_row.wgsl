@@ -24,9 +24,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let t = i / p.nh;
   if t >= p.t { return; }
   let h = i % p.nh;
-  let row = rows[t];
+  var row = rows[t];
   let n4 = p.hd / 4u;
   let stride = p.nkv * head_size(n4);
+  // What is no sequence or position is taken for the last: no index may leave the caches.
+  row = min(row, vec2<u32>(arrayLength(&kc) / (p.cap * stride) - 1u, 0x7ffffffeu));
   let base = row.x * p.cap * stride + (h / (p.nh / p.nkv)) * head_size(n4);
   // At most CAP keys are there: key j is in slot j mod CAP.
   let own = row.y + 1u;

@@ -22,7 +22,10 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let stride = p.nkv * head_size(n4);
   // Tokens beyond the last repeat it and are not stored.
   let tokens = min(vec4<u32>(t0, t0 + 1u, t0 + 2u, t0 + 3u), vec4<u32>(p.t - 1u));
-  let r0 = rows[tokens.x]; let r1 = rows[tokens.y]; let r2 = rows[tokens.z]; let r3 = rows[tokens.w];
+  // What is no sequence or position is taken for the last: no index may leave the caches.
+  let last = vec2<u32>(arrayLength(&kc) / (p.cap * stride) - 1u, 0x7ffffffeu);
+  let r0 = min(rows[tokens.x], last); let r1 = min(rows[tokens.y], last);
+  let r2 = min(rows[tokens.z], last); let r3 = min(rows[tokens.w], last);
   let seqs = vec4<u32>(r0.x, r1.x, r2.x, r3.x);
   // At most CAP keys are there: key j is in slot j mod CAP.
   let own = vec4<u32>(r0.y, r1.y, r2.y, r3.y) + 1u;
@@ -56,7 +59,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     let base = seq * p.cap * stride + (h / (p.nh / p.nkv)) * head_size(n4);
     for (var j0 = begin; j0 < end; j0 += 128u) {
       let j = j0 + lane;
-      let seen = mine & (vec4<u32>(j) < upto) & (vec4<u32>(j) >= begins);
+      let seen = mine & (vec4<u32>(j) < min(upto, vec4<u32>(end))) & (vec4<u32>(j) >= begins);
       var s = vec4<f32>(LOWEST);
       if any(seen) {
         var d = vec4<f32>();

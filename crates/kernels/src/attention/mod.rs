@@ -14,7 +14,7 @@ mod cases;
 mod cpu;
 mod reference;
 
-use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
+use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure, times};
 use crate::{Array, Recorder, Result};
 use firelight_tensor::DType;
 
@@ -86,13 +86,13 @@ impl Kernel for Attention {
         ensure(self, p.nkv > 0 && p.nh.is_multiple_of(p.nkv), || {
             format!("{} query heads over {} key/value heads", p.nh, p.nkv)
         })?;
-        let len = t * (p.nh * p.hd) as usize;
+        let len = times(&[p.t, p.nh, p.hd]);
         let listed = rows.elements() >= 2 * t && ends.elements() >= t;
-        ensure(self, q.elements() == len && out.elements() == len && listed, || {
+        ensure(self, q.elements() as u64 == len && out.elements() as u64 == len && listed, || {
             format!("q {:?}, rows {:?}, ends {:?}, out {:?} for {t} tokens", q.shape, rows.shape, ends.shape, out.shape)
         })?;
-        let cell = p.cap as usize * (p.nkv * p.hd) as usize;
-        let room = cell > 0 && kc.elements().is_multiple_of(cell);
+        let cell = times(&[p.cap, p.nkv, p.hd]);
+        let room = cell > 0 && (kc.elements() as u64).is_multiple_of(cell);
         ensure(self, room && kc.shape == vc.shape && kc.dtype == vc.dtype, || {
             format!("caches {:?} and {:?} of {} positions", kc.shape, vc.shape, p.cap)
         })?;

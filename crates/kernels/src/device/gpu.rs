@@ -1,5 +1,6 @@
 //! The GPU device over wgpu: opening, memory, pipelines, submitting, reading back.
 
+mod compile;
 mod open;
 mod pending;
 #[cfg(not(target_arch = "wasm32"))]
@@ -11,7 +12,7 @@ pub(crate) use pending::Pending;
 use super::{Device, Span};
 use crate::buffer::Buffer;
 use crate::error::DeviceFault;
-use crate::kernel::{Access, Kernel, Plan};
+use crate::kernel::Access;
 use crate::memory::{Holder, Ledger};
 use crate::recorder::{Binding, RecordedCall, SLOT};
 use crate::{Array, Error, Result};
@@ -311,58 +312,6 @@ impl Gpu {
             Arc::new(Layout { group, pipeline })
         };
         Arc::clone(layouts.entry(key.clone()).or_insert_with(make))
-    }
-
-    fn pipeline(
-        &self,
-        kernel: &dyn Kernel,
-        plan: &Plan,
-        layout: &Layout,
-    ) -> Result<wgpu::ComputePipeline> {
-        let source = plan.source();
-        let mut key = format!("{}/{}/", kernel.name(), plan.variant);
-        for (name, value) in &plan.constants {
-            use std::fmt::Write as _;
-            let _ = write!(key, "{name}={value},");
-        }
-        // The text itself is part of the key: variants of one name may be joined from different parts.
-        key.push_str(&source);
-        let mut pipelines = self
-            .pipelines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = pipelines.get(&key) {
-            return Ok(pipeline.clone());
-        }
-        let label = format!("{}/{}", kernel.name(), plan.variant);
-        let pipeline = self.scoped(
-            || format!("compiling {label}"),
-            || {
-                let module = self
-                    .device
-                    .create_shader_module(wgpu::ShaderModuleDescriptor {
-                        label: Some(&label),
-                        source: wgpu::ShaderSource::Wgsl(source.into()),
-                    });
-                self.device
-                    .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                        label: Some(&label),
-                        layout: Some(&layout.pipeline),
-                        module: &module,
-                        entry_point: Some("main"),
-                        compilation_options: wgpu::PipelineCompilationOptions {
-                            constants: &plan.constants,
-                            zero_initialize_workgroup_memory: false,
-                        },
-                        cache: None,
-                    })
-            },
-        )?;
-        self.ledger
-            .pipelines_created
-            .fetch_add(1, Ordering::Relaxed);
-        pipelines.insert(key, pipeline.clone());
-        Ok(pipeline)
     }
 
     /// Resolves recorded calls to pipelines and bind groups, and uploads their parameters.

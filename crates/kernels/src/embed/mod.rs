@@ -10,6 +10,7 @@ mod cpu;
 mod reference;
 
 use crate::dequant::{self, WEIGHT_DTYPES};
+use crate::linear::check_row;
 use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
 use crate::{Array, Recorder, Result, Weight};
 use firelight_tensor::DType;
@@ -63,6 +64,7 @@ impl Kernel for Embed {
         ensure(self, w.last() == k && w.elements() / k == p.rows as usize, || {
             format!("table {:?} for {} rows of {k}", w.shape, p.rows)
         })?;
+        check_row(self, w, p.row_bytes)?;
         ensure(self, ids.elements() >= t && out.elements() == t * k, || {
             format!("{t} ids from {:?} into {:?}", ids.shape, out.shape)
         })?;

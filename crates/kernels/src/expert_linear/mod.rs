@@ -9,6 +9,7 @@ mod cpu;
 mod reference;
 
 use crate::dequant::{self, WEIGHT_DTYPES};
+use crate::linear::check_row;
 use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
 use crate::{Array, Recorder, Result, Weight};
 use firelight_tensor::DType;
@@ -73,6 +74,7 @@ impl Kernel for ExpertLinear {
         ensure(self, w.last() == k && w.elements() / k.max(1) == p.rows as usize, || {
             format!("weight {:?} as [{}, {k}]", w.shape, p.rows)
         })?;
+        check_row(self, w, p.row_bytes)?;
         ensure(self, ids.elements() == r && y.elements() == r * n, || {
             format!("ids {:?}, y {:?} for [{r}, {n}]", ids.shape, y.shape)
         })?;

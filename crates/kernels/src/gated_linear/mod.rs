@@ -65,8 +65,8 @@ impl Kernel for GatedLinear {
         };
         let (t, n, k) = (p.t as usize, p.n as usize, p.k as usize);
         ensure(self, (p.act as usize) < Activation::ALL.len(), || format!("activation {}", p.act))?;
-        check_product(self, (x, t), (w, n), k)?;
-        check_product(self, (x, t), (up, n), k)?;
+        check_product(self, (x, t), (w, n), k, p.row_bytes)?;
+        check_product(self, (x, t), (up, n), k, p.row_bytes_up)?;
         ensure(self, y.elements() == t * n, || format!("y {:?} as [{t}, {n}]", y.shape))?;
         let wgsl =
             [include_str!("gated_linear_vec.wgsl"), include_str!("gated_linear_vec_subgroup.wgsl")];

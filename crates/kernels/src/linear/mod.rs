@@ -65,7 +65,7 @@ impl Kernel for Linear {
         let p: Params = call.params();
         let [x, w, y] = [&call.operands[0], &call.operands[1], &call.operands[2]];
         let (t, n, k) = (p.t as usize, p.n as usize, p.k as usize);
-        check_product(self, (x, t), (w, n), k)?;
+        check_product(self, (x, t), (w, n), k, p.row_bytes)?;
         let fits = y.elements() == t * p.ldy as usize && u64::from(p.col0) + n as u64 <= u64::from(p.ldy);
         ensure(self, fits, || {
             format!("y {:?} for [{t}, {}], columns from {}", y.shape, p.ldy, p.col0)
@@ -100,17 +100,27 @@ impl Kernel for Linear {
     }
 }
 
-/// Checks that `x` is `[t, k]` and `w` `[n, k]`, of a `k` that weights are read in.
+/// Checks that `x` is `[t, k]` and `w` `[n, k]`, of a `k` that weights are read in and rows of so many bytes.
 pub(crate) fn check_product(
     kernel: &dyn Kernel,
     (x, t): (&View, usize),
     (w, n): (&View, usize),
     k: usize,
+    row_bytes: u32,
 ) -> Result<()> {
     ensure(kernel, k.is_multiple_of(8), || format!("rows of {k}; expected a multiple of 8"))?;
     ensure(kernel, x.elements() == t * k, || format!("x {:?} as [{t}, {k}]", x.shape))?;
     ensure(kernel, w.elements() == n * k && w.last() == k, || {
         format!("weight {:?} as [{n}, {k}]", w.shape)
+    })?;
+    check_row(kernel, w, row_bytes)
+}
+
+/// Checks that a row of `w` has so many bytes.
+pub(crate) fn check_row(kernel: &dyn Kernel, w: &View, row_bytes: u32) -> Result<()> {
+    let bytes = w.dtype.bytes_for(w.last())?;
+    ensure(kernel, bytes as u64 == u64::from(row_bytes), || {
+        format!("rows of {row_bytes} bytes; {} of {} have {bytes}", w.last(), w.dtype)
     })
 }
 

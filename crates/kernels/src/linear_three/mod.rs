@@ -64,9 +64,9 @@ impl Kernel for LinearThree {
             return Err(crate::Error::invalid("linear_three: expected 7 operands"));
         };
         let mut groups = 0u64;
-        for ((w, y), n) in weights.iter().zip([q, key, v]).zip(p.n) {
+        for (((w, y), n), bytes) in weights.iter().zip([q, key, v]).zip(p.n).zip(p.row_bytes) {
             let n = n as usize;
-            check_product(self, (x, t), (w, n), k)?;
+            check_product(self, (x, t), (w, n), k, bytes)?;
             ensure(self, y.elements() == t * n, || format!("result {:?} as [{t}, {n}]", y.shape))?;
             groups += n.div_ceil(8) as u64 * t as u64;
         }

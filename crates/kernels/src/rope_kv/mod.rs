@@ -11,7 +11,7 @@ pub(crate) mod cpu;
 mod reference;
 
 use crate::attention::CACHES;
-use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure};
+use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure, times};
 use crate::{Array, Recorder, Result};
 use firelight_tensor::DType;
 
@@ -77,20 +77,21 @@ impl Kernel for RopeKv {
         let [q, k, v, rows, rope, kc, vc] = call.operands else {
             return Err(crate::Error::invalid("rope_kv: expected 7 operands"));
         };
-        let (t, q_len, kv_len) = (p.t as usize, (p.nh * p.hd) as usize, (p.nkv * p.hd) as usize);
-        ensure(self, p.hd.is_multiple_of(2) && p.pairs * 2 <= p.hd && p.pairing <= 1, || {
+        let (t, q_len, kv_len) = (p.t as usize, times(&[p.t, p.nh, p.hd]), times(&[p.t, p.nkv, p.hd]));
+        ensure(self, p.hd.is_multiple_of(2) && p.pairs <= p.hd / 2 && p.pairing <= 1, || {
             format!("{} pairs of a head of {}, pairing {}", p.pairs, p.hd, p.pairing)
         })?;
-        ensure(self, q.elements() == t * q_len && rows.elements() >= 2 * t, || {
+        ensure(self, q.elements() as u64 == q_len && rows.elements() >= 2 * t, || {
             format!("q {:?}, rows {:?} for {t} tokens", q.shape, rows.shape)
         })?;
-        ensure(self, k.elements() == t * kv_len && v.elements() == t * kv_len, || {
-            format!("k {:?}, v {:?} for {t} tokens of {kv_len}", k.shape, v.shape)
+        ensure(self, k.elements() as u64 == kv_len && v.elements() as u64 == kv_len, || {
+            format!("k {:?}, v {:?} for {t} tokens of {} heads of {}", k.shape, v.shape, p.nkv, p.hd)
         })?;
-        ensure(self, rope.elements() >= (p.cap * p.pairs * 2) as usize, || {
+        ensure(self, rope.elements() as u64 >= times(&[p.cap, p.pairs, 2]), || {
             format!("table {:?} for {} positions of {} pairs", rope.shape, p.cap, p.pairs)
         })?;
-        let room = kc.elements().is_multiple_of((p.cap as usize * kv_len).max(1));
+        let cell = times(&[p.cap, p.nkv, p.hd]);
+        let room = cell > 0 && (kc.elements() as u64).is_multiple_of(cell);
         ensure(self, room && kc.shape == vc.shape && kc.dtype == vc.dtype, || {
             format!("caches {:?} and {:?} of {} positions", kc.shape, vc.shape, p.cap)
         })?;
@@ -98,10 +99,10 @@ impl Kernel for RopeKv {
             ensure(self, p.hd.is_multiple_of(64) && p.hd <= 512, || {
                 format!("heads of {} in {}; expected a multiple of 64 up to 512", p.hd, kc.dtype)
             })?;
-            let heads = t as u64 * u64::from(p.nh + 2 * p.nkv);
+            let heads = t as u64 * (u64::from(p.nh) + 2 * u64::from(p.nkv));
             return Plan::new("q8_cache", include_str!("rope_kv_q8.wgsl"), heads, caps);
         }
-        let items = t as u64 * u64::from(p.nh + 2 * p.nkv) * u64::from(p.hd / 2);
+        let items = t as u64 * (u64::from(p.nh) + 2 * u64::from(p.nkv)) * u64::from(p.hd / 2);
         let f16 = kc.dtype == DType::F16;
         let variant = if f16 { "f16_cache" } else { "f32_cache" };
         let mut plan = Plan::new(variant, include_str!("rope_kv.wgsl"), items.div_ceil(64), caps)?;

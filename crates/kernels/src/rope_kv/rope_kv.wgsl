@@ -23,7 +23,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let head = (i / half) % heads;
   let pair = i % half;
   let row = rows[t];
-  if (row.y + 1u) * p.pairs > arrayLength(&rope) { return; }
+  if p.pairs > 0u && row.y >= arrayLength(&rope) / p.pairs { return; }
+  if row.x >= arrayLength(&kc) / (p.cap * p.nkv * p.hd) { return; }
   // The pair's two elements: rotated ones first, then the rest in neighbours.
   var a = 2u * pair;
   var b = a + 1u;

@@ -35,7 +35,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   if t >= p.t { return; }
   let head = i % heads;
   let row = rows[t];
-  if (row.y + 1u) * p.pairs > arrayLength(&rope) { return; }
+  if p.pairs > 0u && row.y >= arrayLength(&rope) / p.pairs { return; }
+  let words = p.hd / 64u * 17u;
+  if row.x >= arrayLength(&kc) / (p.cap * p.nkv * words) { return; }
   for (var pair = lane; pair < p.hd / 2u; pair += 64u) {
     // The pair's two elements: rotated ones first, then the rest in neighbours.
     var a = 2u * pair;
@@ -71,7 +73,6 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     scales[lane] = most / 127.0;
   }
   workgroupBarrier();
-  let words = p.hd / 64u * 17u;
   let slot = (row.x * p.cap + row.y % p.cap) * p.nkv;
   for (var w = lane; w < words; w += 64u) {
     let bits = byte_of(4u * w) | (byte_of(4u * w + 1u) << 8u) | (byte_of(4u * w + 2u) << 16u) | (byte_of(4u * w + 3u) << 24u);
