@@ -12,6 +12,9 @@
 //! is all of the past in one matrix: nothing can be taken out of it again. So the cache knows the position each sequence's
 //! states are at, and [`Cache::rewind`] says from where a sequence can go on; positions from there on are computed again.
 
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod saved;
+
 use crate::models::{LayerCache, Spec};
 use crate::rope::{Places, Rope};
 use crate::state::CHUNK;

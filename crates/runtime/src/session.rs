@@ -1,5 +1,8 @@
 //! A conversation with a model: text in, streamed text out, the cache kept between turns, the ladder below.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod saved;
+
 use crate::adapter::AdapterUse;
 use crate::clock;
 use crate::engine::{Engine, LoadedModel};

@@ -8,6 +8,8 @@ mod checked;
 mod masked;
 #[cfg(not(target_arch = "wasm32"))]
 mod profile;
+#[cfg(not(target_arch = "wasm32"))]
+mod saved;
 mod soft;
 mod steps;
 

@@ -1,21 +1,19 @@
 //! LoRA adapters: over a model and merged, against what PEFT computes; several of them in turns; what is refused.
 
+#[path = "support/opened.rs"]
+mod opened;
+
 use firelight_runtime::checkpoint::Checkpoint;
 use firelight_runtime::{
-    Adapter, AdapterUse, CancelToken, DeviceChoice, Engine, EngineOptions, GenerateOptions,
-    LoadedModel, Rung, Session, State,
+    Adapter, AdapterUse, CancelToken, Engine, EngineOptions, GenerateOptions, LoadedModel, Session,
+    State,
 };
 use firelight_tensor::{Tensor, Weights, safetensors};
 use firelight_testing::{Golden, gpu_or_skip};
+use opened::{cpu, data, gpu, load};
 use pollster::block_on;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-
-fn data(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(path)
-}
 
 fn golden() -> Golden {
     Golden::read(data("lora/golden.safetensors")).expect("the golden")
@@ -24,27 +22,6 @@ fn golden() -> Golden {
 fn input(golden: &Golden, name: &str) -> Vec<u32> {
     let (_, ids) = golden.i64(name).expect("ids");
     ids.iter().map(|&id| id as u32).collect()
-}
-
-fn engine(device: DeviceChoice, rung: Option<Rung>) -> Result<Engine, firelight_runtime::Error> {
-    block_on(Engine::new(EngineOptions {
-        device,
-        rung,
-        self_test: false,
-        ..Default::default()
-    }))
-}
-
-fn cpu() -> Engine {
-    engine(DeviceChoice::Cpu, None).expect("a CPU")
-}
-
-fn gpu(test: &str) -> Option<Engine> {
-    gpu_or_skip(test, || engine(DeviceChoice::Gpu, Some(Rung::GpuF32)))
-}
-
-fn load(engine: &Engine, family: &str) -> LoadedModel {
-    block_on(engine.load(data(family), &mut |_, _| ())).expect("loads")
 }
 
 fn merged(

@@ -1,43 +1,16 @@
 //! What must hold while models come and go: laws of the cache, costs per token, memory given back, the ladder in mid-answer.
 
+#[path = "support/opened.rs"]
+mod opened;
+
+use firelight_kernels::Holder;
 use firelight_kernels::sample::SampleSettings;
-use firelight_kernels::{Holder, Rung};
 use firelight_runtime::{
-    CancelToken, DeviceChoice, Engine, EngineOptions, Event, Finish, GenerateOptions, LoadedModel,
-    Session, State,
+    CancelToken, Engine, EngineOptions, Event, Finish, GenerateOptions, Session, State,
 };
 use firelight_testing::gpu_or_skip;
+use opened::{cpu, gpu, load};
 use pollster::block_on;
-use std::path::{Path, PathBuf};
-
-fn data(family: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(family)
-}
-
-fn cpu() -> Engine {
-    let options = EngineOptions {
-        device: DeviceChoice::Cpu,
-        self_test: false,
-        ..Default::default()
-    };
-    block_on(Engine::new(options)).expect("a CPU")
-}
-
-fn gpu(test: &str) -> Option<Engine> {
-    let options = EngineOptions {
-        device: DeviceChoice::Gpu,
-        self_test: false,
-        rung: Some(Rung::GpuF32),
-        ..Default::default()
-    };
-    gpu_or_skip(test, || block_on(Engine::new(options)))
-}
-
-fn load(engine: &Engine, family: &str) -> LoadedModel {
-    block_on(engine.load(data(family), &mut |_, _| ())).expect("the fixture loads")
-}
 
 fn prompt(n: u32) -> Vec<u32> {
     (0..n).map(|i| (i * 37 + 5) % 380).collect()

@@ -1,26 +1,14 @@
 //! Two sequences of different lengths in one step are two runs: for every kind of cache.
 
-use firelight_kernels::{Recorder, Rung};
+#[path = "support/opened.rs"]
+mod opened;
+
+use firelight_kernels::Recorder;
 use firelight_runtime::cache::Cache;
 use firelight_runtime::models::{Inputs, Logits};
-use firelight_runtime::{DeviceChoice, Engine, EngineOptions, LoadedModel, State};
-use firelight_testing::gpu_or_skip;
+use firelight_runtime::{Engine, LoadedModel, State};
+use opened::{cpu, gpu, load};
 use pollster::block_on;
-use std::path::Path;
-
-fn engine(device: DeviceChoice, rung: Option<Rung>) -> Result<Engine, firelight_runtime::Error> {
-    block_on(Engine::new(EngineOptions {
-        device,
-        rung,
-        self_test: false,
-        ..Default::default()
-    }))
-}
-
-fn load(engine: &Engine, family: &str) -> LoadedModel {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    block_on(engine.load(dir.join(family), &mut |_, _| ())).expect("the fixture loads")
-}
 
 /// One step of `(sequence, position, token)`s: logits of each.
 fn step(model: &LoadedModel, cache: &mut Cache, tokens: &[[u32; 3]]) -> Vec<f32> {
@@ -114,14 +102,13 @@ fn two_are_two_runs(engine: &Engine) {
 
 #[test]
 fn two_sequences_are_two_runs_on_the_cpu() {
-    two_are_two_runs(&engine(DeviceChoice::Cpu, None).expect("a CPU"));
+    two_are_two_runs(&cpu());
 }
 
 #[test]
 fn two_sequences_are_two_runs_on_a_gpu() {
     let name = "two_sequences_are_two_runs_on_a_gpu";
-    let open = || engine(DeviceChoice::Gpu, Some(Rung::GpuF32));
-    if let Some(engine) = gpu_or_skip(name, open) {
+    if let Some(engine) = gpu(name) {
         two_are_two_runs(&engine);
     }
 }

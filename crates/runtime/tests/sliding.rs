@@ -1,30 +1,16 @@
 //! Sliding windows keep the last keys only: the same answers as with all of them, in less memory, wherever a sequence goes.
 
+#[path = "support/opened.rs"]
+mod opened;
+
 use firelight_kernels::sample::SampleSettings;
-use firelight_kernels::{Array, Recorder, Rung};
+use firelight_kernels::{Array, Recorder};
 use firelight_runtime::cache::Cache;
 use firelight_runtime::models::{CausalLm, Inputs, LayerCache, Spec};
-use firelight_runtime::{
-    CancelToken, DeviceChoice, Engine, EngineOptions, LoadedModel, Result, State,
-};
-use firelight_testing::gpu_or_skip;
+use firelight_runtime::{CancelToken, Engine, Result, State};
+use opened::{cpu, gpu, load};
 use pollster::block_on;
-use std::path::Path;
 use std::sync::Arc;
-
-fn engine(device: DeviceChoice, rung: Option<Rung>) -> Result<Engine> {
-    block_on(Engine::new(EngineOptions {
-        device,
-        rung,
-        self_test: false,
-        ..Default::default()
-    }))
-}
-
-fn load(engine: &Engine, family: &str) -> LoadedModel {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    block_on(engine.load(dir.join(family), &mut |_, _| ())).expect("the fixture loads")
-}
 
 /// The same model that keeps the keys and values of all positions.
 struct KeepsAll {
@@ -143,14 +129,13 @@ fn same_with_less(engine: &Engine) {
 
 #[test]
 fn the_same_answers_with_fewer_keys_on_the_cpu() {
-    same_with_less(&engine(DeviceChoice::Cpu, None).expect("a CPU"));
+    same_with_less(&cpu());
 }
 
 #[test]
 fn the_same_answers_with_fewer_keys_on_a_gpu() {
     let name = "the_same_answers_with_fewer_keys_on_a_gpu";
-    let open = || engine(DeviceChoice::Gpu, Some(Rung::GpuF32));
-    if let Some(engine) = gpu_or_skip(name, open) {
+    if let Some(engine) = gpu(name) {
         same_with_less(&engine);
     }
 }

@@ -1,37 +1,12 @@
 //! Drafts change how many steps an answer takes, and nothing else: right, wrong and half-right ones, greedy and drawn, on CPU and GPU.
 
-use firelight_kernels::Rung;
+#[path = "support/opened.rs"]
+mod opened;
+
 use firelight_kernels::sample::SampleSettings;
-use firelight_runtime::{
-    CancelToken, DRAFT, DeviceChoice, Draft, Engine, EngineOptions, GenerateOptions, LoadedModel,
-    Session, State,
-};
-use firelight_testing::gpu_or_skip;
+use firelight_runtime::{CancelToken, DRAFT, Draft, Engine, GenerateOptions, Session, State};
+use opened::{cpu, gpu, load};
 use pollster::block_on;
-use std::path::Path;
-
-fn engine(device: DeviceChoice, rung: Option<Rung>) -> firelight_runtime::Result<Engine> {
-    let options = EngineOptions {
-        device,
-        rung,
-        self_test: false,
-        ..Default::default()
-    };
-    block_on(Engine::new(options))
-}
-
-fn cpu() -> Engine {
-    engine(DeviceChoice::Cpu, None).expect("a CPU")
-}
-
-fn gpu(test: &str) -> Option<Engine> {
-    gpu_or_skip(test, || engine(DeviceChoice::Gpu, Some(Rung::GpuF32)))
-}
-
-fn load(engine: &Engine, family: &str) -> LoadedModel {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    block_on(engine.load(dir.join(family), &mut |_, _| ())).expect("the fixture loads")
-}
 
 /// The answer with the drafts that `draft` makes of the answer so far; with it the number of steps.
 fn answer(

@@ -1,16 +1,21 @@
 //! Recurrent states: what cannot be taken back is gone back to or computed again, whatever happens to a sequence.
 
+#[path = "support/opened.rs"]
+mod opened;
+
+use firelight_kernels::Holder;
 use firelight_kernels::sample::SampleSettings;
-use firelight_kernels::{Holder, Rung};
 use firelight_runtime::{
-    CancelToken, DeviceChoice, Engine, EngineOptions, Event, Finish, GenerateOptions, LoadedModel,
-    Message, Rendering, Session, State,
+    CancelToken, Engine, EngineOptions, Event, Finish, GenerateOptions, LoadedModel, Message,
+    Rendering, Session, State,
 };
 use firelight_testing::gpu_or_skip;
+use opened::{cpu, engine, gpu, load};
 use pollster::block_on;
-use std::path::Path;
 use std::pin::pin;
 use std::task::{Context, Waker};
+
+const FAMILY: &str = "qwen3_5";
 
 const GREEDY: SampleSettings = SampleSettings {
     temperature: 0.0,
@@ -20,35 +25,6 @@ const GREEDY: SampleSettings = SampleSettings {
     repetition_penalty: 1.0,
     seed: 0,
 };
-
-fn engine(options: EngineOptions) -> Result<Engine, firelight_runtime::Error> {
-    block_on(Engine::new(EngineOptions {
-        self_test: false,
-        ..options
-    }))
-}
-
-fn cpu() -> Engine {
-    let options = EngineOptions {
-        device: DeviceChoice::Cpu,
-        ..Default::default()
-    };
-    engine(options).expect("a CPU")
-}
-
-fn gpu(test: &str) -> Option<Engine> {
-    let options = EngineOptions {
-        device: DeviceChoice::Gpu,
-        rung: Some(Rung::GpuF32),
-        ..Default::default()
-    };
-    gpu_or_skip(test, || engine(options))
-}
-
-fn load(engine: &Engine) -> LoadedModel {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/qwen3_5");
-    block_on(engine.load(dir, &mut |_, _| ())).expect("the fixture loads")
-}
 
 fn fresh(model: &LoadedModel) -> State {
     State::new(&model.device, &model.model).expect("a state")
@@ -78,7 +54,7 @@ fn rest(state: &mut State) -> Vec<u32> {
 
 /// How many tokens are processed for a prompt that shares a beginning with what was there, and that it makes no difference.
 fn goes_back(engine: &Engine) {
-    let model = load(engine);
+    let model = load(engine, FAMILY);
     let mut used = fresh(&model);
     let changed_from = |n: u32, at: usize| {
         let mut ids = prompt(n);
@@ -130,7 +106,7 @@ fn a_sequence_goes_back_on_a_gpu() {
 
 /// A caller that stops listening in mid-token leaves a step behind that nobody knows of.
 fn is_dropped_in_mid_token(engine: &Engine) {
-    let model = load(engine);
+    let model = load(engine, FAMILY);
     let ids = prompt(40);
     let expected = answer(&mut fresh(&model), &ids, 12);
     let mut used = fresh(&model);
@@ -168,7 +144,7 @@ fn a_dropped_token_does_no_harm_on_a_gpu() {
 }
 
 fn is_cancelled(engine: &Engine) {
-    let model = load(engine);
+    let model = load(engine, FAMILY);
     let options = GenerateOptions {
         max_tokens: 30,
         ignore_eos: true,
@@ -220,7 +196,7 @@ fn a_decoded_token_makes_nothing_new_and_costs_one_pass() {
     let Some(engine) = gpu("a_decoded_token_makes_nothing_new_and_costs_one_pass") else {
         return;
     };
-    let model = load(&engine);
+    let model = load(&engine, FAMILY);
     let mut state = fresh(&model);
     begin(&mut state, &prompt(16), 64);
     for _ in 0..4 {
@@ -246,7 +222,7 @@ fn a_decoded_token_makes_nothing_new_and_costs_one_pass() {
 /// The device is lost in mid-answer: the states are computed again further down.
 #[test]
 fn a_lost_device_leads_down_the_ladder() {
-    let expected = answer(&mut fresh(&load(&cpu())), &prompt(30), 30);
+    let expected = answer(&mut fresh(&load(&cpu(), FAMILY)), &prompt(30), 30);
     let options = EngineOptions {
         adapter: Some(0),
         ..Default::default()
@@ -260,7 +236,7 @@ fn a_lost_device_leads_down_the_ladder() {
     }) else {
         return;
     };
-    let model = load(&engine);
+    let model = load(&engine, FAMILY);
     let mut session = Session::new(&engine, &model).expect("a session");
     let options = GenerateOptions {
         max_tokens: 30,
@@ -289,7 +265,7 @@ fn a_lost_device_leads_down_the_ladder() {
 fn snapshots_are_given_back_with_the_rest() {
     let engine = cpu();
     let device = engine.device();
-    let model = load(&engine);
+    let model = load(&engine, FAMILY);
     let mut state = fresh(&model);
     answer(&mut state, &prompt(20), 2);
     let few = state.cache_bytes();
@@ -304,7 +280,7 @@ fn snapshots_are_given_back_with_the_rest() {
 /// Thinking is off unless it is asked for, and the template is told so either way.
 #[test]
 fn a_template_hears_whether_to_think() {
-    let model = load(&cpu());
+    let model = load(&cpu(), FAMILY);
     let messages = [Message::user("Hi")];
     let text = &model.text;
     let quiet = text.render(&messages, true).expect("renders");

@@ -26,7 +26,7 @@ mod model_ref;
 mod progress;
 
 #[cfg(not(target_arch = "wasm32"))]
-mod disk;
+pub(crate) mod disk;
 #[cfg(not(target_arch = "wasm32"))]
 mod fetch;
 #[cfg(not(target_arch = "wasm32"))]

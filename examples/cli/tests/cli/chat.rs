@@ -344,3 +344,40 @@ fn an_answer_keeps_its_law_or_the_error_says_why_not() {
     let both = with(&["--choices", "a", "--regex", "b"]).ended(2);
     assert!(both.err.contains("--choices"), "{}", both.err);
 }
+
+#[test]
+fn what_was_read_is_kept_for_the_next_run() {
+    let (model, folder) = (fixture("llama"), tempfile::tempdir().unwrap());
+    let file = folder.path().join("read.cache");
+    let more = [
+        "--temperature",
+        "0",
+        "-n",
+        "8",
+        "--prompt-cache",
+        arg(&file),
+    ];
+    let ask = |question: &'static str| run(&args(arg(&model), &[&[question][..], &more].concat()));
+    let plain = run(&args(arg(&model), &[&[PROMPT][..], &more[..4]].concat())).ended(0);
+    let first = ask(PROMPT).ended(0);
+    assert!(first.err.contains("tokens kept in"), "{}", first.err);
+    let second = ask(PROMPT).ended(0);
+    assert!(
+        second.err.contains("tokens were read before"),
+        "{}",
+        second.err
+    );
+    assert_eq!((&first.out, &second.out), (&plain.out, &plain.out));
+    // A file of another model is read past and replaced, anybody else's file is left alone.
+    let other = fixture("qwen2");
+    let others = run(&args(arg(&other), &[&[PROMPT][..], &more].concat())).ended(0);
+    assert!(
+        others.err.contains("made with another model"),
+        "{}",
+        others.err
+    );
+    std::fs::write(&file, "a letter").unwrap();
+    let refused = ask(PROMPT).ended(1);
+    assert!(refused.err.contains("another name"), "{}", refused.err);
+    assert_eq!(std::fs::read(&file).unwrap(), b"a letter");
+}

@@ -1,8 +1,10 @@
 //! `firelight chat`: one answer, or a conversation.
 //!
-//! [`prompt`] is where the question comes from, [`answer`] where the answer goes, [`repl`] the conversation, [`lora`] adapters.
+//! [`prompt`] is where the question comes from, [`answer`] where the answer goes, [`repl`] the conversation, [`lora`] adapters, [`kept`] what is
+//! left for the next run.
 
 mod answer;
+mod kept;
 mod law;
 mod lora;
 mod prompt;
@@ -69,6 +71,10 @@ pub(crate) struct ChatArgs {
     /// that repeat their prompt. Else a smaller model of the same family: a name, path or address as for --model
     #[arg(long, value_name = "lookup|MODEL")]
     draft: Option<String>,
+    /// Keep what the model has read of the conversation in this file, and go on from there in the next run: a long text is not read
+    /// again. Whoever can read the file can read the conversation
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "audio", "lora"])]
+    prompt_cache: Option<PathBuf>,
     #[command(flatten)]
     law: LawArgs,
     #[command(flatten)]
@@ -98,6 +104,7 @@ Examples:
   firelight chat --schema person.json \"Who wrote Faust?\" | jq .name
   firelight chat --image shapes.png \"What colour is the circle?\"
   firelight chat --draft lookup \"Correct the spelling:\" < letter.txt
+  firelight chat --prompt-cache law.cache \"Who may appeal?\" < law.txt    again with another question: the text is not read again
   firelight chat --device gpu --json \"Hello\"";
 
 pub(crate) fn run(args: ChatArgs) -> Result<u8> {
@@ -190,7 +197,8 @@ fn start(args: &ChatArgs, ui: &mut Ui) -> Result<(Ready, Session, GenerateOption
          run it with --raw, or choose a chat model (firelight models list)",
         ready.local.name
     );
-    let session = Session::new(&ready.engine, &ready.model)?;
+    let mut session = Session::new(&ready.engine, &ready.model)?;
+    kept::open(args, &mut session, ui)?;
     Ok((ready, session, options))
 }
 
@@ -221,6 +229,7 @@ fn one_shot(args: &ChatArgs, prompt: Prompt, ui: &mut Ui) -> Result<u8> {
     };
     let answer = answer::stream(&mut session, &ids, &options, ui)?;
     answer::close(&answer, &options, &ready.engine.report(), ui)?;
+    kept::close(args, &mut session, ui)?;
     Ok(if answer.finish == Finish::Cancelled {
         INTERRUPTED
     } else {

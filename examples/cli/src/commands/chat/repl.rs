@@ -1,6 +1,6 @@
 //! The conversation: questions from the keyboard, the model's cache kept between them.
 
-use super::{ChatArgs, answer, start};
+use super::{ChatArgs, answer, kept, start};
 use crate::args::random_seed;
 use crate::load::Ready;
 use crate::ui::{self, Ui};
@@ -97,60 +97,9 @@ pub(super) fn run(args: &ChatArgs, ui: &mut Ui) -> Result<u8> {
     for path in &args.image {
         talk.look(path)?;
     }
-    loop {
-        let line = match read(&mut editor) {
-            Ok(line) => line,
-            Err(ReadlineError::Eof) => return Ok(OK),
-            Err(ReadlineError::Interrupted) if interrupt::pressed_again() => {
-                return Ok(INTERRUPTED);
-            }
-            Err(ReadlineError::Interrupted) => {
-                ui::to_stderr("Ctrl-C again or /quit leaves");
-                continue;
-            }
-            Err(e) => return Err(e).context("cannot read from the terminal"),
-        };
-        // Failing to remember a line is no reason to stop.
-        let _ = editor.add_history_entry(line.as_str());
-        let done = match understand(&line) {
-            Line::Quit => return Ok(OK),
-            Line::Nothing => Ok(()),
-            Line::Help => ui::to_stdout(&format!("{HELP}\n")),
-            Line::Unknown(word) => {
-                ui::to_stderr(&format!("{word} is no command; /help lists them"));
-                Ok(())
-            }
-            Line::Reset => {
-                talk.reset();
-                ui::to_stderr("a new conversation");
-                Ok(())
-            }
-            Line::System(text) => {
-                talk.system = (!text.is_empty()).then(|| text.to_owned());
-                talk.reset();
-                ui::to_stderr("a new conversation");
-                Ok(())
-            }
-            Line::Image(file) => talk.look(Path::new(file)).map(|()| {
-                ui::to_stderr("a picture for the next question");
-            }),
-            Line::Stats => ui::to_stdout(&talk.stats()),
-            Line::Regenerate => talk.regenerate(ui),
-            Line::Ask(text) => talk.ask(text, ui),
-        };
-        if let Err(e) = done {
-            if ui::is_broken_pipe(&e) {
-                return Err(e);
-            }
-            // The conversation goes on without the question that failed.
-            ui::to_stderr(&match answer::is_context_full(&e) {
-                true => format!(
-                    "the conversation is too long for the model ({e}); /reset begins a new one"
-                ),
-                false => format!("error: {}", ui::chain(&e)),
-            });
-        }
-    }
+    let left = talk.all(&mut editor, ui)?;
+    kept::close(args, &mut talk.session, ui)?;
+    Ok(left)
 }
 
 /// A line, or several joined where each but the last ends in a backslash.
@@ -165,6 +114,64 @@ fn read(editor: &mut DefaultEditor) -> Result<String, ReadlineError> {
 }
 
 impl Talk<'_> {
+    /// Everything until the user leaves.
+    fn all(&mut self, editor: &mut DefaultEditor, ui: &mut Ui) -> Result<u8> {
+        loop {
+            let line = match read(editor) {
+                Ok(line) => line,
+                Err(ReadlineError::Eof) => return Ok(OK),
+                Err(ReadlineError::Interrupted) if interrupt::pressed_again() => {
+                    return Ok(INTERRUPTED);
+                }
+                Err(ReadlineError::Interrupted) => {
+                    ui::to_stderr("Ctrl-C again or /quit leaves");
+                    continue;
+                }
+                Err(e) => return Err(e).context("cannot read from the terminal"),
+            };
+            // Failing to remember a line is no reason to stop.
+            let _ = editor.add_history_entry(line.as_str());
+            let done = match understand(&line) {
+                Line::Quit => return Ok(OK),
+                Line::Nothing => Ok(()),
+                Line::Help => ui::to_stdout(&format!("{HELP}\n")),
+                Line::Unknown(word) => {
+                    ui::to_stderr(&format!("{word} is no command; /help lists them"));
+                    Ok(())
+                }
+                Line::Reset => {
+                    self.reset();
+                    ui::to_stderr("a new conversation");
+                    Ok(())
+                }
+                Line::System(text) => {
+                    self.system = (!text.is_empty()).then(|| text.to_owned());
+                    self.reset();
+                    ui::to_stderr("a new conversation");
+                    Ok(())
+                }
+                Line::Image(file) => self.look(Path::new(file)).map(|()| {
+                    ui::to_stderr("a picture for the next question");
+                }),
+                Line::Stats => ui::to_stdout(&self.stats()),
+                Line::Regenerate => self.regenerate(ui),
+                Line::Ask(text) => self.ask(text, ui),
+            };
+            if let Err(e) = done {
+                if ui::is_broken_pipe(&e) {
+                    return Err(e);
+                }
+                // The conversation goes on without the question that failed.
+                ui::to_stderr(&match answer::is_context_full(&e) {
+                    true => format!(
+                        "the conversation is too long for the model ({e}); /reset begins a new one"
+                    ),
+                    false => format!("error: {}", ui::chain(&e)),
+                });
+            }
+        }
+    }
+
     fn reset(&mut self) {
         self.messages.clear();
         self.options.media.clear();
