@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# Speed beside llama.cpp on this machine: `firelight bench` and `llama-bench` in turn, same model, threads and lengths.
+# Speed beside others on this machine: `firelight bench` and its peers in turn, same model, threads and lengths, all on the processor.
 #
-#   scripts/bench_peers.sh MODEL.gguf [MODEL.gguf …]
+#   scripts/bench_peers.sh MODEL.gguf|FOLDER [MODEL.gguf|FOLDER …]
 #
 # Environment (all optional):
-#   THREADS="1 2"     thread counts to measure (default: 1 and all cores)
-#   RUNS=5            turns; the medians and the median of the turns' ratios are printed
+#   PEERS="llama.cpp"  who: llama.cpp and candle for GGUF files, candle and onnxruntime for folders of safetensors (llama, in f32)
+#   THREADS="1 2"      thread counts to measure (default: 1 and all cores)
+#   RUNS=5             turns; the medians and the median of the turns' ratios are printed
 #   PREFILL=256 DECODE=64
-#   LLAMA_BENCH=PATH  an existing llama-bench; otherwise one is built in target/peers from the llama.cpp sources that the
-#                     crate `llama-cpp-sys-4` carries (needs cmake and a C++ compiler, takes some minutes)
-#   FIRELIGHT=PATH    an existing firelight program; otherwise it is built with --release
-#   FIRELIGHT_ARGS    more arguments for it (for instance "--exact")
-#   PROFILE=1         also the roofline of each model: the time of every kernel against the device's measured ceilings, one thread
+#   LLAMA_BENCH=PATH   an existing llama-bench; otherwise one is built in target/peers from the llama.cpp sources that the
+#                      crate `llama-cpp-sys-4` carries (needs cmake and a C++ compiler, takes some minutes)
+#   CANDLE_BENCH=PATH  an existing candle-bench; otherwise scripts/peers is built for this processor
+#   PYTHON=python3     for onnxruntime: one with `pip install onnxruntime-genai onnx onnx-ir torch transformers`; the folder is turned into
+#                      ONNX by its model builder, in target/peers
+#   FIRELIGHT=PATH     an existing firelight program; otherwise it is built with --release
+#   FIRELIGHT_ARGS     more arguments for it (for instance "--exact")
+#   PROFILE=1          also the roofline of each model: the time of every kernel against the device's measured ceilings, one thread
 #
 # Machines are noisy: the ratio of a turn compares two runs that followed each other, so its median says more than the ratio of
 # the medians.
@@ -19,9 +23,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [ $# -eq 0 ]; then
-    sed -n '2,18s/^# \{0,1\}//p' "$0"
+    sed -n '2,24s/^# \{0,1\}//p' "$0"
     exit 2
 fi
+export PEERS=${PEERS:-llama.cpp} PYTHON=${PYTHON:-python3}
+asked() { case " $PEERS " in *" $1 "*) true ;; *) false ;; esac }
 
 build_llama_bench() {
     local work=target/peers
@@ -39,58 +45,20 @@ build_llama_bench() {
     LLAMA_BENCH=$work/build/bin/llama-bench
 }
 
-[ -n "${LLAMA_BENCH:-}" ] || build_llama_bench
+if asked llama.cpp && [ -z "${LLAMA_BENCH:-}" ]; then
+    build_llama_bench
+fi
+if asked candle && [ -z "${CANDLE_BENCH:-}" ]; then
+    RUSTFLAGS="-C target-cpu=native" cargo build --release --manifest-path scripts/peers/Cargo.toml --target-dir target/peers/candle
+    CANDLE_BENCH=target/peers/candle/release/candle-bench
+fi
 if [ -z "${FIRELIGHT:-}" ]; then
     cargo build --release --bin firelight
     FIRELIGHT=${CARGO_TARGET_DIR:-target}/release/firelight
 fi
 
-export LLAMA_BENCH FIRELIGHT
+export FIRELIGHT LLAMA_BENCH=${LLAMA_BENCH:-} CANDLE_BENCH=${CANDLE_BENCH:-}
 export FIRELIGHT_ARGS=${FIRELIGHT_ARGS:-} RUNS=${RUNS:-5} PREFILL=${PREFILL:-256} DECODE=${DECODE:-64}
 export THREADS=${THREADS:-"1 $(getconf _NPROCESSORS_ONLN)"}
 
-exec python3 - "$@" <<'PYTHON'
-import json
-import os
-import statistics
-import subprocess
-import sys
-
-env = os.environ
-prefill, decode, runs = env["PREFILL"], env["DECODE"], int(env["RUNS"])
-
-
-def run(command):
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def firelight(model, threads):
-    command = [env["FIRELIGHT"], "bench", "--model", model, "-p", prefill, "-n", decode]
-    command += ["--device", "cpu", "--threads", threads, "--json", *env["FIRELIGHT_ARGS"].split()]
-    result = json.loads(run(command).strip().splitlines()[-1])
-    return result["prefill_tps"], result["decode_tps"]
-
-
-def llama(model, threads):
-    command = [env["LLAMA_BENCH"], "-m", model, "-p", prefill, "-n", decode, "-t", threads, "-r", "2", "-ngl", "0"]
-    rows = json.loads(run([*command, "-o", "json"]))
-    prompt = next(row["avg_ts"] for row in rows if row["n_prompt"] > 0)
-    generate = next(row["avg_ts"] for row in rows if row["n_gen"] > 0)
-    return prompt, generate
-
-
-print(f"tokens/s, medians of {runs} turns; ratio = firelight / llama.cpp, median of the turns")
-print(f"{'model':40} {'threads':>7}  {'':8} {'firelight':>10} {'llama.cpp':>10} {'ratio':>6}")
-for model in sys.argv[1:]:
-    for threads in dict.fromkeys(env["THREADS"].split()):
-        turns = [(firelight(model, threads), llama(model, threads)) for _ in range(runs)]
-        for i, name in enumerate([f"pp{prefill}", f"tg{decode}"]):
-            ours = statistics.median(ours[i] for ours, _ in turns)
-            theirs = statistics.median(theirs[i] for _, theirs in turns)
-            ratio = statistics.median(ours[i] / theirs[i] for ours, theirs in turns)
-            base = os.path.basename(model)[:40]
-            print(f"{base:40} {threads:>7}  {name:8} {ours:10.1f} {theirs:10.1f} {ratio:5.2f}x", flush=True)
-    if env.get("PROFILE"):
-        command = [env["FIRELIGHT"], "bench", "--model", model, "-p", prefill, "-n", decode, "-r", "3", "--device", "cpu", "--threads", "1", "--profile"]
-        print(run([*command, *env["FIRELIGHT_ARGS"].split()]), flush=True)
-PYTHON
+exec python3 scripts/peers/bench.py "$@"
