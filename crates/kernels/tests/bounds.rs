@@ -394,6 +394,7 @@ fn no_index_leaves_what_it_indexes() {
         let options = GpuOptions {
             adapter: Some(adapter.index),
             rung: Some(rung),
+            ..Default::default()
         };
         let device = pollster::block_on(Device::gpu(&options)).expect("a device");
         for &kernel in KERNELS {

@@ -63,6 +63,7 @@ fn gpu_answers_like_the_reference_on_every_rung() {
             let options = GpuOptions {
                 adapter: Some(adapter.index),
                 rung: Some(rung),
+                ..Default::default()
             };
             let device = pollster::block_on(Device::gpu(&options)).expect("a device");
             for &kernel in KERNELS {

@@ -49,6 +49,8 @@ pub struct EngineOptions {
     pub kv: Option<DType>,
     /// Prove the device on every kernel's self-test before it is used. Off only where start-up time is being measured.
     pub self_test: bool,
+    /// A folder for what is better not found out anew at every start: pipelines that a GPU's driver compiled. `None`: nothing is kept.
+    pub cache_dir: Option<std::path::PathBuf>,
 }
 
 impl Default for EngineOptions {
@@ -64,6 +66,7 @@ impl Default for EngineOptions {
             dtypes: Dtypes::default(),
             kv: None,
             self_test: true,
+            cache_dir: None,
         }
     }
 }
@@ -372,6 +375,7 @@ async fn choose(options: &EngineOptions, attempts: &mut Vec<Attempt>) -> Result<
                 let gpu = GpuOptions {
                     adapter: Some(adapter.index),
                     rung: Some(rung),
+                    pipelines: options.cache_dir.as_ref().map(|d| d.join("pipelines")),
                 };
                 let mut attempt = Attempt {
                     what: adapter.name.clone(),

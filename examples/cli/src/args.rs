@@ -4,6 +4,7 @@ use crate::Usage;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use firelight_kernels::{DType, Isa};
+use firelight_runtime::source::Options as SourceOptions;
 use firelight_runtime::{DeviceChoice, Dtypes, EngineOptions, Rung, SampleSettings};
 
 /// Which model.
@@ -115,6 +116,7 @@ impl EngineArgs {
             kv: self.kv,
             fast: self.fast,
             dtypes: self.dtype.unwrap_or_default(),
+            cache_dir: SourceOptions::from_env().ok().map(|o| o.cache_dir),
             ..EngineOptions::default()
         }
     }

@@ -1,6 +1,8 @@
 //! The GPU device over wgpu: opening, memory, pipelines, submitting, reading back.
 
 mod compile;
+#[cfg(not(target_arch = "wasm32"))]
+mod kept;
 mod open;
 mod pending;
 #[cfg(not(target_arch = "wasm32"))]
@@ -41,6 +43,9 @@ pub(crate) struct Gpu {
     owned: bool,
     layouts: Mutex<HashMap<LayoutKey, Arc<Layout>>>,
     pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
+    /// Pipelines of earlier runs.
+    #[cfg(not(target_arch = "wasm32"))]
+    kept: Option<kept::Kept>,
     /// Bytes written since the last flush: wgpu keeps a staging copy of each write until a submit has run.
     unflushed: Mutex<u64>,
 }
@@ -99,6 +104,8 @@ impl Gpu {
             owned,
             layouts: Mutex::default(),
             pipelines: Mutex::default(),
+            #[cfg(not(target_arch = "wasm32"))]
+            kept: None,
             unflushed: Mutex::new(0),
         }
     }
@@ -330,7 +337,9 @@ impl Gpu {
         let mut groups: HashMap<Vec<(*const Buffer, u64, u64, bool)>, wgpu::BindGroup> =
             HashMap::new();
         let mut steps = Vec::with_capacity(calls.len());
-        for (i, call) in calls.iter().enumerate() {
+        let plans: Vec<_> = calls.iter().map(|c| (c.kernel, &c.plan)).collect();
+        let pipelines = self.pipelines(&plans)?;
+        for ((i, call), (pipeline, layout)) in calls.iter().enumerate().zip(pipelines) {
             let slot = &mut slots[i * SLOT as usize..(i + 1) * SLOT as usize];
             let params: &[u8] = bytemuck::cast_slice(&call.params);
             slot.get_mut(..params.len())
@@ -340,13 +349,6 @@ impl Gpu {
                     got: params.len() as u64,
                 })?
                 .copy_from_slice(params);
-            let key: LayoutKey = call
-                .bindings
-                .iter()
-                .map(|b| b.access == Access::Read)
-                .collect();
-            let layout = self.layout(&key);
-            let pipeline = self.pipeline(call.kernel, &call.plan, &layout)?;
             let id = call
                 .bindings
                 .iter()

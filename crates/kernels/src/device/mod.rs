@@ -13,6 +13,8 @@ use crate::buffer::GpuMemory;
 use crate::buffer::{Buffer, Pool, Storage};
 use crate::cpu::{Cpu, CpuOptions, Isa};
 use crate::kernel::Caps;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::kernel::{Kernel, Plan};
 use crate::memory::{Holder, Ledger, MemoryReport};
 use crate::{Array, Error, Result};
 use firelight_tensor::DType;
@@ -185,6 +187,19 @@ impl Device {
         #[cfg(feature = "gpu")]
         if let DeviceKind::Gpu(gpu) = &self.0.kind {
             gpu.trim();
+        }
+    }
+
+    /// Compiles what these plans need, all at once, so that no call waits for its own. Nothing on a CPU.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn compile(&self, plans: &[(&dyn Kernel, &Plan)]) -> Result<()> {
+        match &self.0.kind {
+            #[cfg(feature = "gpu")]
+            DeviceKind::Gpu(gpu) => gpu.compile_ahead(plans),
+            DeviceKind::Cpu(_) => {
+                let _ = plans;
+                Ok(())
+            }
         }
     }
 

@@ -228,22 +228,46 @@ impl SelfTest {
 /// Runs every built-in kernel's self-test cases on a device: proof that it answers right before it is used.
 pub async fn self_test(device: &Device) -> SelfTest {
     let mut report = SelfTest::default();
+    let mut cases = Vec::new();
     for &kernel in KERNELS {
-        for case in kernel
-            .cases()
-            .iter()
-            .filter(|c| c.self_test && wanted(device, c))
-        {
-            match run_case(device, kernel, case).await {
-                Ok(outcome) => report.outcomes.push(outcome),
-                Err(e) => {
-                    report.error = Some(format!("{} `{}`: {e}", kernel.name(), case.name));
-                    return report;
-                }
+        let tested = kernel.cases().into_iter();
+        let tested = tested.filter(|c| c.self_test && wanted(device, c));
+        cases.extend(tested.map(|case| (kernel, case)));
+    }
+    #[cfg(not(target_arch = "wasm32"))]
+    compile_ahead(device, &cases);
+    for (kernel, case) in &cases {
+        match run_case(device, *kernel, case).await {
+            Ok(outcome) => report.outcomes.push(outcome),
+            Err(e) => {
+                report.error = Some(format!("{} `{}`: {e}", kernel.name(), case.name));
+                return report;
             }
         }
     }
     report
+}
+
+/// Compiles all shaders of the cases at once. What is wrong with one is said by its case.
+#[cfg(not(target_arch = "wasm32"))]
+fn compile_ahead(device: &Device, cases: &[(&'static dyn Kernel, Case)]) {
+    let plan = |(kernel, case): &(&'static dyn Kernel, Case)| {
+        let operands = case.operands.iter();
+        let views: Vec<View> = operands
+            .map(|(dtype, shape, _)| View {
+                dtype: *dtype,
+                shape: shape.clone(),
+            })
+            .collect();
+        let call = Call {
+            operands: &views,
+            params: &case.params,
+        };
+        Some((*kernel, kernel.plan(&call, device.caps()).ok()?))
+    };
+    let plans: Vec<_> = cases.iter().filter_map(plan).collect();
+    let plans: Vec<_> = plans.iter().map(|(k, p)| (*k as &dyn Kernel, p)).collect();
+    let _ = device.compile(&plans);
 }
 
 /// False for a case whose operands the device's features cannot hold (f16 arrays without f16 shaders).

@@ -15,6 +15,9 @@ pub struct GpuOptions {
     pub adapter: Option<usize>,
     /// The rung; `None`: the best the adapter has.
     pub rung: Option<Rung>,
+    /// A folder in which compiled pipelines are kept from one run to the next, where the driver can (Vulkan); it is made when there
+    /// is something to keep. Browsers keep theirs themselves.
+    pub pipelines: Option<std::path::PathBuf>,
 }
 
 /// What an adapter says of itself.
@@ -179,6 +182,9 @@ impl Gpu {
         // For profiles; in browsers it may be coarse or refused.
         if !cfg!(target_arch = "wasm32") {
             features |= adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+            if options.pipelines.is_some() {
+                features |= adapter.features() & wgpu::Features::PIPELINE_CACHE;
+            }
         }
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
@@ -208,7 +214,12 @@ impl Gpu {
             caps.subgroups = rung == Rung::GpuF16Subgroups;
         }
         let name = format!("{} ({})", report.name, report.backend);
-        let gpu = Gpu::new(device, queue, ledger, fault, true);
+        #[cfg_attr(target_arch = "wasm32", allow(unused_mut))]
+        let mut gpu = Gpu::new(device, queue, ledger, fault, true);
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(folder) = &options.pipelines {
+            gpu.kept = super::kept::Kept::open(&gpu.device, folder);
+        }
         Ok((gpu, caps, rung, name))
     }
 
