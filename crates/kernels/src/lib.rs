@@ -50,6 +50,8 @@ kernels! {
     add_rms_norm::AddRmsNorm,
     add_scale::AddScale,
     attention::Attention,
+    attention_merge::AttentionMerge,
+    attention_part::AttentionPart,
     causal_conv1d::CausalConv1d,
     clamp::Clamp,
     columns::Columns,

@@ -1,5 +1,5 @@
 // Four queries of one head against rounds of 128 keys: online softmax, and the sums of their values.
-// Operands: those of the part it is joined to; of it `p.t`, `p.nh` and `out` are used here.
+// Operands: those of the part it is joined to.
 // The lanes of a vec4 are the queries. An invocation has one key of each round, then four elements of the values' sums.
 // Source: Dao et al. 2022 (online softmax).
 const LOWEST = -3.0e38;
@@ -49,8 +49,8 @@ fn take(sums: ptr<function, Sums>, e: vec4<f32>, value: vec4<f32>) {
   (*sums).a3 += e.w * value;
 }
 
-// Adds up what the teams of n4 invocations have, and stores the means for the tokens from t0 on; zeroes if nothing was seen.
-fn finish(sums: ptr<function, Sums>, lane: u32, n4: u32, t0: u32, h: u32) {
+// Adds up what the teams of n4 invocations have; the first of them gets it.
+fn add_teams(sums: ptr<function, Sums>, lane: u32, n4: u32) {
   weight[lane] = (*sums).total;
   fold[lane] = (*sums).a0;
   qs[lane] = (*sums).a1;
@@ -66,14 +66,4 @@ fn finish(sums: ptr<function, Sums>, lane: u32, n4: u32, t0: u32, h: u32) {
     (*sums).a2 += qs[at + 128u];
     (*sums).a3 += qs[at + 256u];
   }
-  let by = select((*sums).total, vec4<f32>(1.0), (*sums).total == vec4<f32>());
-  store(t0, h, n4, lane, (*sums).a0 / by.x);
-  store(t0 + 1u, h, n4, lane, (*sums).a1 / by.y);
-  store(t0 + 2u, h, n4, lane, (*sums).a2 / by.z);
-  store(t0 + 3u, h, n4, lane, (*sums).a3 / by.w);
-}
-
-// Tokens beyond the last are not stored.
-fn store(t: u32, h: u32, n4: u32, dim: u32, value: vec4<f32>) {
-  if t < p.t { out[(t * p.nh + h) * n4 + dim] = value; }
 }

@@ -8,18 +8,26 @@
 //! a call; without one only the last `CAP` keys are there.
 //! Source: Vaswani et al. 2017, Ainslie et al. 2023 (GQA), Dao et al. 2022; `eager_attention_forward` in transformers.
 //!
-//! Variants: `row` (decode: one workgroup a token and head), `tile` (prefill: four tokens share what is read of K and V).
+//! Variants: `row` (decode: one workgroup a token and head), `tile` (prefill: four tokens share what is read of K and V). Of few tokens with
+//! a long past [`attention`] divides the keys on a GPU: [`crate::attention_part`], [`crate::attention_merge`].
 
 mod cases;
 mod cpu;
 mod reference;
 
-use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, ensure, times};
+use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, View, ensure, times};
+use crate::attention_merge::{self, AttentionMerge};
+use crate::attention_part::{self, AttentionPart};
 use crate::{Array, Recorder, Result};
 use firelight_tensor::DType;
 
 /// Online softmax and the sums of values of four queries at once, for shaders that find keys and values.
 pub(crate) const FOUR_QUERIES: &str = include_str!("four_queries.wgsl");
+/// Storing what [`FOUR_QUERIES`] found for four tokens.
+pub(crate) const FOUR_FINISH: &str = include_str!("four_finish.wgsl");
+
+/// From this many tokens on, four share what is read.
+const TILE_FROM: usize = 4;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -80,38 +88,21 @@ impl Kernel for Attention {
             return Err(crate::Error::invalid("attention: expected 6 operands"));
         };
         let t = p.t as usize;
-        ensure(self, p.hd.is_multiple_of(4) && (4..=512).contains(&p.hd), || {
-            format!("heads of {}; expected a multiple of 4 up to 512", p.hd)
-        })?;
-        ensure(self, p.nkv > 0 && p.nh.is_multiple_of(p.nkv), || {
-            format!("{} query heads over {} key/value heads", p.nh, p.nkv)
-        })?;
+        check_cache(self, (p.nh, p.nkv, p.hd, p.cap), (kc, vc))?;
         let len = times(&[p.t, p.nh, p.hd]);
         let listed = rows.elements() >= 2 * t && ends.elements() >= t;
         ensure(self, q.elements() as u64 == len && out.elements() as u64 == len && listed, || {
             format!("q {:?}, rows {:?}, ends {:?}, out {:?} for {t} tokens", q.shape, rows.shape, ends.shape, out.shape)
         })?;
-        let cell = times(&[p.cap, p.nkv, p.hd]);
-        let room = cell > 0 && (kc.elements() as u64).is_multiple_of(cell);
-        ensure(self, room && kc.shape == vc.shape && kc.dtype == vc.dtype, || {
-            format!("caches {:?} and {:?} of {} positions", kc.shape, vc.shape, p.cap)
-        })?;
-        let q8 = kc.dtype == DType::Q8_0;
-        ensure(self, !q8 || p.hd.is_multiple_of(64), || {
-            format!("heads of {} in {}; expected a multiple of 64", p.hd, kc.dtype)
-        })?;
         let heads = u64::from(p.nh);
-        let mut plan = if t >= 4 {
+        let mut plan = if t >= TILE_FROM {
             let mut plan = Plan::new("tile", include_str!("attention_tile.wgsl"), t.div_ceil(4) as u64 * heads, caps)?;
-            plan.wgsl.push(FOUR_QUERIES.into());
+            plan.wgsl.extend([FOUR_QUERIES.into(), FOUR_FINISH.into()]);
             plan
         } else {
             Plan::new("row", include_str!("attention_row.wgsl"), t as u64 * heads, caps)?
         };
-        plan.f16 = kc.dtype == DType::F16;
-        let kv = if q8 { "u32" } else if plan.f16 { "vec4<f16>" } else { "vec4<f32>" };
-        plan.aliases.push(("KV", kv));
-        plan.wgsl.push(if q8 { include_str!("cells_q8.wgsl") } else { include_str!("cells_float.wgsl") }.into());
+        cells(&mut plan, kc.dtype);
         Ok(plan)
     }
 
@@ -130,6 +121,40 @@ impl Kernel for Attention {
     fn cases(&self) -> Vec<Case> {
         cases::cases()
     }
+}
+
+/// Checks the heads, and that the caches are of them and of `cap` positions.
+pub(crate) fn check_cache(
+    kernel: &dyn Kernel,
+    (nh, nkv, hd, cap): (u32, u32, u32, u32),
+    (kc, vc): (&View, &View),
+) -> Result<()> {
+    ensure(kernel, hd.is_multiple_of(4) && (4..=512).contains(&hd), || {
+        format!("heads of {hd}; expected a multiple of 4 up to 512")
+    })?;
+    ensure(kernel, nkv > 0 && nh.is_multiple_of(nkv), || {
+        format!("{nh} query heads over {nkv} key/value heads")
+    })?;
+    let cell = times(&[cap, nkv, hd]);
+    let room = cell > 0 && (kc.elements() as u64).is_multiple_of(cell);
+    ensure(kernel, room && kc.shape == vc.shape && kc.dtype == vc.dtype, || {
+        format!("caches {:?} and {:?} of {cap} positions", kc.shape, vc.shape)
+    })?;
+    ensure(kernel, kc.dtype != DType::Q8_0 || hd.is_multiple_of(64), || {
+        format!("heads of {hd} in {}; expected a multiple of 64", kc.dtype)
+    })
+}
+
+/// Adds what reads caches of this type.
+pub(crate) fn cells(plan: &mut Plan, cache: DType) {
+    let (kv, wgsl) = match cache {
+        DType::Q8_0 => ("u32", include_str!("cells_q8.wgsl")),
+        DType::F16 => ("vec4<f16>", include_str!("cells_float.wgsl")),
+        _ => ("vec4<f32>", include_str!("cells_float.wgsl")),
+    };
+    plan.f16 = cache == DType::F16;
+    plan.aliases.push(("KV", kv));
+    plan.wgsl.push(wgsl.into());
 }
 
 /// What [`attention`] works on beside the queries.
@@ -173,7 +198,31 @@ pub fn attention(rec: &mut Recorder, q: &Array, args: AttentionArgs<'_>) -> Resu
         softcap: args.softcap,
         mutual: u32::from(args.ends.is_some()),
     };
+    let held = if args.window > 0 { params.cap.min(args.window) } else { params.cap };
+    let sharing = params.nh / params.nkv.max(1);
+    let parts = attention_part::parts(params.t, params.nkv, sharing, held);
+    if rec.device().is_gpu() && t < TILE_FROM && args.ends.is_none() && parts > 1 {
+        return in_parts(rec, q, args, (&params, parts), out);
+    }
     let ends = args.ends.unwrap_or(args.rows);
     rec.call(&Attention, &[q, args.k_cache, args.v_cache, args.rows, ends, &out], &params)?;
+    Ok(out)
+}
+
+/// [`attention`] with the keys divided: two dispatches.
+fn in_parts(
+    rec: &mut Recorder,
+    q: &Array,
+    args: AttentionArgs<'_>,
+    (p, parts): (&Params, u32),
+    out: Array,
+) -> Result<Array> {
+    let shape = [p.t, p.nh, parts, p.hd + 4].map(|n| n as usize);
+    let partial = rec.temp(DType::F32, &shape)?;
+    let &Params { t, nh, nkv, hd, cap, window, scale, softcap, .. } = p;
+    let params = attention_part::Params { t, nh, nkv, hd, cap, window, scale, softcap, parts };
+    rec.call(&AttentionPart, &[q, args.k_cache, args.v_cache, args.rows, &partial], &params)?;
+    let params = attention_merge::Params { heads: t * nh, hd, parts };
+    rec.call(&AttentionMerge, &[&partial, &out], &params)?;
     Ok(out)
 }

@@ -84,7 +84,7 @@ impl Kernel for SpanAttention {
         })?;
         let groups = t.div_ceil(4) * u64::from(p.nh);
         let mut plan = Plan::new("tile", include_str!("span_attention.wgsl"), groups, caps)?;
-        plan.wgsl.push(crate::attention::FOUR_QUERIES.into());
+        plan.wgsl.extend([crate::attention::FOUR_QUERIES.into(), crate::attention::FOUR_FINISH.into()]);
         Ok(plan)
     }
 
