@@ -82,10 +82,25 @@ impl Kernel for Columns {
 /// # Errors
 /// `InvalidInput` if `x` has fewer columns, or as [`Recorder::call`].
 pub fn columns(rec: &mut Recorder, x: &Array, first: usize, n: usize) -> Result<Array> {
-    let ldx = x.shape().last().copied().unwrap_or(1).max(1);
-    let rows = x.elements() / ldx;
+    let (rows, _) = table(x);
     let y = rec.temp(x.dtype(), &[rows, n])?;
-    let params = Params { rows: rows as u32, ldx: ldx as u32, first: first as u32, n: n as u32 };
-    rec.call(&Columns, &[x, &y], &params)?;
+    columns_into(rec, x, first, &y)?;
     Ok(y)
+}
+
+/// As [`columns`], into `y` `[R, n]`: a part of another array, as [`Array::rows`] gives it.
+///
+/// # Errors
+/// As [`columns`].
+pub fn columns_into(rec: &mut Recorder, x: &Array, first: usize, y: &Array) -> Result<()> {
+    let (rows, ldx) = table(x);
+    let n = y.elements() / rows.max(1);
+    let params = Params { rows: rows as u32, ldx: ldx as u32, first: first as u32, n: n as u32 };
+    rec.call(&Columns, &[x, y], &params)
+}
+
+/// Rows and columns.
+fn table(x: &Array) -> (usize, usize) {
+    let ldx = x.shape().last().copied().unwrap_or(1).max(1);
+    (x.elements() / ldx, ldx)
 }

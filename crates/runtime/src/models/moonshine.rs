@@ -12,7 +12,7 @@ use crate::checkpoint::{Checkpoint, Config as Format, Fields};
 use crate::loader::{Linear, LoadProgress, Loader};
 use crate::norm::LayerNorm;
 use crate::rope::{Rope, partial_rotary_factor};
-use crate::speech::{Hears, SpeechInputs, SpeechModel, SpeechSpec};
+use crate::speech::{Hears, Keys, SpeechInputs, SpeechModel, SpeechSpec};
 use crate::{Error, Result};
 use firelight_kernels::act::Activation;
 use firelight_kernels::gated_act::gated_act;
@@ -448,7 +448,12 @@ impl SpeechModel for Moonshine {
         (0..CONVS.len()).fold(input, |n, i| Self::patches(i).count(0, n))
     }
 
-    fn encode(&self, rec: &mut Recorder, input: &Array) -> Result<Array> {
+    fn encode(&self, rec: &mut Recorder, input: &Array, keys: Keys<'_>) -> Result<Array> {
+        let Keys::Own = keys else {
+            return Err(Error::Unsupported(
+                "silence after a clip of a model without a window".into(),
+            ));
+        };
         let h = self.stem(rec, input)?;
         let b = input.shape().first().copied().unwrap_or(1).max(1);
         let t = h.elements() / self.config.hidden_size;

@@ -12,7 +12,7 @@ use crate::checkpoint::{Checkpoint, Config as Format, Fields};
 use crate::loader::{Linear, LoadProgress, Loader};
 use crate::norm::LayerNorm;
 use crate::rope::Rope;
-use crate::speech::{Hears, SpeechInputs, SpeechModel, SpeechSpec};
+use crate::speech::{Hears, Keys, SpeechInputs, SpeechModel, SpeechSpec};
 use crate::{Error, Result};
 use firelight_kernels::act::Activation;
 use firelight_kernels::add_scale::add_scale;
@@ -169,12 +169,29 @@ impl Attention {
         self.out_proj.forward(rec, &out)
     }
 
-    /// Each token over all of its clip.
-    fn both_ways(&self, rec: &mut Recorder, x: &Array, spans: &Array) -> Result<Array> {
+    /// Each token over all of its clip; `layer` of the encoder it is.
+    fn both_ways(
+        &self,
+        rec: &mut Recorder,
+        x: &Array,
+        spans: &Array,
+        (layer, keys): (usize, &mut Keys<'_>),
+    ) -> Result<Array> {
         let q = self.q_proj.forward(rec, x)?;
         let k = self.k_proj.forward(rec, x)?;
         let v = self.v_proj.forward(rec, x)?;
-        self.over(rec, &q, [&k, &v], spans)
+        match keys {
+            Keys::Own => self.over(rec, &q, [&k, &v], spans),
+            Keys::Kept(kept) => {
+                let out = self.over(rec, &q, [&k, &v], spans);
+                kept.push([k, v]);
+                out
+            }
+            Keys::Beside(silence) => {
+                let [k, v] = silence.beside(rec, layer, [&k, &v])?;
+                self.over(rec, &q, [k, v], spans)
+            }
+        }
     }
 
     /// Each token over those before it, through the cache.
@@ -329,7 +346,7 @@ impl SpeechModel for Whisper {
         Patches::line(3, 2, 1).count(0, input)
     }
 
-    fn encode(&self, rec: &mut Recorder, input: &Array) -> Result<Array> {
+    fn encode(&self, rec: &mut Recorder, input: &Array, mut keys: Keys<'_>) -> Result<Array> {
         let &[b, frames, mels] = input.shape() else {
             return Err(Error::invalid(format!("{input:?} as [B, frames, M]")));
         };
@@ -358,16 +375,20 @@ impl SpeechModel for Whisper {
         };
         let (n, t) = (s as u32, b * s);
         let positions: Vec<u32> = (0..t as u32).map(|i| i % n).collect();
-        let spans = (0..t as u32).map(|i| [i / n * n, i / n * n + n]);
+        let spans = (0..t as u32).map(|i| match &keys {
+            Keys::Beside(silence) => silence.span(n),
+            _ => [i / n * n, i / n * n + n],
+        });
         let spans = words(spans.collect::<Vec<_>>().as_flattened(), &[t, 2])?;
         let positions = words(&positions, &[t])?;
         let places = embed::embed(rec, &positions, &self.source_positions, 1.0)?;
         add_scale(rec, &h, &places, 1.0)?;
         drop(places);
         let mut stream = Stream::new(h);
-        for block in &self.encoder {
+        for (i, block) in self.encoder.iter().enumerate() {
             let x = stream.norm(rec, &block.self_attn_layer_norm)?;
-            stream.add(block.self_attn.both_ways(rec, &x, &spans)?);
+            let own = &block.self_attn;
+            stream.add(own.both_ways(rec, &x, &spans, (i, &mut keys))?);
             drop(x);
             let x = stream.norm(rec, &block.final_layer_norm)?;
             stream.add(block.mlp(rec, &x, act)?);

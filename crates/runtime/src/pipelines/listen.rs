@@ -17,7 +17,8 @@
 //! ```
 //!
 //! A detector of speech opens an utterance and closes it after a pause. While it is open its text so far is told now and then; the
-//! text after its end is final. What is held is one utterance of bounded length and a little before it, however long one listens.
+//! text after its end is final. It is made when half of the pause has gone by, of the sound until then, so that it is there when the
+//! rest has, too; if somebody goes on speaking it was only one more text so far. What is held is one utterance of bounded length and a little before it, however long one listens.
 //! Each piece of work is one utterance, so partial texts come as fast as the device allows and no faster: sound that arrives
 //! meanwhile waits in the caller's queue, and is best pushed all at once.
 
@@ -45,8 +46,9 @@ pub struct Options {
     pub partial: f64,
     /// Sound before an utterance that belongs to it, s.
     pub before: f64,
-    /// Models of a fixed window hear an utterance with only so much silence after it, s, instead of all of the window: faster, and not
-    /// what they were trained on, so what looks wrong then is heard once more in all of the window. `None`: the whole window.
+    /// Models of a fixed window hear an utterance with only so much silence after it, s, and remember what silence is in the rest of the
+    /// window ([`crate::speech::Silence`]): faster, and nearly the same. What looks wrong then is heard once more in all of the window.
+    /// `None`: the whole window at once.
     pub after: Option<f64>,
 }
 
@@ -65,7 +67,7 @@ impl Default for Options {
             shortest: 0.2,
             partial: 1.0,
             before: 0.3,
-            after: Some(2.0),
+            after: Some(1.0),
         }
     }
 }
@@ -79,7 +81,7 @@ pub struct Said {
     pub start: f64,
     /// Where it ends, s.
     pub end: f64,
-    /// From the last sample of the pause that ended it to the text.
+    /// What the text took to make. For a final one all or a part of it falls into the pause that ends the utterance.
     pub work: Duration,
 }
 
@@ -108,6 +110,10 @@ pub struct Listener {
     loud: usize,
     /// Samples since the last loud frame.
     quiet: usize,
+    /// Samples of the utterance at half of the pause that it is in.
+    cut: Option<usize>,
+    /// The text of them, if it is made already.
+    early: Option<Said>,
     /// Samples of the utterance that the last partial text had.
     shown: usize,
     /// Samples judged.
@@ -150,6 +156,8 @@ impl Listener {
             open: false,
             loud: 0,
             quiet: 0,
+            cut: None,
+            early: None,
             shown: 0,
             seen: 0,
         })
@@ -177,6 +185,9 @@ impl Listener {
     ) -> Result<()> {
         if let Some(at) = samples.iter().position(|v| !v.is_finite()) {
             return Err(Error::invalid(format!("sample {at} is {}", samples[at])));
+        }
+        if self.seen == 0 {
+            self.recognizer.warm().await?;
         }
         let n = self.vad.frame();
         let mut rest = std::mem::take(&mut self.rest);
@@ -229,16 +240,34 @@ impl Listener {
             (self.loud, self.shown) = (0, 0);
             on_event(Event::Start(self.start()));
         }
-        self.loud += if loud { frame.len() } else { 0 };
+        if loud {
+            self.loud += frame.len();
+            (self.cut, self.early) = (None, None);
+        }
         let o = &self.options;
-        if self.quiet >= samples(o.pause) || self.held.len() >= samples(o.longest) {
+        let (pause, partial) = (samples(o.pause), samples(o.partial));
+        if self.quiet >= pause || self.held.len() >= samples(o.longest) {
             return self.end(cancel, on_event).await;
         }
-        let due = o.partial > 0.0 && self.held.len() - self.shown >= samples(o.partial);
+        let long = self.loud >= samples(o.shortest);
+        if self.cut.is_none() && self.quiet >= pause / 2 {
+            self.cut = Some(self.held.len());
+            // Where the rest of the pause is here already there is no time to gain.
+            if long && self.quiet + waiting < pause {
+                self.early = self.recognize(false, cancel).await?;
+                self.shown = self.held.len();
+                if let Some(said) = self.early.as_ref().filter(|s| !s.text.is_empty())
+                    && partial > 0
+                {
+                    on_event(Event::Partial(said.clone()));
+                }
+            }
+        }
+        let due = partial > 0 && self.held.len() - self.shown >= partial;
         // Where sound has piled up, only its end is told: a slow device catches up.
-        let due = due && waiting < samples(o.partial);
+        let due = due && waiting < partial;
         // In a pause the end is near: no work is begun that would delay it.
-        if due && loud && self.loud >= samples(o.shortest) {
+        if due && loud && long {
             self.shown = self.held.len();
             // One that looks wrong is not told, and not worth more work.
             if let Some(said) = self.recognize(true, cancel).await?
@@ -251,9 +280,12 @@ impl Listener {
     }
 
     async fn end(&mut self, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<()> {
-        let said = match self.loud >= samples(self.options.shortest) {
-            true => self.recognize(false, cancel).await?,
-            false => None,
+        let said = match self.early.take() {
+            Some(said) => Some(said),
+            None if self.loud >= samples(self.options.shortest) => {
+                self.recognize(false, cancel).await?
+            }
+            None => None,
         };
         let said = said.unwrap_or_else(|| Said {
             text: String::new(),
@@ -261,7 +293,7 @@ impl Listener {
             end: seconds(self.seen),
             work: Duration::ZERO,
         });
-        self.open = false;
+        (self.open, self.cut) = (false, None);
         // What the pause was is before the next utterance.
         let extra = self.held.len().saturating_sub(samples(self.options.before));
         self.held.drain(..extra);
@@ -275,7 +307,9 @@ impl Listener {
 
     async fn recognize(&mut self, quick: bool, cancel: &CancelToken) -> Result<Option<Said>> {
         let begun = clock::now();
-        let text = self.recognizer.hear(&self.held, quick, cancel).await?;
+        // One text for an utterance, whenever it is made.
+        let heard = &self.held[..self.cut.unwrap_or(self.held.len())];
+        let text = self.recognizer.hear(heard, quick, cancel).await?;
         Ok(text.map(|text| Said {
             text,
             start: self.start(),
@@ -299,28 +333,31 @@ fn seconds(samples: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DeviceChoice, EngineOptions};
 
     fn heard(model: &str, pieces: &[usize], loud: usize) -> Vec<Event> {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/");
-        let options = EngineOptions {
-            device: DeviceChoice::Cpu,
-            self_test: false,
-            ..EngineOptions::default()
-        };
+        heard_around(model, pieces, loud, 0..0)
+    }
+
+    /// Half a second of silence, so many loud samples but for those in the gap, a second of silence.
+    fn heard_around(
+        model: &str,
+        pieces: &[usize],
+        loud: usize,
+        gap: std::ops::Range<usize>,
+    ) -> Vec<Event> {
         let sound: Vec<f32> = (0..8000 + loud + 16_000)
-            .map(|i| match (8000..8000 + loud).contains(&i) {
-                true => ((i * i) % 251) as f32 / 251.0 - 0.5,
-                false => 0.0,
-            })
+            .map(
+                |i| match (8000..8000 + loud).contains(&i) && !gap.contains(&i) {
+                    true => ((i * i) % 251) as f32 / 251.0 - 0.5,
+                    false => 0.0,
+                },
+            )
             .collect();
         let mut told = Vec::new();
         pollster::block_on(async {
-            let engine = Engine::new(options).await.expect("an engine");
-            let path = format!("{folder}{model}");
-            let model = engine.load_speech(&path, &mut |_, _| ()).await;
-            let mut listener = Listener::new(&engine, model.expect("a model"), Options::default())
-                .expect("a listener");
+            let (engine, model) = crate::speech::fixture(model);
+            let mut listener =
+                Listener::new(&engine, model, Options::default()).expect("a listener");
             let cancel = CancelToken::new();
             let mut tell = |e| told.push(e);
             let mut rest = &sound[..];
@@ -370,5 +407,25 @@ mod tests {
             text(&much),
             "what is final hangs on no pieces"
         );
+    }
+
+    #[test]
+    fn the_final_text_is_there_before_the_pause_ends() {
+        // A gap of 0.4 s is no end, but more than half of one.
+        for gap in [0..0, 24_000..30_400] {
+            let told = heard_around("moonshine", &[320], 64_000, gap);
+            let [.., Event::Partial(before), Event::Final(last)] = &told[..] else {
+                panic!("{told:?}");
+            };
+            assert_eq!(before, last, "made once");
+            assert!(!last.text.is_empty() && last.work > Duration::ZERO);
+            assert!((last.end - 4.5).abs() < 0.03, "{last:?}");
+            assert_eq!(finals(&told).len(), 1);
+        }
+        let texts = |pieces: &[usize]| -> Vec<String> {
+            let told = heard_around("whisper", pieces, 4000, 0..0);
+            finals(&told).iter().map(|s| s.text.clone()).collect()
+        };
+        assert_eq!(texts(&[320]), texts(&[100_000]), "the same one made late");
     }
 }

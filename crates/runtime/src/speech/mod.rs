@@ -5,9 +5,11 @@
 //! in [`crate::pipelines::transcribe`].
 
 mod align;
+mod silence;
 mod state;
 
 pub use align::Alignment;
+pub use silence::{Keys, Silence};
 pub use state::{Clip, SpeechState, Token};
 
 use crate::cache::Cache;
@@ -80,8 +82,8 @@ pub trait SpeechModel: Send + Sync {
     /// Records the encoder on clips of one length: f32 `[B, frames, M]` or `[B, samples]` in, encoder states `[B·S, D]` out.
     ///
     /// # Errors
-    /// What the kernels refuse.
-    fn encode(&self, rec: &mut Recorder, input: &Array) -> Result<Array>;
+    /// What the kernels refuse; `Unsupported` for other keys than its own, where the model has no window.
+    fn encode(&self, rec: &mut Recorder, input: &Array, keys: Keys<'_>) -> Result<Array>;
 
     /// Records the cross-attention's keys and values per decoder layer, from encoder states f32 `[S, D]`.
     ///
@@ -186,6 +188,43 @@ impl Engine {
             model: Arc::from(model),
         })
     }
+}
+
+impl Engine {
+    /// Goes on with the next rung, if it was the device that failed: the model and its state are made anew there.
+    ///
+    /// # Errors
+    /// `fault`, if it was not the device or there is no rung left; as [`Engine::load_speech`].
+    pub(crate) async fn speech_below(
+        &self,
+        fault: Error,
+        model: &mut LoadedSpeech,
+        state: &mut SpeechState,
+    ) -> Result<()> {
+        if !fault.is_device_fault() {
+            return Err(fault);
+        }
+        self.step_down(&fault).await?;
+        let files = Arc::clone(&model.checkpoint);
+        *model = self.load_speech_checkpoint(files, &mut |_, _| ()).await?;
+        *state = SpeechState::new(&model.device, &model.model, 1)?;
+        Ok(())
+    }
+}
+
+/// An engine on the CPU and one of the tests' models.
+#[cfg(test)]
+pub(crate) fn fixture(model: &str) -> (Engine, LoadedSpeech) {
+    let options = crate::EngineOptions {
+        device: crate::DeviceChoice::Cpu,
+        self_test: false,
+        ..crate::EngineOptions::default()
+    };
+    let engine = pollster::block_on(Engine::new(options)).expect("an engine");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+    let path = format!("{folder}/{model}");
+    let loaded = pollster::block_on(engine.load_speech(path, &mut |_, _| ()));
+    (engine, loaded.expect("a model"))
 }
 
 /// An id that a model has no row for.

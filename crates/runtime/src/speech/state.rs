@@ -2,7 +2,7 @@
 //!
 //! The recordings of the encoder and of the usual steps are kept and replayed: a token costs one submit.
 
-use super::{Hears, SpeechInputs, SpeechModel, SpeechSpec, check_id};
+use super::{Hears, Keys, Silence, SpeechInputs, SpeechModel, SpeechSpec, check_id};
 use crate::cache::Cache;
 use crate::models::Logits;
 use crate::{Error, Result};
@@ -34,10 +34,14 @@ pub struct Token {
 struct Encoding {
     clips: usize,
     input: usize,
+    /// Beside silence.
+    part: bool,
     array: Array,
     recording: Recording,
     states: Array,
     cross: Vec<[Array; 2]>,
+    /// The keys that the first clip's tokens see.
+    span: [u32; 2],
 }
 
 /// The decoder's recording for some tokens and some of their logits.
@@ -57,6 +61,7 @@ pub struct SpeechState {
     model: Arc<dyn SpeechModel>,
     cache: Cache,
     sequences: usize,
+    silence: Option<Silence>,
     encoding: Option<Encoding>,
     steps: Vec<Step>,
 }
@@ -76,6 +81,7 @@ impl SpeechState {
             model: Arc::clone(model),
             cache,
             sequences,
+            silence: None,
             encoding: None,
             steps: Vec::new(),
         })
@@ -113,6 +119,39 @@ impl SpeechState {
     /// # Errors
     /// `InvalidInput` if there is no clip, their lengths differ, or one is not what the model hears; `Device`.
     pub async fn encode(&mut self, clips: &[Clip<'_>]) -> Result<()> {
+        self.encode_as(clips, false).await
+    }
+
+    /// The most frames of a clip that is encoded beside silence; 0 if the model has no window.
+    pub fn most_beside(&self) -> usize {
+        match self.model.spec().hears {
+            Hears::Mel { frames, .. } => Silence::most(frames),
+            Hears::Samples { .. } => 0,
+        }
+    }
+
+    /// As [`SpeechState::encode`], one clip of at most [`SpeechState::most_beside`] frames with remembered [`Silence`] in the rest of
+    /// the window: a part of the work, and nearly what the whole window gives. Words cannot be aligned with it.
+    ///
+    /// # Errors
+    /// As [`SpeechState::encode`].
+    pub async fn encode_beside(&mut self, clip: Clip<'_>) -> Result<()> {
+        self.hush().await?;
+        self.encode_as(&[clip], true).await
+    }
+
+    /// Hears the silence that [`SpeechState::encode_beside`] needs, which is otherwise done when it is first needed.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the model has no window, `Device`.
+    pub async fn hush(&mut self) -> Result<()> {
+        if self.silence.is_none() {
+            self.silence = Some(Silence::of(&self.device, &*self.model).await?);
+        }
+        Ok(())
+    }
+
+    async fn encode_as(&mut self, clips: &[Clip<'_>], part: bool) -> Result<()> {
         let hears = self.model.spec().hears;
         let Some(len) = clips.first().map(|c| c.values.len()) else {
             return Err(Error::invalid("no clip to encode"));
@@ -140,11 +179,15 @@ impl SpeechState {
             }
         };
         self.sequences(clips.len())?;
-        let same = |e: &Encoding| e.clips == clips.len() && e.input == input;
+        let same = |e: &Encoding| (e.clips, e.input, e.part) == (clips.len(), input, part);
         if !self.encoding.as_ref().is_some_and(same) {
-            // What is not needed any more makes room first.
-            (self.encoding, self.steps) = (None, Vec::new());
-            self.encoding = Some(self.record_encoding(clips.len(), input, width)?);
+            // What is not needed any more makes room first. Steps beside silence have one and the same array to look at.
+            let beside = part && self.encoding.as_ref().is_some_and(|e| e.part);
+            self.encoding = None;
+            if !beside {
+                self.steps.clear();
+            }
+            self.encoding = Some(self.record_encoding(clips.len(), input, width, part)?);
         }
         let Some(encoding) = &mut self.encoding else {
             return Err(Error::invalid("no clip to encode"));
@@ -162,18 +205,33 @@ impl SpeechState {
         Ok(())
     }
 
-    fn record_encoding(&self, clips: usize, input: usize, width: usize) -> Result<Encoding> {
+    fn record_encoding(
+        &self,
+        clips: usize,
+        input: usize,
+        width: usize,
+        part: bool,
+    ) -> Result<Encoding> {
         let shape: &[usize] = match width {
             1 => &[clips, input],
             _ => &[clips, input, width],
         };
         let array = self.device.array(DType::F32, shape, Holder::Activations)?;
         let mut rec = Recorder::new(&self.device);
-        let states = self.model.encode(&mut rec, &array)?;
-        let cross = self.model.cross(&mut rec, &states)?;
+        let silence = self.silence.as_ref().filter(|_| part);
+        let keys = silence.map_or(Keys::Own, Keys::Beside);
+        let states = self.model.encode(&mut rec, &array, keys)?;
+        let mut cross = self.model.cross(&mut rec, &states)?;
+        let n = self.model.states(input) as u32;
+        let mut span = [0, n];
+        if let Some(silence) = silence {
+            (cross, span) = (silence.cross(&mut rec, &cross)?, silence.span(n));
+        }
         Ok(Encoding {
             clips,
             input,
+            part,
+            span,
             array,
             recording: rec.finish()?,
             states,
@@ -207,12 +265,13 @@ impl SpeechState {
             Some(at) => self.steps.remove(at),
             None => self.record(tokens.len(), wanted.len())?,
         };
-        let (states, clips) = (self.states() as u32, self.encoding()?.clips as u32);
+        let encoding = self.encoding()?;
+        let (clips, [first, end]) = (encoding.clips as u32, encoding.span);
         let ids: Vec<u32> = tokens.iter().map(|t| t.id).collect();
         let rows = tokens.iter().map(|t| [t.clip, t.position]);
         let spans = tokens.iter().map(|t| {
-            let clip = t.clip % clips;
-            [clip * states, (clip + 1) * states]
+            let after = t.clip % clips * (end - first);
+            [first + after, end + after]
         });
         let recording = &mut step.recording;
         recording.set(&step.ids, &ids)?;
@@ -298,6 +357,11 @@ impl SpeechState {
         if clip >= encoding.clips {
             return Err(Error::invalid(format!("clip {clip} of {}", encoding.clips)));
         }
+        if encoding.part {
+            return Err(Error::invalid(
+                "words of a clip beside silence; encode it in its whole window",
+            ));
+        }
         let (n, states) = (tokens.len(), self.states());
         let own = [(clip * states) as u32, ((clip + 1) * states) as u32];
         let mut rec = Recorder::new(&self.device);
@@ -341,7 +405,7 @@ impl SpeechState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DeviceChoice, Engine, EngineOptions};
+    use crate::speech::fixture;
     use pollster::block_on;
 
     fn near(a: &[f32], b: &[f32]) -> bool {
@@ -350,13 +414,7 @@ mod tests {
 
     #[test]
     fn several_sequences_hear_one_clip() {
-        let engine = block_on(Engine::new(EngineOptions {
-            device: DeviceChoice::Cpu,
-            ..EngineOptions::default()
-        }));
-        let engine = engine.expect("a CPU");
-        let files = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/moonshine");
-        let loaded = block_on(engine.load_speech(files, &mut |_, _| ())).expect("loads");
+        let (_, loaded) = fixture("moonshine");
         let mut state = SpeechState::new(&loaded.device, &loaded.model, 1).expect("a state");
         let vocab = state.spec().decoder.vocab;
         let sound =
@@ -390,5 +448,67 @@ mod tests {
             id: 4,
         };
         assert!(block_on(state.step(&[next(4)], &[0])).is_err());
+    }
+
+    /// What is put beside silence sees what it would see in a window that ends with it.
+    #[test]
+    fn silence_is_remembered() {
+        let (_, loaded) = fixture("whisper");
+        let mut state = SpeechState::new(&loaded.device, &loaded.model, 1).expect("a state");
+        let (mels, frames) = (80, 100);
+        assert_eq!(state.most_beside(), 50);
+        let at = |n: usize| -> Vec<f32> {
+            let value = |i: usize| match i % frames < n {
+                true => ((i * i) % 97) as f32 / 97.0 - 0.5,
+                false => -0.9,
+            };
+            let all: Vec<f32> = (0..mels * frames).map(value).collect();
+            all
+        };
+        let part = |values: &[f32], n: usize| -> Vec<f32> {
+            let rows = values.chunks(frames);
+            rows.flat_map(|row| row[..n].to_vec()).collect()
+        };
+        let start = state.spec().start;
+        let tokens: Vec<Token> = [start, 5, 9]
+            .into_iter()
+            .zip(0..)
+            .map(|(id, position)| Token {
+                clip: 0,
+                position,
+                id,
+            })
+            .collect();
+        let logits = |state: &mut SpeechState| block_on(state.step(&tokens, &[2])).expect("logits");
+        let far =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+        // Silence with remembered silence is nearly the whole window's; the convolutions see zeros after the part.
+        for n in [50, 2, 16] {
+            let (whole, part) = (at(0), part(&at(0), n));
+            block_on(state.encode(&[Clip { values: &whole }])).expect("encodes");
+            let whole = logits(&mut state);
+            block_on(state.encode(&[Clip { values: &part }])).expect("encodes");
+            let alone = far(&whole, &logits(&mut state));
+            block_on(state.encode_beside(Clip { values: &part })).expect("encodes");
+            let beside = far(&whole, &logits(&mut state));
+            assert!(
+                beside < 0.2 && beside < alone / 2.0,
+                "{n}: {beside} {alone}"
+            );
+        }
+        // A shorter clip after a longer one sees nothing of it.
+        let (long, short) = (part(&at(40), 50), part(&at(20), 30));
+        block_on(state.encode_beside(Clip { values: &long })).expect("encodes");
+        let other = logits(&mut state);
+        block_on(state.encode_beside(Clip { values: &short })).expect("encodes");
+        let after = logits(&mut state);
+        assert!(far(&other, &after) > 0.1);
+        let mut state = SpeechState::new(&loaded.device, &loaded.model, 1).expect("a state");
+        block_on(state.encode_beside(Clip { values: &short })).expect("encodes");
+        assert_eq!(logits(&mut state), after);
+        let words = block_on(state.align(0, &[start, 5, 9], 1, 3, &[(0, 0)], 3));
+        assert!(words.is_err(), "half of the keys are not the clip's");
+        let long = part(&at(0), 52);
+        assert!(block_on(state.encode_beside(Clip { values: &long })).is_err());
     }
 }

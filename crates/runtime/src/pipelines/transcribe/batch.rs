@@ -120,18 +120,11 @@ fn pause(window: &[f32], block: usize) -> usize {
 mod tests {
     use super::*;
     use crate::pipelines::transcribe::{Options, Padding, Transcript};
-    use crate::{DeviceChoice, Engine, EngineOptions};
+    use crate::speech::fixture;
     use pollster::block_on;
 
     fn heard(batch: usize, more: Options, pieces: &[&[f32]]) -> Transcript {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/whisper");
-        let options = EngineOptions {
-            device: DeviceChoice::Cpu,
-            self_test: false,
-            ..EngineOptions::default()
-        };
-        let engine = block_on(Engine::new(options)).expect("an engine");
-        let model = block_on(engine.load_speech(folder, &mut |_, _| ())).expect("a model");
+        let (engine, model) = fixture("whisper");
         let options = Options { batch, ..more };
         let mut transcriber = Transcriber::new(&engine, model, options).expect("a transcriber");
         let cancel = CancelToken::new();

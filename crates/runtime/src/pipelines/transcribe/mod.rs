@@ -274,16 +274,8 @@ impl Transcriber {
 
     /// Goes on with the next rung, if it was the device that failed.
     async fn step_down(&mut self, fault: Error, on_event: &mut dyn FnMut(Event)) -> Result<()> {
-        if !fault.is_device_fault() {
-            return Err(fault);
-        }
-        self.engine.step_down(&fault).await?;
-        let files = std::sync::Arc::clone(&self.model.checkpoint);
-        self.model = self
-            .engine
-            .load_speech_checkpoint(files, &mut |_, _| ())
-            .await?;
-        self.state = SpeechState::new(&self.model.device, &self.model.model, 1)?;
+        let (model, state) = (&mut self.model, &mut self.state);
+        self.engine.speech_below(fault, model, state).await?;
         on_event(Event::Moved(self.engine.report().device));
         Ok(())
     }
@@ -481,6 +473,7 @@ fn decoder<'a>(
         options,
         step: front.window() as f32 / front.rate() as f32 / states as f32,
         limit: usize::MAX,
+        hasty: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The words of one utterance, with a model of either kind.
 
-use super::window::WindowDecoder;
+use super::window::{Looks, WindowDecoder};
 use super::{Options, Vocabulary};
 use crate::engine::Engine;
 use crate::source::CancelToken;
@@ -89,18 +89,26 @@ impl Recognizer {
         }
         loop {
             match self.once(samples, quick, cancel).await {
-                Err(e) if e.is_device_fault() => {
-                    self.engine.step_down(&e).await?;
-                    let files = std::sync::Arc::clone(&self.model.checkpoint);
-                    self.model = self
-                        .engine
-                        .load_speech_checkpoint(files, &mut |_, _| ())
-                        .await?;
-                    self.state = SpeechState::new(&self.model.device, &self.model.model, 1)?;
-                }
+                Err(e) => self.step_down(e).await?,
                 done => return done,
             }
         }
+    }
+
+    async fn step_down(&mut self, fault: Error) -> Result<()> {
+        let (model, state) = (&mut self.model, &mut self.state);
+        self.engine.speech_below(fault, model, state).await
+    }
+
+    /// Does what the first utterance would have to wait for.
+    pub(crate) async fn warm(&mut self) -> Result<()> {
+        while self.after.is_some() && self.state.most_beside() > 0 {
+            match self.state.hush().await {
+                Err(e) => self.step_down(e).await?,
+                Ok(()) => break,
+            }
+        }
+        Ok(())
     }
 
     async fn once(
@@ -114,14 +122,13 @@ impl Recognizer {
                 let values = front.window_of(samples)?;
                 let (mels, frames) = (front.mels(), front.frames());
                 let hop = front.window() / frames.max(1);
-                // A second at a time, so that a few recordings serve all lengths.
-                let second = (front.rate() as usize / hop.max(1)).min(frames / 4);
-                let second = second.max(2) / 2 * 2;
-                let part = self.after.map_or(frames, |after| {
-                    let rest = (after * f64::from(front.rate())) as usize;
-                    let part = (samples.len() + rest) / hop.max(1);
-                    part.next_multiple_of(second).min(frames)
-                });
+                // Half a second at a time, so that a few recordings serve all lengths; frames go in pairs.
+                let grain = (front.rate() as usize / hop.max(1) / 2).min(frames / 4);
+                let grain = grain.max(2) / 2 * 2;
+                let rest = self.after.unwrap_or(0.0) * f64::from(front.rate());
+                let part = (samples.len() + rest as usize) / hop.max(1);
+                let part = part.next_multiple_of(grain);
+                let beside = self.after.is_some() && part <= self.state.most_beside();
                 let o = &self.options;
                 let hot = match &o.hotwords {
                     Some(text) => {
@@ -137,24 +144,39 @@ impl Recognizer {
                     options: o,
                     step: 0.02,
                     limit: 16 + (seconds * WINDOW_TOKENS_PER_SECOND) as usize,
+                    hasty: false,
                 };
                 let mut found = None;
-                if quick || part < frames {
-                    let rows = values.chunks_exact(frames).take(mels);
-                    let short: Vec<f32> = rows.flat_map(|row| row[..part].to_vec()).collect();
-                    self.state.encode(&[Clip { values: &short }]).await?;
+                if quick || beside {
+                    match beside {
+                        true => {
+                            let rows = values.chunks_exact(frames).take(mels);
+                            let short: Vec<f32> =
+                                rows.flat_map(|row| row[..part].to_vec()).collect();
+                            let clip = Clip { values: &short };
+                            self.state.encode_beside(clip).await?;
+                        }
+                        false => self.state.encode(&[Clip { values: &values }]).await?,
+                    }
                     let language = match self.language {
                         Some(language) => Some(language),
                         None => decoder.language(&mut self.state).await?.map(|(id, _)| id),
                     };
                     let state = &mut self.state;
-                    let tried = decoder.try_once(state, &hot, language, quick, cancel);
-                    found = tried.await?;
-                    if found.is_none() && quick {
-                        return Ok(None);
-                    }
+                    let tried = decoder.try_once(state, &hot, language, cancel);
+                    let (text, looks) = tried.await?;
+                    found = match looks {
+                        Looks::Looped if quick => return Ok(None),
+                        Looks::Looped => None,
+                        // The whole window would not make it surer.
+                        Looks::Unsure if !quick => {
+                            let drawn = decoder.improve(state, text, &hot, language, cancel);
+                            Some(drawn.await?)
+                        }
+                        _ => Some(text),
+                    };
                 }
-                // A window that is not the one it was trained on makes a model repeat itself now and then.
+                // What goes wrong is heard again as the model was trained, and drawn if it still does.
                 let found = match found {
                     Some(found) => found,
                     None => {
@@ -207,18 +229,11 @@ impl Recognizer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DeviceChoice, EngineOptions};
+    use crate::speech::fixture;
     use pollster::block_on;
 
     fn recognizer(after: Option<f64>, max_compression: f32, min_logprob: f32) -> Recognizer {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/whisper");
-        let options = EngineOptions {
-            device: DeviceChoice::Cpu,
-            self_test: false,
-            ..EngineOptions::default()
-        };
-        let engine = block_on(Engine::new(options)).expect("an engine");
-        let model = block_on(engine.load_speech(folder, &mut |_, _| ())).expect("a model");
+        let (engine, model) = fixture("whisper");
         let options = Options {
             timestamps: false,
             temperatures: vec![0.0],
@@ -259,10 +274,11 @@ mod tests {
         assert!(text.is_some() && states == 50);
         let (text, states) = told(&mut repeats, true);
         assert!(text.is_none() && states < 50, "no work for a partial text");
-        // A text that the model is not sure of is good enough while one speaks, and no longer.
+        // A text that the model is not sure of is no surer in the whole window: it is drawn where it was heard.
         let mut unsure = brief(some, good, 1.0);
         assert!(told(&mut unsure, true).0.is_some());
-        assert_eq!(told(&mut unsure, false).1, 50);
+        let (text, states) = told(&mut unsure, false);
+        assert!(text.is_some() && states < 50);
         // One that goes on to the most tokens that so little sound has.
         let mut endless = recognizer(some, good, -1e9);
         assert_eq!(told(&mut endless, true).0, None);

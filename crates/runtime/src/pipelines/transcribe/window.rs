@@ -45,6 +45,16 @@ impl Decoded {
     }
 }
 
+/// How a text made once looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Looks {
+    Fine,
+    /// The model is not sure of it.
+    Unsure,
+    /// It repeats itself or does not end.
+    Looped,
+}
+
 /// One way to go on.
 #[derive(Default)]
 struct Draft {
@@ -70,6 +80,7 @@ impl Draw {
 }
 
 /// The decoder of a file's windows.
+#[derive(Clone, Copy)]
 pub(super) struct WindowDecoder<'a> {
     pub(super) model: &'a LoadedSpeech,
     pub(super) words: &'a Vocabulary,
@@ -78,6 +89,8 @@ pub(super) struct WindowDecoder<'a> {
     pub(super) step: f32,
     /// The most tokens that are sampled.
     pub(super) limit: usize,
+    /// A text ends where it has said a thing twice in a row.
+    pub(super) hasty: bool,
 }
 
 impl WindowDecoder<'_> {
@@ -180,24 +193,28 @@ impl WindowDecoder<'_> {
         Ok(all.into_iter().map(wrong).collect())
     }
 
-    /// Decodes the clip in `state` greedily, once; `None` if the result repeats itself (or says a thing twice in a row) or reaches the limit, or, unless `lenient`, if the
-    /// model is not sure of it.
+    /// Decodes the clip in `state` greedily, once, and says how the result looks. Where it says a thing twice in a row it is given up.
     pub(super) async fn try_once(
         &self,
         state: &mut SpeechState,
         previous: &[u32],
         language: Option<u32>,
-        lenient: bool,
         cancel: &CancelToken,
-    ) -> Result<Option<Decoded>> {
+    ) -> Result<(Decoded, Looks)> {
         let o = self.options;
-        let found = self.once(state, previous, language, 0.0, cancel).await?;
-        let unsure = found.logprob < o.min_logprob && found.no_speech <= o.max_no_speech;
-        let repeats = found.compression > o.max_compression;
+        let hasty = WindowDecoder {
+            hasty: true,
+            ..*self
+        };
+        let found = hasty.once(state, previous, language, 0.0, cancel).await?;
         // A sentence said twice compresses well enough to pass for a text.
-        let repeats = repeats || stutters(&found.tokens);
-        let wrong = (unsure && !lenient) || repeats || found.tokens.len() >= self.limit;
-        Ok((!wrong).then_some(found))
+        let repeats = found.compression > o.max_compression || twice(&found.tokens);
+        let looks = match repeats || found.tokens.len() >= self.limit {
+            true => Looks::Looped,
+            false if found.wrong(o) => Looks::Unsure,
+            false => Looks::Fine,
+        };
+        Ok((found, looks))
     }
 
     async fn once(
@@ -345,6 +362,7 @@ impl WindowDecoder<'_> {
             let probability = found.map_or(0.0, |v| (v - words).exp().min(1.0));
             draft.probabilities.push(probability);
         }
+        draft.done = self.hasty && twice(&draft.tokens);
     }
 
     /// The words of some tokens.
@@ -358,15 +376,10 @@ impl WindowDecoder<'_> {
     }
 }
 
-/// Whether four tokens or more are said twice in a row.
-fn stutters(tokens: &[u32]) -> bool {
-    (4..=tokens.len() / 2).any(|period| {
-        let mut run = 0;
-        tokens.iter().zip(&tokens[period..]).any(|(a, b)| {
-            run = if a == b { run + 1 } else { 0 };
-            run == period
-        })
-    })
+/// Whether the last four tokens or more were said just before them, too.
+fn twice(tokens: &[u32]) -> bool {
+    let n = tokens.len();
+    (4..=n / 2).any(|period| tokens[n - 2 * period..n - period] == tokens[n - period..])
 }
 
 /// The drafts of the next step, at most `rows`: those that are not done, and so many others, which go on with what changes nothing, that
@@ -435,14 +448,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_twice_in_a_row_stutters() {
-        assert!(stutters(&[9, 1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 8]));
-        assert!(stutters(&[1, 2, 3, 4, 1, 2, 3, 4]));
-        assert!(!stutters(&[1, 2, 3, 4, 7, 1, 2, 3, 4]), "not in a row");
-        assert!(!stutters(&[1, 2, 3, 1, 2, 3, 4]), "very, very");
-        assert!(!stutters(&[]) && !stutters(&[1]));
+    fn a_thing_said_twice_in_a_row_is_noticed() {
+        assert!(twice(&[9, 1, 2, 3, 4, 5, 1, 2, 3, 4, 5]));
+        assert!(twice(&[1, 2, 3, 4, 1, 2, 3, 4]));
+        assert!(!twice(&[1, 2, 3, 4, 7, 1, 2, 3, 4]), "not in a row");
+        assert!(!twice(&[1, 2, 3, 1, 2, 3]), "very, very");
+        assert!(!twice(&[]) && !twice(&[1]));
         // One token over and over.
-        assert!(stutters(&[1; 8]) && !stutters(&[1; 7]));
+        assert!(twice(&[1; 8]) && !twice(&[1; 7]));
     }
 
     #[test]
