@@ -68,7 +68,7 @@ impl Transcriber {
             values.push(of);
         }
         let clips: Vec<Clip<'_>> = values.iter().map(|values| Clip { values }).collect();
-        let previous = self.before()?;
+        let previous = [&self.hotwords()?[..], &self.run.previous].concat();
         let language = self.run.language.as_ref().map(|(id, _)| *id);
         self.state.encode(&clips).await?;
         let decoder = decoder(&self.model, &self.words, &self.options, &self.front);
@@ -87,13 +87,22 @@ impl Transcriber {
                 false => found,
             });
         }
-        // Times of words look at what is encoded.
-        if again && self.options.word_timestamps {
-            state.encode(&clips).await?;
-        }
         for (i, (window, decoded)) in windows.into_iter().zip(done).enumerate() {
-            let first = self.run.first + window.start;
-            self.keep(decoded, first, window.len(), i, on_event).await?;
+            // Times of words, and of a text's end, look at what is encoded.
+            if again && (self.options.word_timestamps || decoded.open) {
+                self.state.encode(&clips).await?;
+                again = false;
+            }
+            let (first, mut at) = (self.run.first + window.start, window.start);
+            at += self.keep(decoded, first, window.len(), i, on_event).await?;
+            // What of it is not heard yet.
+            while at < window.end {
+                if let Some(own) = todo.first_mut() {
+                    own.start = at;
+                }
+                at += self.decode(at..window.end, cancel, on_event).await?;
+                again = true;
+            }
             todo.remove(0);
         }
         Ok(())

@@ -18,9 +18,11 @@
 //! or is improbable is decoded again with a higher temperature. Where [`Options::vad`] leaves out a long pause, a window ends. Only a window's samples are held, however long the file is.
 //! With [`Options::batch`] windows are cut at pauses instead, and several are decoded together.
 //!
-//! Whisper's rules are those of OpenAI's `transcribe.py` and `decoding.py`, with three differences: the front end's floor is that of the
+//! Whisper's rules are those of OpenAI's `transcribe.py` and `decoding.py`, with five differences: the front end's floor is that of the
 //! window, as in training, and not that of the whole file; after the end of the sound there is silence, as in training, where
-//! OpenAI's program has features of zero ([`Padding`]); and a very improbable text, or one of marks alone, is left out where the model
+//! OpenAI's program has features of zero ([`Padding`]); where the model ends its text before the window's speech ends, the next window
+//! begins there, and what is left is not lost; a text that goes wrong where what was said before is shown, or says it again, is first
+//! made without that; and a very improbable text, or one of marks alone, is left out where the model
 //! half believes in silence, so that tones become no words. Samples without any sound ([`Options::silence_db`]) are never decoded.
 
 mod batch;
@@ -30,6 +32,7 @@ mod recognize;
 mod segments;
 mod tokens;
 mod types;
+mod unheard;
 mod window;
 mod words;
 
@@ -238,7 +241,7 @@ impl Transcriber {
         let length = self.pause(0).map_or(length, |pause| pause.min(length));
         let done = if self.loud(&self.run.buffer[..length]) {
             loop {
-                match self.decode(length, cancel, on_event).await {
+                match self.decode(0..length, cancel, on_event).await {
                     Ok(done) => break done,
                     Err(e) => self.step_down(e, on_event).await?,
                 }
@@ -325,27 +328,26 @@ impl Transcriber {
         self.run.language.is_none() && !self.words.languages.is_empty()
     }
 
-    /// What the model is shown before a window.
-    fn before(&self) -> Result<Vec<u32>> {
-        let mut before = match &self.options.hotwords {
-            Some(text) => {
+    /// The tokens of the words to be expected.
+    fn hotwords(&self) -> Result<Vec<u32>> {
+        self.options
+            .hotwords
+            .as_ref()
+            .map_or(Ok(Vec::new()), |text| {
                 let tokenizer = &self.model.text.tokenizer;
-                tokenizer.encode(&format!(" {}", text.trim()), false)?
-            }
-            None => Vec::new(),
-        };
-        before.extend(&self.run.previous);
-        Ok(before)
+                Ok(tokenizer.encode(&format!(" {}", text.trim()), false)?)
+            })
     }
 
-    /// Decodes the first `length` samples of the buffer; how many of them are done.
+    /// Decodes a window of the buffer; how many of its samples are done.
     async fn decode(
         &mut self,
-        length: usize,
+        window: Range<usize>,
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<usize> {
-        let mut values = self.features(0..length)?;
+        let (first, length) = (self.run.first + window.start, window.len());
+        let mut values = self.features(window)?;
         let mut closed = values.clone();
         let zeros = self.zeros(&mut closed, length);
         // OpenAI's program hears the language with silence after it.
@@ -357,14 +359,25 @@ impl Transcriber {
             values = closed;
             self.state.encode(&[Clip { values: &values }]).await?;
         }
-        let previous = self.before()?;
+        let hot = self.hotwords()?;
+        let shown = [&hot[..], &self.run.previous].concat();
         let language = self.run.language.as_ref().map(|(id, _)| *id);
         let decoder = decoder(&self.model, &self.words, &self.options, &self.front);
-        let decoded = decoder
-            .decode(&mut self.state, &previous, language, cancel)
-            .await?;
-        self.keep(decoded, self.run.first, length, 0, on_event)
-            .await
+        let state = &mut self.state;
+        let said = !self.run.previous.is_empty() && self.options.padding != Padding::Zeros;
+        let decoded = match said {
+            true => {
+                decoder
+                    .freely(state, &hot, &shown, language, cancel)
+                    .await?
+            }
+            false => (decoder.decode(state, &shown, language, cancel).await?, true),
+        };
+        let (decoded, helped) = decoded;
+        if !helped {
+            self.run.previous.clear();
+        }
+        self.keep(decoded, first, length, 0, on_event).await
     }
 
     /// Puts what a window of `length` samples from sample `first` on was decoded to into the transcript; how many samples are done.
@@ -384,8 +397,30 @@ impl Transcriber {
         let rate = f64::from(self.front.rate());
         let per_step = self.front.window() / self.state.states().max(1);
         let alone = self.options.batch > 0;
-        let (pieces, mut done) =
+        let (mut pieces, mut done) =
             segments::cut(&self.words, &decoded.tokens, length, per_step, alone);
+        let language = self.run.language.as_ref();
+        let mut heard = words::Heard {
+            clip,
+            language: language.map(|(id, _)| *id),
+            code: language.map_or("en", |(_, code)| code),
+            length: (length, per_step),
+            probabilities: &decoded.probabilities,
+            offset: 0.0,
+            before: self.run.spoken,
+        };
+        let mut unheard = None;
+        if let Some(last) = pieces.last_mut().filter(|_| done == length) {
+            let mut end = last.end;
+            if decoded.open && self.unheard(first, length, last.start).is_some() {
+                let found = words::end(&decoder, &mut self.state, &heard, &decoded.tokens);
+                end = found.await?.clamp(last.start, end);
+            }
+            unheard = self.unheard(first, length, end);
+            if let Some(on) = unheard {
+                (last.end, done) = (end, on);
+            }
+        }
         let offset = first as f64 / rate;
         let mut segments: Vec<Segment> = Vec::new();
         for piece in pieces {
@@ -402,23 +437,15 @@ impl Transcriber {
             });
         }
         if self.options.word_timestamps {
-            let code = self.run.language.as_ref().map_or("en", |(_, code)| code);
-            let heard = words::Heard {
-                clip,
-                language: self.run.language.as_ref().map(|(id, _)| *id),
-                code,
-                length: (length, per_step),
-                probabilities: &decoded.probabilities,
-                offset,
-                before: self.run.spoken,
-            };
+            heard.offset = offset;
             let last = words::add(&decoder, &mut self.state, heard, &mut segments).await?;
             self.run.spoken = last.unwrap_or(self.run.spoken);
             // The next window begins after the last word, not after the silence that the model may have put behind it.
             if let (Some(last), true) = (last, done < length) {
                 let end = ((last - offset) * rate) as usize;
                 if end > 0 {
-                    done = end.min(length);
+                    let least = unheard.unwrap_or(0);
+                    done = end.max(least).min(length);
                 }
             }
         }

@@ -20,7 +20,8 @@ pub enum Padding {
     /// Silence, as in training and in transformers.
     #[default]
     Silence,
-    /// Features that are zero, as in OpenAI's `transcribe.py`.
+    /// Features that are zero, as in OpenAI's `transcribe.py`; as there, speech after a window's last text is passed over, and what was
+    /// said before is shown whatever comes of it.
     Zeros,
 }
 

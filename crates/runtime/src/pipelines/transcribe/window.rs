@@ -12,6 +12,8 @@ use std::io::Write;
 pub(super) struct Decoded {
     /// The tokens sampled, without the end.
     pub(super) tokens: Vec<u32>,
+    /// The text ended without a time, where others are asked for.
+    pub(super) open: bool,
     /// Mean log-probability of a token, the end included.
     pub(super) logprob: f32,
     /// How sure the model is that nobody speaks, 0…1.
@@ -59,6 +61,7 @@ pub(super) enum Looks {
 #[derive(Default)]
 struct Draft {
     tokens: Vec<u32>,
+    open: bool,
     probabilities: Vec<f32>,
     /// The logarithms of the probabilities, the end's included.
     sum: f32,
@@ -142,6 +145,37 @@ impl WindowDecoder<'_> {
         let first = self.options.temperatures.first().copied().unwrap_or(0.0);
         let found = self.once(state, previous, language, first, cancel).await?;
         self.improve(state, found, previous, language, cancel).await
+    }
+
+    /// As [`WindowDecoder::decode`] after `shown`, which begins with `hot` and goes on with what was said before; where the text looks
+    /// wrong or says that again, after `hot` alone. Whether what was said before did no harm comes with it.
+    ///
+    /// A model that is shown a thing likes to say it: loops that no temperature leaves come of it, and sentences that nobody said.
+    pub(super) async fn freely(
+        &self,
+        state: &mut SpeechState,
+        hot: &[u32],
+        shown: &[u32],
+        language: Option<u32>,
+        cancel: &CancelToken,
+    ) -> Result<(Decoded, bool)> {
+        let first = self.options.temperatures.first().copied().unwrap_or(0.0);
+        let found = self.once(state, shown, language, first, cancel).await?;
+        let text = |tokens: &[u32]| -> Vec<u32> {
+            let words = tokens.iter().copied();
+            words.filter(|&id| id < self.words.end).collect()
+        };
+        let said = text(&found.tokens);
+        if !found.wrong(self.options) && !echoes(&said, &shown[hot.len().min(shown.len())..]) {
+            return Ok((found, true));
+        }
+        let alone = self.once(state, hot, language, first, cancel).await?;
+        let same = text(&alone.tokens) == said;
+        if !found.wrong(self.options) && (same || alone.wrong(self.options)) {
+            return Ok((found, true));
+        }
+        let alone = self.improve(state, alone, hot, language, cancel);
+        Ok((alone.await?, false))
     }
 
     /// Decodes the clip in `state` again with the next temperatures, as long as `found`, what the first one gave, looks wrong.
@@ -332,6 +366,7 @@ impl WindowDecoder<'_> {
                 temperature,
                 worded: text.chars().any(char::is_alphanumeric),
                 probabilities: draft.probabilities,
+                open: draft.open,
                 tokens: draft.tokens,
             }
         });
@@ -355,6 +390,8 @@ impl WindowDecoder<'_> {
         draft.sum += found.map_or(0.0, |v| v - total);
         if id == self.words.end {
             draft.done = true;
+            let last = draft.tokens.last();
+            draft.open = timed && last.is_some_and(|&id| !self.words.is_time(id));
             return;
         }
         draft.tokens.push(id);
@@ -381,6 +418,15 @@ fn twice(tokens: &[u32]) -> bool {
     let n = tokens.len();
     (4..=n / 2).any(|period| tokens[n - 2 * period..n - period] == tokens[n - period..])
 }
+
+/// Whether [`ECHO`] tokens of `said` stand in `before`, too.
+fn echoes(said: &[u32], before: &[u32]) -> bool {
+    let mut runs = said.windows(ECHO);
+    runs.any(|run| before.windows(ECHO).any(|b| b == run))
+}
+
+/// Tokens in a row that are said again by chance now and then, and more of them hardly ever.
+const ECHO: usize = 6;
 
 /// The drafts of the next step, at most `rows`: those that are not done, and so many others, which go on with what changes nothing, that
 /// there are only a few shapes of steps: powers of two.
@@ -456,6 +502,14 @@ mod tests {
         assert!(!twice(&[]) && !twice(&[1]));
         // One token over and over.
         assert!(twice(&[1; 8]) && !twice(&[1; 7]));
+    }
+
+    #[test]
+    fn what_was_said_before_is_recognised() {
+        let before = [9, 1, 2, 3, 4, 5, 6, 7, 8];
+        assert!(echoes(&[0, 2, 3, 4, 5, 6, 7, 0], &before));
+        assert!(!echoes(&[0, 2, 3, 4, 5, 6, 0, 7, 8], &before));
+        assert!(!echoes(&[1, 2, 3, 4, 5], &before) && !echoes(&before, &[]));
     }
 
     #[test]

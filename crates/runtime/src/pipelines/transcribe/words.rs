@@ -60,25 +60,14 @@ pub(super) async fn add(
         .zip(probable.chain(std::iter::repeat(0.0)))
         .filter(|(id, _)| *id < end)
         .unzip();
-    let (length, step) = heard.length;
-    let states = (length / step.max(1)).min(state.states());
-    if text.is_empty() || states == 0 {
+    let Some((starts, states)) = starts(decoder, state, &heard, &text).await? else {
         return Ok(None);
-    }
-    let mut tokens = decoder.task(heard.language);
-    let first = tokens.len();
-    tokens.push(decoder.words.no_timestamps);
-    tokens.extend(&text);
-    tokens.push(end);
-    let heads = heads(decoder, state);
-    let aligned = state
-        .align(heard.clip, &tokens, first, states, &heads, WIDTH)
-        .await?;
+    };
     let seconds = |state: usize| state as f64 * f64::from(decoder.step);
     let mut words = Vec::new();
     let mut at = 0;
     for (word, n) in split(decoder, &text, UNSPACED.contains(&heard.code)) {
-        let place = |i: usize| aligned.starts.get(i).copied().unwrap_or(states);
+        let place = |i: usize| starts.get(i).copied().unwrap_or(states);
         let own = probable.get(at..at + n).unwrap_or_default();
         words.push(Found {
             text: word,
@@ -113,6 +102,43 @@ pub(super) async fn add(
         }
     }
     Ok(last)
+}
+
+/// Where the text of some of a window's tokens ends, in samples.
+pub(super) async fn end(
+    decoder: &WindowDecoder<'_>,
+    state: &mut SpeechState,
+    heard: &Heard<'_>,
+    tokens: &[u32],
+) -> Result<usize> {
+    let text = tokens.iter().copied();
+    let text: Vec<u32> = text.filter(|&id| id < decoder.words.end).collect();
+    let (length, step) = heard.length;
+    let found = starts(decoder, state, heard, &text).await?;
+    let last = found.and_then(|(starts, _)| starts.get(text.len()).copied());
+    Ok(last.map_or(length, |state| state * step))
+}
+
+/// The states where the tokens of a text begin, where it ends, and how many there are; `None` without a text or sound.
+async fn starts(
+    decoder: &WindowDecoder<'_>,
+    state: &mut SpeechState,
+    heard: &Heard<'_>,
+    text: &[u32],
+) -> Result<Option<(Vec<usize>, usize)>> {
+    let (length, step) = heard.length;
+    let states = (length / step.max(1)).min(state.states());
+    if text.is_empty() || states == 0 {
+        return Ok(None);
+    }
+    let mut tokens = decoder.task(heard.language);
+    let first = tokens.len();
+    tokens.push(decoder.words.no_timestamps);
+    tokens.extend(text);
+    tokens.push(decoder.words.end);
+    let heads = heads(decoder, state);
+    let aligned = state.align(heard.clip, &tokens, first, states, &heads, WIDTH);
+    Ok(Some((aligned.await?.starts, states)))
 }
 
 /// A segment is where its words are, unless the words disagree with its times by much. `median` is the usual length of a word,
