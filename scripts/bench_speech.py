@@ -38,15 +38,21 @@ def ours(args, dtype, audio):
 
 
 def live(args, clip):
-    """From the end of the pause after an utterance to its text."""
-    for more in ([], ["--whole-window"]):
-        command = [args.firelight, "listen", str(clip), "--no-wait", "--json", "--model", args.tiny, "--device", "cpu", "--threads", str(args.threads), "--partial", "0", *more]
-        runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines() for _ in range(args.repeat)]
-        finals = [[e for e in map(json.loads, lines) if e.get("event") == "final"] for lines in runs]
-        for same in zip(*finals):
-            e = same[0]
-            work = sorted(f["work_ms"] for f in same)[len(same) // 2]
-            print(f"final text after {work:.0f} ms for {e['end'] - e['start']:.1f} s {' '.join(more)}: {e['text'][:80]}")
+    """The clip played at the speed of time: from the end of the pause after an utterance to its text, and from the last word on; what the whole window says."""
+    def heard(*more):
+        command = [args.firelight, "listen", str(clip), "--json", "--model", args.tiny, "--device", "cpu", "--threads", str(args.threads), "--pause", str(PAUSE), *more]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        return [e for e in map(json.loads, lines) if e.get("event") == "final"]
+
+    runs = [heard() for _ in range(args.repeat)]
+    for same, whole in zip(zip(*runs), heard("--no-wait", "--whole-window")):
+        e, late = same[0], max(f["behind_ms"] for f in same)
+        work = sorted(f["work_ms"] for f in same)[len(same) // 2]
+        equal = "the same text" if e["text"] == whole["text"] else f"not {whole['text'][:80]}"
+        print(f"{e['end'] - e['start']:.1f} s said: final text {late - PAUSE:.0f} ms after the pause, {late:.0f} ms after the last word at worst; {work:.0f} ms of work, {whole['work_ms']:.0f} in the whole window, {equal}: {e['text'][:80]}")
+
+
+PAUSE = 500
 
 
 def main():
@@ -56,6 +62,7 @@ def main():
     ap.add_argument("clip", type=Path)
     ap.add_argument("--tiny")
     ap.add_argument("--ggml")
+    ap.add_argument("--live", type=Path, nargs="*", default=[], help="more clips to be heard live")
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--repeat", type=int, default=3)
     args = ap.parse_args()
@@ -87,7 +94,8 @@ def main():
             with wave.open(str(args.clip)) as f, wave.open(str(short), "wb") as g:
                 g.setparams(f.getparams()), g.writeframes(f.readframes(3 * f.getframerate())), g.writeframes(bytes(2 * f.getframerate() * f.getnchannels() * f.getsampwidth()))
             live(args, short)
-        live(args, args.clip)
+        for clip in [args.clip, *args.live]:
+            live(args, clip)
     mels(args)
 
 

@@ -11,7 +11,7 @@
 
 use crate::{Error, Result};
 use firelight_audio::{LogMel, Preset, Whisper};
-use firelight_tensor::{DType, Tensor};
+use firelight_tensor::{AlignedBuf, DType, Tensor};
 
 /// A front end of any kind.
 #[derive(Clone, Debug)]
@@ -103,9 +103,10 @@ impl FrontEnd {
             FrontEnd::Whisper(front) => {
                 let count = samples.len().div_ceil(front.window().max(1)).max(1);
                 let size = front.mels() * front.frames();
-                let mut values = vec![0.0; count * size];
-                let mut rest = values.chunks_exact_mut(size.max(1));
-                let mut windows = 0;
+                // What is written becomes the tensor as it lies.
+                let mut values = AlignedBuf::zeroed(count * size * size_of::<f32>())?;
+                let floats: &mut [f32] = bytemuck::cast_slice_mut(&mut values);
+                let mut rest = floats.chunks_exact_mut(size.max(1));
                 let empty: &[f32] = &[];
                 let all = samples.chunks(front.window());
                 let all = all.chain(samples.is_empty().then_some(empty));
@@ -119,10 +120,9 @@ impl FrontEnd {
                         }
                         out.copy_from_slice(&stream.features()?.to_f32_vec()?);
                     }
-                    windows += 1;
                 }
-                let shape = [windows, front.mels(), front.frames()];
-                let features = Tensor::from_f32(&values, &shape)?;
+                let shape = [count, front.mels(), front.frames()];
+                let features = Tensor::new(DType::F32, &shape, values)?;
                 Ok(vec![("input_features".to_owned(), features)])
             }
             FrontEnd::LogMel(front) => {

@@ -71,7 +71,7 @@ struct Run {
     /// What lets speech through; `None`: everything goes through.
     gate: Option<Gate>,
     language: Option<(u32, String)>,
-    /// Text tokens said so far that the model is shown.
+    /// Tokens of what was said so far, times among them, that the model is shown.
     previous: Vec<u32>,
     /// Where the last word ended, s.
     spoken: f64,
@@ -473,10 +473,9 @@ impl Transcriber {
     /// Keeps what the next window is shown.
     fn remember(&mut self, segments: &[Segment], temperature: f32) {
         if self.options.condition && temperature <= 0.5 {
+            // With their times: a model that is shown a text without them goes on without them.
             let said = segments.iter().flat_map(|s| &s.tokens);
-            self.run
-                .previous
-                .extend(said.filter(|&&id| id < self.words.end));
+            self.run.previous.extend(said);
         } else {
             self.run.previous.clear();
         }

@@ -166,7 +166,7 @@ impl WindowDecoder<'_> {
             words.filter(|&id| id < self.words.end).collect()
         };
         let said = text(&found.tokens);
-        if !found.wrong(self.options) && !echoes(&said, &shown[hot.len().min(shown.len())..]) {
+        if !found.wrong(self.options) && !echoes(&said, &text(shown)) {
             return Ok((found, true));
         }
         let alone = self.once(state, hot, language, first, cancel).await?;
