@@ -538,3 +538,41 @@ const MOST_WINDOWS: usize = 64;
 
 /// The most texts drawn at once: each has its own cache.
 const MOST_TEXTS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_is_shown_with_its_times() {
+        let (engine, model) = crate::speech::fixture("whisper");
+        let made = Transcriber::new(&engine, model, Options::default());
+        let mut transcriber = made.expect("a transcriber");
+        let time = transcriber.words.timestamps;
+        let said = |tokens: &[u32]| Segment {
+            start: 0.0,
+            end: 1.0,
+            text: "said".into(),
+            tokens: tokens.to_vec(),
+            temperature: 0.0,
+            logprob: 0.0,
+            no_speech: 0.0,
+            compression: 1.0,
+            words: Vec::new(),
+        };
+        let mut shown = |segments: &[Segment], temperature| {
+            transcriber.remember(segments, temperature);
+            transcriber.run.previous.clone()
+        };
+        let first = [
+            said(&[time, 5, 6, time + 9]),
+            said(&[time + 9, 7, time + 20]),
+        ];
+        let all = [time, 5, 6, time + 9, time + 9, 7, time + 20];
+        assert_eq!(shown(&first, 0.4), all);
+        assert_eq!(shown(&[said(&[8])], 0.0), [&all[..], &[8]].concat());
+        // Half of the context of 64.
+        assert_eq!(shown(&[said(&[9; 40])], 0.0), [9; 32]);
+        assert_eq!(shown(&[said(&[1])], 0.6), [0; 0], "guessed text is no text");
+    }
+}
