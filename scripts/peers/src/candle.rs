@@ -18,20 +18,36 @@ impl Model {
     fn load(path: &Path) -> Result<Model> {
         if path.is_dir() {
             let text = std::fs::read_to_string(path.join("config.json"))?;
-            let config: llama::LlamaConfig = serde_json::from_str(&text).map_err(candle_core::Error::wrap)?;
+            let config: llama::LlamaConfig =
+                serde_json::from_str(&text).map_err(candle_core::Error::wrap)?;
             let config = config.into_config(false);
             let files = [path.join("model.safetensors")];
             // SAFETY: nobody writes to the file meanwhile.
-            let weights = unsafe { VarBuilder::from_mmaped_safetensors(&files, DType::F32, &Device::Cpu)? };
+            let weights =
+                unsafe { VarBuilder::from_mmaped_safetensors(&files, DType::F32, &Device::Cpu)? };
             let cache = llama::Cache::new(true, DType::F32, &config, &Device::Cpu)?;
-            return Ok(Model::Floats(Box::new(llama::Llama::load(weights, &config)?), config, cache));
+            return Ok(Model::Floats(
+                Box::new(llama::Llama::load(weights, &config)?),
+                config,
+                cache,
+            ));
         }
         let mut file = std::fs::File::open(path)?;
         let content = gguf_file::Content::read(&mut file)?;
-        let architecture = content.metadata["general.architecture"].to_string()?.clone();
+        let architecture = content.metadata["general.architecture"]
+            .to_string()?
+            .clone();
         Ok(match architecture.as_str() {
-            "gemma3" => Model::Gemma(quantized_gemma3::ModelWeights::from_gguf(content, &mut file, &Device::Cpu)?),
-            _ => Model::Llama(quantized_llama::ModelWeights::from_gguf(content, &mut file, &Device::Cpu)?),
+            "gemma3" => Model::Gemma(quantized_gemma3::ModelWeights::from_gguf(
+                content,
+                &mut file,
+                &Device::Cpu,
+            )?),
+            _ => Model::Llama(quantized_llama::ModelWeights::from_gguf(
+                content,
+                &mut file,
+                &Device::Cpu,
+            )?),
         })
     }
 
@@ -40,7 +56,9 @@ impl Model {
             // Both forget what was before at position 0, or are told to.
             Model::Llama(m) => m.clear_kv_cache(),
             Model::Gemma(_) => {}
-            Model::Floats(_, config, cache) => *cache = llama::Cache::new(true, DType::F32, config, &Device::Cpu)?,
+            Model::Floats(_, config, cache) => {
+                *cache = llama::Cache::new(true, DType::F32, config, &Device::Cpu)?
+            }
         }
         Ok(())
     }
@@ -62,7 +80,10 @@ fn main() -> Result<()> {
         eprintln!("usage: candle-bench MODEL.gguf|FOLDER PROMPT GENERATE");
         std::process::exit(2);
     };
-    let (prompt, generate): (u32, usize) = (prompt.parse().expect("a number"), generate.parse().expect("a number"));
+    let (prompt, generate): (u32, usize) = (
+        prompt.parse().expect("a number"),
+        generate.parse().expect("a number"),
+    );
     let mut model = Model::load(Path::new(path))?;
     let tokens: Vec<u32> = (0..prompt).map(|i| 100 + i * 7 % 20_000).collect();
     let (mut prefill, mut decode) = (0f64, 0f64);
@@ -80,6 +101,9 @@ fn main() -> Result<()> {
             decode = decode.max(generate as f64 / rest);
         }
     }
-    println!("{}", serde_json::json!({ "prefill_tps": prefill, "decode_tps": decode }));
+    println!(
+        "{}",
+        serde_json::json!({ "prefill_tps": prefill, "decode_tps": decode })
+    );
     Ok(())
 }
