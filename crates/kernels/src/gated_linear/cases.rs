@@ -24,6 +24,9 @@ pub(super) fn cases() -> Vec<Case> {
     let two = [DType::Q4K, DType::Q6K];
     cases.push(case("weights of two types".into(), two, (2, 35, 512), Activation::Silu));
     cases.push(case("one output".into(), [DType::F32; 2], (1, 1, 8), Activation::Silu));
+    for t in [2, 4, 5, 8] {
+        cases.push(case(format!("{t} rows of x"), two, (t, 35, 512), Activation::Silu));
+    }
     cases.push(case("many rows of x".into(), [DType::Q8_0; 2], (37, 33, 64), Activation::GeluTanh));
     for dtype in [DType::F16, DType::Q4_0, DType::Q4_1, DType::Q8_0, DType::Q4K] {
         let name = format!("bench {dtype} 1 x 2 x 2048 x 2048");

@@ -1,6 +1,6 @@
 // Gated linear, few rows of x. y[t, n] = activate(sum_k x[t, k] w[n, k]) * sum_k x[t, k] w_up[n, k].
 // Operands: x f32 [T, K], w and w_up packed [N, K], y f32 [T, N].
-// One workgroup computes eight outputs; eight lanes share a row of both weights, each takes every eighth group of eight elements.
+// One workgroup computes eight outputs for up to four rows of x (rows.wgsl); eight lanes share a row of both weights, each takes every eighth group of eight elements.
 // Source: Shazeer 2020 (GLU variants).
 struct Params { t: u32, n: u32, k: u32, act: u32, row_bytes: u32, row_bytes_up: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -9,34 +9,43 @@ struct Params { t: u32, n: u32, k: u32, act: u32, row_bytes: u32, row_bytes_up: 
 @group(0) @binding(3) var<storage, read> w_up: array<u32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
-var<workgroup> partial: array<vec2<f32>, 64>;
+var<workgroup> partial: array<vec4<f32>, 64>;
+var<workgroup> partial_up: array<vec4<f32>, 64>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
   let i = id.x + id.y * groups.x;
   let per_t = (p.n + 7u) / 8u;
-  let t = i / per_t;
-  if t >= p.t { return; }
+  let t0 = i / per_t * 4u;
+  if t0 >= p.t { return; }
   let n = (i % per_t) * 8u + lane / 8u;
-  var sum = vec2<f32>(0.0);
+  var sum = vec4<f32>();
+  var sum_up = vec4<f32>();
   if n < p.n {
     let count = p.k / 8u;
-    let base = t * p.k / 4u;
+    let at = begins(t0);
     for (var g = lane % 8u; g < count; g += 8u) {
-      let a = x[base + g * 2u];
-      let b = x[base + g * 2u + 1u];
-      let gate = weights8(n, g);
-      let up = weights8_up(n, g);
-      sum += vec2<f32>(dot(gate.lo, a) + dot(gate.hi, b), dot(up.lo, a) + dot(up.hi, b));
+      sum += products(weights8(n, g), g, at);
+      sum_up += products(weights8_up(n, g), g, at);
     }
   }
   partial[lane] = sum;
+  partial_up[lane] = sum_up;
   workgroupBarrier();
   if lane % 8u == 0u && n < p.n {
     let a = partial[lane] + partial[lane + 1u] + (partial[lane + 2u] + partial[lane + 3u]);
     let b = partial[lane + 4u] + partial[lane + 5u] + (partial[lane + 6u] + partial[lane + 7u]);
-    let both = a + b;
-    y[t * p.n + n] = activate(p.act, both.x) * both.y;
+    let c = partial_up[lane] + partial_up[lane + 1u] + (partial_up[lane + 2u] + partial_up[lane + 3u]);
+    let d = partial_up[lane + 4u] + partial_up[lane + 5u] + (partial_up[lane + 6u] + partial_up[lane + 7u]);
+    store(t0, n, a + b, c + d);
   }
+}
+
+fn store(t: u32, n: u32, gate: vec4<f32>, up: vec4<f32>) {
+  let at = t * p.n + n;
+  y[at] = activate(p.act, gate.x) * up.x;
+  if ROWS > 1u && t + 1u < p.t { y[at + p.n] = activate(p.act, gate.y) * up.y; }
+  if ROWS > 2u && t + 2u < p.t { y[at + 2u * p.n] = activate(p.act, gate.z) * up.z; }
+  if ROWS > 3u && t + 3u < p.t { y[at + 3u * p.n] = activate(p.act, gate.w) * up.w; }
 }

@@ -1,6 +1,6 @@
 // Gated linear, few rows of x. y[t, n] = activate(sum_k x[t, k] w[n, k]) * sum_k x[t, k] w_up[n, k].
 // Operands: x f32 [T, K], w and w_up packed [N, K], y f32 [T, N].
-// One workgroup computes eight outputs; one subgroup, of whatever size, sums a row of both weights at a time.
+// One workgroup computes eight outputs for up to four rows of x (rows.wgsl); one subgroup, of whatever size, sums a row of both weights at a time.
 // Source: Shazeer 2020 (GLU variants).
 struct Params { t: u32, n: u32, k: u32, act: u32, row_bytes: u32, row_bytes_up: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -15,25 +15,32 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
         @builtin(subgroup_size) size: u32, @builtin(subgroup_invocation_id) lane: u32) {
   let i = id.x + id.y * groups.x;
   let per_t = (p.n + 7u) / 8u;
-  let t = i / per_t;
-  if t >= p.t { return; }
+  let t0 = i / per_t * 4u;
+  if t0 >= p.t { return; }
   let count = p.k / 8u;
-  let base = t * p.k / 4u;
+  let at = begins(t0);
   for (var r = 0u; r < 8u; r += subgroups) {
     let row = r + subgroup;
     let n = (i % per_t) * 8u + row;
     let live = row < 8u && n < p.n;
-    var sum = vec2<f32>(0.0);
+    var sum = vec4<f32>();
+    var sum_up = vec4<f32>();
     if live {
       for (var g = lane; g < count; g += size) {
-        let a = x[base + g * 2u];
-        let b = x[base + g * 2u + 1u];
-        let gate = weights8(n, g);
-        let up = weights8_up(n, g);
-        sum += vec2<f32>(dot(gate.lo, a) + dot(gate.hi, b), dot(up.lo, a) + dot(up.hi, b));
+        sum += products(weights8(n, g), g, at);
+        sum_up += products(weights8_up(n, g), g, at);
       }
     }
-    let both = subgroupAdd(sum);
-    if live && lane == 0u { y[t * p.n + n] = activate(p.act, both.x) * both.y; }
+    let gate = add_up(sum);
+    let up = add_up(sum_up);
+    if live && lane == 0u { store(t0, n, gate, up); }
   }
+}
+
+fn store(t: u32, n: u32, gate: vec4<f32>, up: vec4<f32>) {
+  let at = t * p.n + n;
+  y[at] = activate(p.act, gate.x) * up.x;
+  if ROWS > 1u && t + 1u < p.t { y[at + p.n] = activate(p.act, gate.y) * up.y; }
+  if ROWS > 2u && t + 2u < p.t { y[at + 2u * p.n] = activate(p.act, gate.z) * up.z; }
+  if ROWS > 3u && t + 3u < p.t { y[at + 3u * p.n] = activate(p.act, gate.w) * up.w; }
 }

@@ -16,12 +16,15 @@ pub(super) fn cases() -> Vec<Case> {
             cases.push(if probe && t != 3 { case.self_test() } else { case });
         }
     }
+    for (dtype, t) in [(DType::F16, 2), (DType::Q4K, 2), (DType::Q4_1, 4), (DType::Q6K, 4)] {
+        cases.push(case(format!("{dtype} T={t}"), dtype, t, 67, 512, 0, 67).self_test());
+    }
     cases.push(case("one output".into(), DType::F32, 1, 1, 8, 0, 1));
     cases.push(case("a column block, vec".into(), DType::Q8_0, 2, 33, 64, 20, 60));
     cases.push(case("a column block, tiled".into(), DType::F16, 33, 33, 40, 20, 60));
     cases.push(case("more than 65535 groups".into(), DType::Q4_0, 1, 530_000, 32, 0, 530_000));
     for dtype in [DType::F16, DType::Q4_0, DType::Q4_1, DType::Q8_0, DType::Q4K, DType::Q6K] {
-        for t in [1u64, 256] {
+        for t in [1u64, 4, 256] {
             let flops = 2 * t * 2048 * 2048;
             let name = format!("bench {dtype} {t} x 2048 x 2048");
             cases.push(case(name, dtype, t as usize, 2048, 2048, 0, 2048).bench(flops));

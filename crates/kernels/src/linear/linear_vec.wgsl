@@ -1,6 +1,6 @@
 // Linear, few rows of x. y[t, col0 + n] = sum_k x[t, k] w[n, k].
 // Operands: x f32 [T, K], w packed [N, K], y f32 [T, LDY].
-// One workgroup computes eight outputs; eight lanes share a row of w, each takes every eighth group of eight elements.
+// One workgroup computes eight outputs for up to four rows of x (rows.wgsl); eight lanes share a row of w, each takes every eighth group of eight elements.
 // Source: torch.nn.functional.linear.
 struct Params { t: u32, n: u32, k: u32, ldy: u32, col0: u32, row_bytes: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -8,23 +8,22 @@ struct Params { t: u32, n: u32, k: u32, ldy: u32, col0: u32, row_bytes: u32 }
 @group(0) @binding(2) var<storage, read> w: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
-var<workgroup> partial: array<f32, 64>;
+var<workgroup> partial: array<vec4<f32>, 64>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
   let i = id.x + id.y * groups.x;
   let per_t = (p.n + 7u) / 8u;
-  let t = i / per_t;
-  if t >= p.t { return; }
+  let t0 = i / per_t * 4u;
+  if t0 >= p.t { return; }
   let n = (i % per_t) * 8u + lane / 8u;
-  var sum = 0.0;
+  var sum = vec4<f32>();
   if n < p.n {
     let count = p.k / 8u;
-    let base = t * p.k / 4u;
+    let at = begins(t0);
     for (var g = lane % 8u; g < count; g += 8u) {
-      let v = weights8(n, g);
-      sum += dot(v.lo, x[base + g * 2u]) + dot(v.hi, x[base + g * 2u + 1u]);
+      sum += products(weights8(n, g), g, at);
     }
   }
   partial[lane] = sum;
@@ -32,6 +31,14 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   if lane % 8u == 0u && n < p.n {
     let a = partial[lane] + partial[lane + 1u] + (partial[lane + 2u] + partial[lane + 3u]);
     let b = partial[lane + 4u] + partial[lane + 5u] + (partial[lane + 6u] + partial[lane + 7u]);
-    y[t * p.ldy + p.col0 + n] = a + b;
+    store(t0, n, a + b);
   }
+}
+
+fn store(t: u32, n: u32, v: vec4<f32>) {
+  let at = t * p.ldy + p.col0 + n;
+  y[at] = v.x;
+  if ROWS > 1u && t + 1u < p.t { y[at + p.ldy] = v.y; }
+  if ROWS > 2u && t + 2u < p.t { y[at + 2u * p.ldy] = v.z; }
+  if ROWS > 3u && t + 3u < p.t { y[at + 3u * p.ldy] = v.w; }
 }

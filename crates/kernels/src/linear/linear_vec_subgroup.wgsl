@@ -1,6 +1,6 @@
 // Linear, few rows of x. y[t, col0 + n] = sum_k x[t, k] w[n, k].
 // Operands: x f32 [T, K], w packed [N, K], y f32 [T, LDY].
-// One workgroup computes eight outputs; one subgroup, of whatever size, sums a row of w at a time.
+// One workgroup computes eight outputs for up to four rows of x (rows.wgsl); one subgroup, of whatever size, sums a row of w at a time.
 // Source: torch.nn.functional.linear.
 struct Params { t: u32, n: u32, k: u32, ldy: u32, col0: u32, row_bytes: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -14,22 +14,29 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
         @builtin(subgroup_size) size: u32, @builtin(subgroup_invocation_id) lane: u32) {
   let i = id.x + id.y * groups.x;
   let per_t = (p.n + 7u) / 8u;
-  let t = i / per_t;
-  if t >= p.t { return; }
+  let t0 = i / per_t * 4u;
+  if t0 >= p.t { return; }
   let count = p.k / 8u;
-  let base = t * p.k / 4u;
+  let at = begins(t0);
   for (var r = 0u; r < 8u; r += subgroups) {
     let row = r + subgroup;
     let n = (i % per_t) * 8u + row;
     let live = row < 8u && n < p.n;
-    var sum = 0.0;
+    var sum = vec4<f32>();
     if live {
       for (var g = lane; g < count; g += size) {
-        let v = weights8(n, g);
-        sum += dot(v.lo, x[base + g * 2u]) + dot(v.hi, x[base + g * 2u + 1u]);
+        sum += products(weights8(n, g), g, at);
       }
     }
-    let total = subgroupAdd(sum);
-    if live && lane == 0u { y[t * p.ldy + p.col0 + n] = total; }
+    let total = add_up(sum);
+    if live && lane == 0u { store(t0, n, total); }
   }
+}
+
+fn store(t: u32, n: u32, v: vec4<f32>) {
+  let at = t * p.ldy + p.col0 + n;
+  y[at] = v.x;
+  if ROWS > 1u && t + 1u < p.t { y[at + p.ldy] = v.y; }
+  if ROWS > 2u && t + 2u < p.t { y[at + 2u * p.ldy] = v.z; }
+  if ROWS > 3u && t + 3u < p.t { y[at + 3u * p.ldy] = v.w; }
 }

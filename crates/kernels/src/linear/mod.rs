@@ -3,7 +3,7 @@
 //! `y[t, col0 + n] = Σₖ x[t, k] · w[n, k]`. The weight is a shard `[N, K]` of a larger one; `y` has `ldy` columns, of which
 //! this call writes `col0 .. col0 + N`. f32 accumulation. Source: `torch.nn.functional.linear`.
 //!
-//! Variants: `vec` (few rows of `x`: a few lanes of a workgroup share a row of `w`), `vec_subgroup` (the same, one subgroup
+//! Variants: `vec` (few rows of `x`, up to four of which share what is read of `w`: a few lanes of a workgroup share a row of `w`), `vec_subgroup` (the same, one subgroup
 //! a row, no barriers), `tiled` (many rows of `x`: 32×32 tiles of `y` from workgroup memory).
 
 mod cases;
@@ -45,7 +45,7 @@ const OPERANDS: &[Operand] = &[
     Operand::read_write("y", &[DType::F32], "[T, LDY]"),
 ];
 
-/// From this many rows of `x` on, tiles win over reading the weight once per row.
+/// From this many rows of `x` on, tiles win over reading the weight once for four rows.
 const TILED_FROM: u32 = 5;
 
 impl Kernel for Linear {
@@ -75,7 +75,7 @@ impl Kernel for Linear {
             Plan::new("tiled", include_str!("linear_tiled.wgsl"), tiles, caps)?
         } else {
             let wgsl = [include_str!("linear_vec.wgsl"), include_str!("linear_vec_subgroup.wgsl")];
-            few_rows(wgsl, n.div_ceil(8) as u64 * t as u64, caps)?
+            few_rows(wgsl, n.div_ceil(8) as u64, p.t, caps)?
         };
         plan.wgsl.extend(dequant::wgsl(w.dtype).map(Into::into));
         Ok(plan)
@@ -124,18 +124,25 @@ pub(crate) fn check_row(kernel: &dyn Kernel, w: &View, row_bytes: u32) -> Result
     })
 }
 
-/// The plan for few rows of `x`, on `groups` workgroups: `[vec, vec_subgroup]`, whichever the device has.
+/// The plan for `t` rows of `x`, four of which share what is read of the weights, on `groups` workgroups each: `[vec, vec_subgroup]`,
+/// whichever the device has.
 pub(crate) fn few_rows(
     [vec, vec_subgroup]: [&'static str; 2],
     groups: u64,
+    t: u32,
     caps: &Caps,
 ) -> Result<Plan> {
+    let groups = groups * u64::from(t.div_ceil(4));
     let mut plan = match caps.subgroups {
         true => Plan::new("vec_subgroup", vec_subgroup, groups, caps)?,
         false => Plan::new("vec", vec, groups, caps)?,
     };
     plan.subgroups = caps.subgroups;
-    Ok(plan)
+    plan.wgsl.push(include_str!("rows.wgsl").into());
+    if caps.subgroups {
+        plan.wgsl.push(include_str!("sum_subgroup.wgsl").into());
+    }
+    Ok(plan.constant("ROWS", f64::from(t.min(4))))
 }
 
 /// True if products of `x`, `[T, K]`, with all of `weights` are better one call than several: `T` is small or the device the CPU, no

@@ -18,6 +18,9 @@ pub(super) fn cases() -> Vec<Case> {
     }
     let three = [DType::Q4K, DType::Q4K, DType::Q6K];
     cases.push(case("weights of two types".into(), three, 2, [35, 16, 16], 512));
+    for t in [2, 4, 5, 8] {
+        cases.push(case(format!("{t} rows of x"), three, t, [35, 16, 17], 512));
+    }
     let three = [DType::Q5_0, DType::F16, DType::Q8_0];
     cases.push(case("weights of three types".into(), three, 1, [8, 8, 8], 96));
     cases.push(case("one output each".into(), [DType::F32; 3], 1, [1, 1, 1], 8));

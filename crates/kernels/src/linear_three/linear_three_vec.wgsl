@@ -1,6 +1,6 @@
 // Three linears of one x, few rows of it. q[t, n] = sum_k x[t, k] w[n, k]; k with w_k, v with w_v.
 // Operands: x f32 [T, K], w, w_k and w_v packed [NQ, K], [NK, K], [NV, K], q, k and v f32 [T, NQ], [T, NK], [T, NV].
-// One workgroup computes eight outputs of one of the three; eight lanes share a row, each takes every eighth group of eight elements.
+// One workgroup computes eight outputs of one of the three for up to four rows of x (rows.wgsl); eight lanes share a row, each takes every eighth group of eight elements.
 // Source: torch.nn.functional.linear.
 struct Params { t: u32, k: u32, nq: u32, nk: u32, nv: u32, row_bytes: u32, row_bytes_k: u32, row_bytes_v: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -12,7 +12,7 @@ struct Params { t: u32, k: u32, nq: u32, nk: u32, nv: u32, row_bytes: u32, row_b
 @group(0) @binding(6) var<storage, read_write> k: array<f32>;
 @group(0) @binding(7) var<storage, read_write> v: array<f32>;
 
-var<workgroup> partial: array<f32, 64>;
+var<workgroup> partial: array<vec4<f32>, 64>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -21,29 +21,26 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let after_q = (p.nq + 7u) / 8u;
   let after_k = after_q + (p.nk + 7u) / 8u;
   let per_t = after_k + (p.nv + 7u) / 8u;
-  let t = i / per_t;
-  if t >= p.t { return; }
+  let t0 = i / per_t * 4u;
+  if t0 >= p.t { return; }
   let block = i % per_t;
   let count = p.k / 8u;
-  let base = t * p.k / 4u;
+  let at = begins(t0);
   var n = block * 8u + lane / 8u;
-  var sum = 0.0;
+  var sum = vec4<f32>();
   if block < after_q {
     for (var g = lane % 8u; g < count && n < p.nq; g += 8u) {
-      let a = weights8(n, g);
-      sum += dot(a.lo, x[base + g * 2u]) + dot(a.hi, x[base + g * 2u + 1u]);
+      sum += products(weights8(n, g), g, at);
     }
   } else if block < after_k {
     n -= after_q * 8u;
     for (var g = lane % 8u; g < count && n < p.nk; g += 8u) {
-      let a = weights8_k(n, g);
-      sum += dot(a.lo, x[base + g * 2u]) + dot(a.hi, x[base + g * 2u + 1u]);
+      sum += products(weights8_k(n, g), g, at);
     }
   } else {
     n -= after_k * 8u;
     for (var g = lane % 8u; g < count && n < p.nv; g += 8u) {
-      let a = weights8_v(n, g);
-      sum += dot(a.lo, x[base + g * 2u]) + dot(a.hi, x[base + g * 2u + 1u]);
+      sum += products(weights8_v(n, g), g, at);
     }
   }
   partial[lane] = sum;
@@ -52,9 +49,36 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     let a = partial[lane] + partial[lane + 1u] + (partial[lane + 2u] + partial[lane + 3u]);
     let b = partial[lane + 4u] + partial[lane + 5u] + (partial[lane + 6u] + partial[lane + 7u]);
     if block < after_q {
-      if n < p.nq { q[t * p.nq + n] = a + b; }
+      store_q(t0, n, a + b);
     } else if block < after_k {
-      if n < p.nk { k[t * p.nk + n] = a + b; }
-    } else if n < p.nv { v[t * p.nv + n] = a + b; }
+      store_k(t0, n, a + b);
+    } else { store_v(t0, n, a + b); }
   }
+}
+
+fn store_q(t: u32, n: u32, sum: vec4<f32>) {
+  if n >= p.nq { return; }
+  let at = t * p.nq + n;
+  q[at] = sum.x;
+  if ROWS > 1u && t + 1u < p.t { q[at + p.nq] = sum.y; }
+  if ROWS > 2u && t + 2u < p.t { q[at + 2u * p.nq] = sum.z; }
+  if ROWS > 3u && t + 3u < p.t { q[at + 3u * p.nq] = sum.w; }
+}
+
+fn store_k(t: u32, n: u32, sum: vec4<f32>) {
+  if n >= p.nk { return; }
+  let at = t * p.nk + n;
+  k[at] = sum.x;
+  if ROWS > 1u && t + 1u < p.t { k[at + p.nk] = sum.y; }
+  if ROWS > 2u && t + 2u < p.t { k[at + 2u * p.nk] = sum.z; }
+  if ROWS > 3u && t + 3u < p.t { k[at + 3u * p.nk] = sum.w; }
+}
+
+fn store_v(t: u32, n: u32, sum: vec4<f32>) {
+  if n >= p.nv { return; }
+  let at = t * p.nv + n;
+  v[at] = sum.x;
+  if ROWS > 1u && t + 1u < p.t { v[at + p.nv] = sum.y; }
+  if ROWS > 2u && t + 2u < p.t { v[at + 2u * p.nv] = sum.z; }
+  if ROWS > 3u && t + 3u < p.t { v[at + 3u * p.nv] = sum.w; }
 }

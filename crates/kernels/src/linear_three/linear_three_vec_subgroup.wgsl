@@ -1,6 +1,6 @@
 // Three linears of one x, few rows of it. q[t, n] = sum_k x[t, k] w[n, k]; k with w_k, v with w_v.
 // Operands: x f32 [T, K], w, w_k and w_v packed [NQ, K], [NK, K], [NV, K], q, k and v f32 [T, NQ], [T, NK], [T, NV].
-// One workgroup computes eight outputs of one of the three; one subgroup, of whatever size, sums a row at a time.
+// One workgroup computes eight outputs of one of the three for up to four rows of x (rows.wgsl); one subgroup, of whatever size, sums a row at a time.
 // Source: torch.nn.functional.linear.
 struct Params { t: u32, k: u32, nq: u32, nk: u32, nv: u32, row_bytes: u32, row_bytes_k: u32, row_bytes_v: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -20,40 +20,64 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let after_q = (p.nq + 7u) / 8u;
   let after_k = after_q + (p.nk + 7u) / 8u;
   let per_t = after_k + (p.nv + 7u) / 8u;
-  let t = i / per_t;
-  if t >= p.t { return; }
+  let t0 = i / per_t * 4u;
+  if t0 >= p.t { return; }
   let block = i % per_t;
   let count = p.k / 8u;
-  let base = t * p.k / 4u;
+  let at = begins(t0);
   for (var r = 0u; r < 8u; r += subgroups) {
     let row = r + subgroup;
     var n = block * 8u + row;
-    var sum = 0.0;
+    var sum = vec4<f32>();
     if block < after_q {
       for (var g = lane; g < count && row < 8u && n < p.nq; g += size) {
-        let a = weights8(n, g);
-        sum += dot(a.lo, x[base + g * 2u]) + dot(a.hi, x[base + g * 2u + 1u]);
+        sum += products(weights8(n, g), g, at);
       }
     } else if block < after_k {
       n -= after_q * 8u;
       for (var g = lane; g < count && row < 8u && n < p.nk; g += size) {
-        let a = weights8_k(n, g);
-        sum += dot(a.lo, x[base + g * 2u]) + dot(a.hi, x[base + g * 2u + 1u]);
+        sum += products(weights8_k(n, g), g, at);
       }
     } else {
       n -= after_k * 8u;
       for (var g = lane; g < count && row < 8u && n < p.nv; g += size) {
-        let a = weights8_v(n, g);
-        sum += dot(a.lo, x[base + g * 2u]) + dot(a.hi, x[base + g * 2u + 1u]);
+        sum += products(weights8_v(n, g), g, at);
       }
     }
-    let total = subgroupAdd(sum);
+    let total = add_up(sum);
     if row < 8u && lane == 0u {
       if block < after_q {
-        if n < p.nq { q[t * p.nq + n] = total; }
+        store_q(t0, n, total);
       } else if block < after_k {
-        if n < p.nk { k[t * p.nk + n] = total; }
-      } else if n < p.nv { v[t * p.nv + n] = total; }
+        store_k(t0, n, total);
+      } else { store_v(t0, n, total); }
     }
   }
+}
+
+fn store_q(t: u32, n: u32, sum: vec4<f32>) {
+  if n >= p.nq { return; }
+  let at = t * p.nq + n;
+  q[at] = sum.x;
+  if ROWS > 1u && t + 1u < p.t { q[at + p.nq] = sum.y; }
+  if ROWS > 2u && t + 2u < p.t { q[at + 2u * p.nq] = sum.z; }
+  if ROWS > 3u && t + 3u < p.t { q[at + 3u * p.nq] = sum.w; }
+}
+
+fn store_k(t: u32, n: u32, sum: vec4<f32>) {
+  if n >= p.nk { return; }
+  let at = t * p.nk + n;
+  k[at] = sum.x;
+  if ROWS > 1u && t + 1u < p.t { k[at + p.nk] = sum.y; }
+  if ROWS > 2u && t + 2u < p.t { k[at + 2u * p.nk] = sum.z; }
+  if ROWS > 3u && t + 3u < p.t { k[at + 3u * p.nk] = sum.w; }
+}
+
+fn store_v(t: u32, n: u32, sum: vec4<f32>) {
+  if n >= p.nv { return; }
+  let at = t * p.nv + n;
+  v[at] = sum.x;
+  if ROWS > 1u && t + 1u < p.t { v[at + p.nv] = sum.y; }
+  if ROWS > 2u && t + 2u < p.t { v[at + 2u * p.nv] = sum.z; }
+  if ROWS > 3u && t + 3u < p.t { v[at + 3u * p.nv] = sum.w; }
 }

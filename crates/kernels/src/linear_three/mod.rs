@@ -68,11 +68,11 @@ impl Kernel for LinearThree {
             let n = n as usize;
             check_product(self, (x, t), (w, n), k, bytes)?;
             ensure(self, y.elements() == t * n, || format!("result {:?} as [{t}, {n}]", y.shape))?;
-            groups += n.div_ceil(8) as u64 * t as u64;
+            groups += n.div_ceil(8) as u64;
         }
         let wgsl =
             [include_str!("linear_three_vec.wgsl"), include_str!("linear_three_vec_subgroup.wgsl")];
-        let mut plan = few_rows(wgsl, groups, caps)?;
+        let mut plan = few_rows(wgsl, groups, p.t, caps)?;
         plan.wgsl.extend(dequant::wgsl(weights[0].dtype).map(Into::into));
         plan.wgsl.extend(dequant::wgsl_named(weights[1].dtype, "_k").map(Into::into));
         plan.wgsl.extend(dequant::wgsl_named(weights[2].dtype, "_v").map(Into::into));
