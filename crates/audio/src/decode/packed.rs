@@ -13,6 +13,24 @@ use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatReader, TrackType};
 use symphonia::core::io::MediaSourceStream;
 
+/// The bytes after the ID3v2 tags at a file's beginning: ten bytes of head, of which the last four give the length of the rest, seven
+/// bits each, and perhaps ten of foot. Source: id3.org, "ID3 tag version 2.4.0", 3.1.
+fn untagged(mut bytes: &[u8]) -> &[u8] {
+    while let [b'I', b'D', b'3', _, _, flags, size @ ..] = bytes
+        && let Some(size) = size
+            .first_chunk::<4>()
+            .filter(|s| s.iter().all(|b| *b < 128))
+    {
+        let rest = size.iter().fold(0, |n, b| n << 7 | usize::from(*b));
+        let foot = if flags & 0x10 == 0 { 0 } else { 10 };
+        match bytes.get(10 + rest + foot..) {
+            Some(after) => bytes = after,
+            None => break,
+        }
+    }
+    bytes
+}
+
 /// The samples of a compressed file.
 pub(super) struct Packed<'a> {
     pub(super) rate: u32,
@@ -36,6 +54,7 @@ enum Codec {
 impl<'a> Packed<'a> {
     /// `None` if the bytes are no format of this build.
     pub(super) fn new(bytes: &'a [u8], options: &DecodeOptions) -> Result<Option<Self>> {
+        let bytes = untagged(bytes);
         let size = bytes.len() as u64;
         let stream = MediaSourceStream::new(Box::new(Cursor::new(bytes)), Default::default());
         let probe = symphonia::default::get_probe();
@@ -156,5 +175,33 @@ fn fault(e: Fault, size: u64) -> Error {
             Error::malformed(FORMAT, size, "the file ends too soon (truncated?)")
         }
         e => Error::malformed(FORMAT, 0, e.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::untagged;
+
+    #[test]
+    fn tags_are_left_out() {
+        let tag = |flags: u8, size: [u8; 4], rest: usize| {
+            let head = [b'I', b'D', b'3', 4, 0, flags].into_iter().chain(size);
+            head.chain(std::iter::repeat_n(b'x', rest))
+                .collect::<Vec<u8>>()
+        };
+        let sound = b"sound".to_vec();
+        let one = [tag(0, [0, 0, 1, 2], 130), sound.clone()].concat();
+        assert_eq!(untagged(&one), sound);
+        let two = [tag(0x10, [0, 0, 0, 3], 13), one].concat();
+        assert_eq!(untagged(&two), sound);
+        // No tag, one that ends too soon, and one whose size is none.
+        assert_eq!(untagged(&sound), sound);
+        for no in [
+            tag(0, [0, 0, 1, 2], 129),
+            tag(0, [0, 128, 0, 0], 9),
+            b"ID3".to_vec(),
+        ] {
+            assert_eq!(untagged(&no), no);
+        }
     }
 }
