@@ -36,10 +36,10 @@ pub use recorder::{Cost, Dynamic, Recorder, Recording, Submission, Work};
 pub use weight::{Corrections, LowRank, Shard, Site, Weight};
 
 macro_rules! kernels {
-    ($($module:ident :: $kernel:ident),* $(,)?) => {
-        $(pub mod $module;)*
+    ($($(#[$only:meta])? $module:ident :: $kernel:ident),* $(,)?) => {
+        $($(#[$only])? pub mod $module;)*
         /// Every built-in kernel.
-        pub static KERNELS: &[&dyn Kernel] = &[$(&$module::$kernel),*];
+        pub static KERNELS: &[&dyn Kernel] = &[$($(#[$only])? &$module::$kernel),*];
     };
 }
 
@@ -50,7 +50,9 @@ kernels! {
     add_rms_norm::AddRmsNorm,
     add_scale::AddScale,
     attention::Attention,
+    #[cfg(not(target_arch = "wasm32"))]
     attention_merge::AttentionMerge,
+    #[cfg(not(target_arch = "wasm32"))]
     attention_part::AttentionPart,
     causal_conv1d::CausalConv1d,
     clamp::Clamp,

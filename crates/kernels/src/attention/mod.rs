@@ -16,7 +16,9 @@ mod cpu;
 mod reference;
 
 use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, View, ensure, times};
+#[cfg(not(target_arch = "wasm32"))]
 use crate::attention_merge::{self, AttentionMerge};
+#[cfg(not(target_arch = "wasm32"))]
 use crate::attention_part::{self, AttentionPart};
 use crate::{Array, Recorder, Result};
 use firelight_tensor::DType;
@@ -198,11 +200,15 @@ pub fn attention(rec: &mut Recorder, q: &Array, args: AttentionArgs<'_>) -> Resu
         softcap: args.softcap,
         mutual: u32::from(args.ends.is_some()),
     };
-    let held = if args.window > 0 { params.cap.min(args.window) } else { params.cap };
-    let sharing = params.nh / params.nkv.max(1);
-    let parts = attention_part::parts(params.t, params.nkv, sharing, held);
-    if rec.device().is_gpu() && t < TILE_FROM && args.ends.is_none() && parts > 1 {
-        return in_parts(rec, q, args, (&params, parts), out);
+    // Not in browsers: there the two kernels would cost more of the engine's size than long contexts are worth.
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        let held = if args.window > 0 { params.cap.min(args.window) } else { params.cap };
+        let sharing = params.nh / params.nkv.max(1);
+        let parts = attention_part::parts(params.t, params.nkv, sharing, held);
+        if rec.device().is_gpu() && t < TILE_FROM && args.ends.is_none() && parts > 1 {
+            return in_parts(rec, q, args, (&params, parts), out);
+        }
     }
     let ends = args.ends.unwrap_or(args.rows);
     rec.call(&Attention, &[q, args.k_cache, args.v_cache, args.rows, ends, &out], &params)?;
@@ -210,6 +216,7 @@ pub fn attention(rec: &mut Recorder, q: &Array, args: AttentionArgs<'_>) -> Resu
 }
 
 /// [`attention`] with the keys divided: two dispatches.
+#[cfg(not(target_arch = "wasm32"))]
 fn in_parts(
     rec: &mut Recorder,
     q: &Array,
