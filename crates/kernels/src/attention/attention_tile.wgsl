@@ -62,17 +62,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
       let seen = mine & (vec4<u32>(j) < min(upto, vec4<u32>(end))) & (vec4<u32>(j) >= begins);
       var s = vec4<f32>(LOWEST);
       if any(seen) {
-        var d = vec4<f32>();
-        var slot = first + (j - begin);
-        if slot >= p.cap { slot -= p.cap; }
-        let at = base + slot * stride;
-        for (var c = 0u; c < n4; c += 1u) {
-          let k = key(at, c);
-          d += products(c, n4, k);
-        }
-        if p.softcap > 0.0 {
-          d = p.softcap * tanh(clamp(d / p.softcap, vec4<f32>(-15.0), vec4<f32>(15.0)));
-        }
+        let d = scores_of(base + slot_of(first, j - begin) * stride, n4);
         s = select(s, d, seen);
       }
       weigh(&sums, lane, s, seen);
@@ -80,9 +70,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
       if part < parts {
         for (var c = part; c < count; c += parts) {
           let e = weight[c];
-          var slot = first + (j0 + c - begin);
-          if slot >= p.cap { slot -= p.cap; }
-          let v = value(base + slot * stride, dim);
+          let v = value(base + slot_of(first, j0 + c - begin) * stride, dim);
           take(&sums, e, v);
         }
       }

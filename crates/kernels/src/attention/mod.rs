@@ -25,6 +25,8 @@ use firelight_tensor::DType;
 
 /// Online softmax and the sums of values of four queries at once, for shaders that find keys and values.
 pub(crate) const FOUR_QUERIES: &str = include_str!("four_queries.wgsl");
+/// Scores of a cache's keys with [`FOUR_QUERIES`].
+pub(crate) const FOUR_KEYS: &str = include_str!("four_keys.wgsl");
 /// Storing what [`FOUR_QUERIES`] found for four tokens.
 pub(crate) const FOUR_FINISH: &str = include_str!("four_finish.wgsl");
 
@@ -99,7 +101,7 @@ impl Kernel for Attention {
         let heads = u64::from(p.nh);
         let mut plan = if t >= TILE_FROM {
             let mut plan = Plan::new("tile", include_str!("attention_tile.wgsl"), t.div_ceil(4) as u64 * heads, caps)?;
-            plan.wgsl.extend([FOUR_QUERIES.into(), FOUR_FINISH.into()]);
+            plan.wgsl.extend([FOUR_QUERIES.into(), FOUR_KEYS.into(), FOUR_FINISH.into()]);
             plan
         } else {
             Plan::new("row", include_str!("attention_row.wgsl"), t as u64 * heads, caps)?

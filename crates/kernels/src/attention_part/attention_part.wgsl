@@ -54,27 +54,14 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     let j = j0 + lane;
     var s = vec4<f32>(LOWEST);
     if j < end {
-      var d = vec4<f32>();
-      var slot = first + (j - begin);
-      if slot >= p.cap { slot -= p.cap; }
-      let at = base + slot * stride;
-      for (var c = 0u; c < n4; c += 1u) {
-        let k = key(at, c);
-        d += products(c, n4, k);
-      }
-      if p.softcap > 0.0 {
-        d = p.softcap * tanh(clamp(d / p.softcap, vec4<f32>(-15.0), vec4<f32>(15.0)));
-      }
-      s = d;
+      s = scores_of(base + slot_of(first, j - begin) * stride, n4);
     }
     weigh(&sums, lane, s, vec4<bool>(j < end));
     let count = min(128u, end - j0);
     if team < teams {
       for (var c = team; c < count; c += teams) {
         let e = weight[c];
-        var slot = first + (j0 + c - begin);
-        if slot >= p.cap { slot -= p.cap; }
-        let v = value(base + slot * stride, dim);
+        let v = value(base + slot_of(first, j0 + c - begin) * stride, dim);
         take(&sums, e, v);
       }
     }

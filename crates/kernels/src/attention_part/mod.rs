@@ -11,7 +11,7 @@
 mod cases;
 mod reference;
 
-use crate::attention::{CACHES, FOUR_QUERIES, cells, check_cache};
+use crate::attention::{CACHES, FOUR_KEYS, FOUR_QUERIES, cells, check_cache};
 use crate::kernel::{Call, Caps, Case, Kernel, Operand, Plan, ensure, times};
 use crate::Result;
 use firelight_tensor::DType;
@@ -103,7 +103,7 @@ impl Kernel for AttentionPart {
         let fours = (p.nh / p.nkv).div_ceil(4);
         let groups = times(&[p.t, p.nkv, fours, p.parts]);
         let mut plan = Plan::new("four_heads", include_str!("attention_part.wgsl"), groups, caps)?;
-        plan.wgsl.push(FOUR_QUERIES.into());
+        plan.wgsl.extend([FOUR_QUERIES.into(), FOUR_KEYS.into()]);
         cells(&mut plan, kc.dtype);
         Ok(plan)
     }

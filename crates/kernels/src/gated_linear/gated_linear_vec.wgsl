@@ -41,11 +41,3 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     store(t0, n, a + b, c + d);
   }
 }
-
-fn store(t: u32, n: u32, gate: vec4<f32>, up: vec4<f32>) {
-  let at = t * p.n + n;
-  y[at] = activate(p.act, gate.x) * up.x;
-  if ROWS > 1u && t + 1u < p.t { y[at + p.n] = activate(p.act, gate.y) * up.y; }
-  if ROWS > 2u && t + 2u < p.t { y[at + 2u * p.n] = activate(p.act, gate.z) * up.z; }
-  if ROWS > 3u && t + 3u < p.t { y[at + 3u * p.n] = activate(p.act, gate.w) * up.w; }
-}

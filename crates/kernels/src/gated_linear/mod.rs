@@ -71,7 +71,7 @@ impl Kernel for GatedLinear {
         let wgsl =
             [include_str!("gated_linear_vec.wgsl"), include_str!("gated_linear_vec_subgroup.wgsl")];
         let mut plan = few_rows(wgsl, n.div_ceil(8) as u64, p.t, caps)?;
-        plan.wgsl.push(crate::act::WGSL.into());
+        plan.wgsl.extend([include_str!("store.wgsl").into(), crate::act::WGSL.into()]);
         plan.wgsl.extend(dequant::wgsl(w.dtype).map(Into::into));
         plan.wgsl.extend(dequant::wgsl_named(up.dtype, "_up").map(Into::into));
         Ok(plan)

@@ -32,11 +32,3 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     if live && lane == 0u { store(t0, n, total); }
   }
 }
-
-fn store(t: u32, n: u32, v: vec4<f32>) {
-  let at = t * p.ldy + p.col0 + n;
-  y[at] = v.x;
-  if ROWS > 1u && t + 1u < p.t { y[at + p.ldy] = v.y; }
-  if ROWS > 2u && t + 2u < p.t { y[at + 2u * p.ldy] = v.z; }
-  if ROWS > 3u && t + 3u < p.t { y[at + 3u * p.ldy] = v.w; }
-}

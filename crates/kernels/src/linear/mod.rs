@@ -75,7 +75,9 @@ impl Kernel for Linear {
             Plan::new("tiled", include_str!("linear_tiled.wgsl"), tiles, caps)?
         } else {
             let wgsl = [include_str!("linear_vec.wgsl"), include_str!("linear_vec_subgroup.wgsl")];
-            few_rows(wgsl, n.div_ceil(8) as u64, p.t, caps)?
+            let mut plan = few_rows(wgsl, n.div_ceil(8) as u64, p.t, caps)?;
+            plan.wgsl.push(include_str!("store.wgsl").into());
+            plan
         };
         plan.wgsl.extend(dequant::wgsl(w.dtype).map(Into::into));
         Ok(plan)

@@ -48,37 +48,6 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   if lane % 8u == 0u {
     let a = partial[lane] + partial[lane + 1u] + (partial[lane + 2u] + partial[lane + 3u]);
     let b = partial[lane + 4u] + partial[lane + 5u] + (partial[lane + 6u] + partial[lane + 7u]);
-    if block < after_q {
-      store_q(t0, n, a + b);
-    } else if block < after_k {
-      store_k(t0, n, a + b);
-    } else { store_v(t0, n, a + b); }
+    store(u32(block >= after_q) + u32(block >= after_k), t0, n, a + b);
   }
-}
-
-fn store_q(t: u32, n: u32, sum: vec4<f32>) {
-  if n >= p.nq { return; }
-  let at = t * p.nq + n;
-  q[at] = sum.x;
-  if ROWS > 1u && t + 1u < p.t { q[at + p.nq] = sum.y; }
-  if ROWS > 2u && t + 2u < p.t { q[at + 2u * p.nq] = sum.z; }
-  if ROWS > 3u && t + 3u < p.t { q[at + 3u * p.nq] = sum.w; }
-}
-
-fn store_k(t: u32, n: u32, sum: vec4<f32>) {
-  if n >= p.nk { return; }
-  let at = t * p.nk + n;
-  k[at] = sum.x;
-  if ROWS > 1u && t + 1u < p.t { k[at + p.nk] = sum.y; }
-  if ROWS > 2u && t + 2u < p.t { k[at + 2u * p.nk] = sum.z; }
-  if ROWS > 3u && t + 3u < p.t { k[at + 3u * p.nk] = sum.w; }
-}
-
-fn store_v(t: u32, n: u32, sum: vec4<f32>) {
-  if n >= p.nv { return; }
-  let at = t * p.nv + n;
-  v[at] = sum.x;
-  if ROWS > 1u && t + 1u < p.t { v[at + p.nv] = sum.y; }
-  if ROWS > 2u && t + 2u < p.t { v[at + 2u * p.nv] = sum.z; }
-  if ROWS > 3u && t + 3u < p.t { v[at + 3u * p.nv] = sum.w; }
 }
