@@ -3,6 +3,7 @@
 use crate::cpu::Cpu;
 use crate::cpu::matmul::Offer;
 use crate::recorder::{Binding, Work};
+use crate::tune::{Tunable, Tuning};
 use crate::{Error, Result};
 use firelight_tensor::DType;
 use firelight_tensor::compare::Tolerance;
@@ -130,6 +131,8 @@ pub struct Caps {
     pub max_binding: u64,
     /// Bytes of workgroup memory.
     pub max_shared: u32,
+    /// What was measured to be best here.
+    pub tuning: Tuning,
 }
 
 impl Caps {
@@ -140,7 +143,13 @@ impl Caps {
         max_groups: 65_535,
         max_binding: 128 << 20,
         max_shared: 16_384,
+        tuning: Tuning::NONE,
     };
+
+    /// The number to use for this element type.
+    pub fn tuned(&self, tunable: &Tunable, dtype: DType) -> u32 {
+        self.tuning.get(tunable, dtype)
+    }
 }
 
 /// How a call runs on a GPU.
@@ -221,12 +230,18 @@ impl Plan {
     }
 }
 
+/// Records a call of these operands and parameter words.
+#[cfg(not(target_arch = "wasm32"))]
+pub type Recorded = fn(&mut crate::Recorder, &[&crate::Array], &[u32]) -> Result<()>;
+
 /// What the CPU version of a kernel gets.
 pub struct CpuCall<'a, 'b> {
     /// Threads, SIMD level and scratch memory.
     pub cpu: &'b Cpu,
     /// Types, shapes and parameters.
     pub call: Call<'a>,
+    /// What was measured to be best here.
+    pub tuning: &'b Tuning,
     /// The read operands' bytes, in operand order.
     pub reads: &'a [&'b [u8]],
     /// The written operands' bytes, in operand order.
@@ -381,6 +396,18 @@ pub trait Kernel: Any + Sync {
 
     /// Shapes, types, edge inputs and tolerances.
     fn cases(&self) -> Vec<Case>;
+
+    /// Numbers that its plans, its recording or its CPU version depend on, each with calls that show which choice is fast. See [`crate::tune`].
+    #[cfg(not(target_arch = "wasm32"))]
+    fn tunables(&self) -> Vec<(&'static Tunable, Vec<Case>)> {
+        Vec::new()
+    }
+
+    /// How models record a call of these operands, where that may be several calls.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn recorded(&self) -> Option<Recorded> {
+        None
+    }
 }
 
 /// True for a kernel of this crate, by its type: whoever takes its name, or asks it for its plans, is somebody else.

@@ -15,6 +15,7 @@ mod kernel;
 mod memory;
 mod recorder;
 mod reference;
+pub mod tune;
 mod weight;
 
 pub use array::Array;
@@ -26,6 +27,8 @@ pub use device::{AdapterReport, GpuOptions, adapters};
 pub use device::{Device, Rung, Span};
 pub use error::{DeviceFault, Error, Result};
 pub use firelight_tensor::{DType, Tolerance};
+#[cfg(not(target_arch = "wasm32"))]
+pub use kernel::Recorded;
 pub use kernel::{
     Access, Call, Caps, Case, CpuCall, Fill, Kernel, Operand, Plan, View, ensure, words,
 };

@@ -108,6 +108,12 @@ impl Recorder {
         self.calls.len()
     }
 
+    /// What the calls recorded so far run.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn plans(&self) -> impl Iterator<Item = &Plan> {
+        self.calls.iter().map(|c| &c.plan)
+    }
+
     /// True before the first call.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
@@ -354,6 +360,7 @@ impl Recording {
                 for call in &self.calls {
                     crate::cpu::execute(
                         cpu,
+                        &self.device.caps().tuning,
                         call.kernel,
                         &call.views,
                         &call.params,

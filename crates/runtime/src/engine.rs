@@ -5,6 +5,8 @@ use crate::models::CausalLm;
 use crate::source::CancelToken;
 use crate::stream::{self, Arrivals, Here};
 use crate::text_side::TextSide;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::tuning::{self, TuningUse};
 use crate::{Dtypes, Error, Result};
 use firelight_kernels::harness::{SelfTest, self_test};
 use firelight_kernels::{
@@ -49,8 +51,11 @@ pub struct EngineOptions {
     pub kv: Option<DType>,
     /// Prove the device on every kernel's self-test before it is used. Off only where start-up time is being measured.
     pub self_test: bool,
-    /// A folder for what is better not found out anew at every start: pipelines that a GPU's driver compiled. `None`: nothing is kept.
+    /// A folder for what is better not found out anew at every start: pipelines that a GPU's driver compiled, and what
+    /// `firelight tune` measured. `None`: nothing is kept.
     pub cache_dir: Option<std::path::PathBuf>,
+    /// Use what was measured.
+    pub tuned: bool,
 }
 
 impl Default for EngineOptions {
@@ -67,6 +72,7 @@ impl Default for EngineOptions {
             kv: None,
             self_test: true,
             cache_dir: None,
+            tuned: true,
         }
     }
 }
@@ -95,6 +101,9 @@ pub struct Report {
     pub adapters: Vec<AdapterReport>,
     /// The self-test of the device in use, if it ran.
     pub self_test: Option<SelfTest>,
+    /// Whether numbers measured on the device are in use.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub tuning: TuningUse,
 }
 
 struct Current {
@@ -328,6 +337,42 @@ async fn prove(options: &EngineOptions, device: &Device) -> Result<Option<SelfTe
     }
 }
 
+/// A device that answers right.
+struct Proven {
+    device: Device,
+    self_test: Option<SelfTest>,
+    #[cfg(not(target_arch = "wasm32"))]
+    tuning: TuningUse,
+}
+
+/// Proves a device with the numbers measured on it; where it fails with them, without.
+#[cfg(not(target_arch = "wasm32"))]
+async fn proven(options: &EngineOptions, plain: Device) -> Result<Proven, String> {
+    let folder = options.cache_dir.as_deref().filter(|_| options.tuned);
+    let (device, tuning) = tuning::apply(folder, plain.clone());
+    let proof = prove(options, &device).await;
+    let (Err(why), TuningUse::Used { file, .. }) = (&proof, &tuning) else {
+        return proof.map(|self_test| Proven {
+            device,
+            self_test,
+            tuning,
+        });
+    };
+    let (file, why) = (file.clone(), why.clone());
+    let self_test = prove(options, &plain).await?;
+    Ok(Proven {
+        device: plain,
+        self_test,
+        tuning: TuningUse::Ignored { file, why },
+    })
+}
+
+#[cfg(target_arch = "wasm32")]
+async fn proven(options: &EngineOptions, device: Device) -> Result<Proven, String> {
+    let self_test = prove(options, &device).await?;
+    Ok(Proven { device, self_test })
+}
+
 fn with_caches(device: Device, options: &EngineOptions) -> firelight_kernels::Result<Device> {
     match options.kv {
         Some(dtype) => device.keep_caches_in(dtype),
@@ -386,13 +431,13 @@ async fn choose(options: &EngineOptions, attempts: &mut Vec<Attempt>) -> Result<
                     .await
                     .and_then(|d| with_caches(d, options))
                 {
-                    Ok(device) => prove(options, &device).await.map(|proof| (device, proof)),
+                    Ok(device) => proven(options, device).await,
                     Err(e) => Err(e.to_string()),
                 };
                 match opened {
-                    Ok((device, proof)) => {
+                    Ok(proven) => {
                         attempts.push(attempt);
-                        return Ok(current(device, attempts, found, proof));
+                        return Ok(current(proven, attempts, found));
                     }
                     Err(e) => {
                         attempt.refused = Some(e.clone());
@@ -442,10 +487,10 @@ async fn choose(options: &EngineOptions, attempts: &mut Vec<Attempt>) -> Result<
         rung: device.rung(),
         refused: None,
     };
-    match prove(options, &device).await {
-        Ok(proof) => {
+    match proven(options, device).await {
+        Ok(proven) => {
             attempts.push(attempt);
-            Ok(current(device, attempts, found, proof))
+            Ok(current(proven, attempts, found))
         }
         Err(e) => {
             attempt.refused = Some(e.clone());
@@ -465,18 +510,18 @@ async fn choose(options: &EngineOptions, attempts: &mut Vec<Attempt>) -> Result<
     }
 }
 
-fn current(
-    device: Device,
-    attempts: &[Attempt],
-    adapters: Vec<AdapterReport>,
-    self_test: Option<SelfTest>,
-) -> Current {
+fn current(proven: Proven, attempts: &[Attempt], adapters: Vec<AdapterReport>) -> Current {
+    let Proven {
+        device, self_test, ..
+    } = proven;
     let report = Report {
         device: device.name().to_owned(),
         rung: device.rung(),
         attempts: attempts.to_vec(),
         adapters,
         self_test,
+        #[cfg(not(target_arch = "wasm32"))]
+        tuning: proven.tuning,
     };
     Current { device, report }
 }

@@ -29,6 +29,8 @@ pub mod speech;
 mod state;
 pub mod stream;
 mod text_side;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod tuning;
 
 pub use adapter::{Adapter, AdapterUse};
 pub use batch::{BatchAnswer, MAX_SEQUENCES, generate_batch};

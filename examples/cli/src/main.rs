@@ -56,7 +56,7 @@ Examples:
   firelight search photos/ \"red bicycle\"    pictures by what is on them; also: embed --image, classify
   firelight models list                     what there is, and what is here
   firelight doctor                          which device runs, and why
-  firelight bench                           how fast it is here
+  firelight bench                           how fast it is here; also: tune
   firelight web --open                      the same in the browser
 
 Environment:

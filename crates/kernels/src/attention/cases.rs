@@ -70,6 +70,36 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
+/// A few tokens after 300, for heads as SmolLM2's and Gemma's.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn few_tokens() -> Vec<Case> {
+    let many = [2, 3, 4, 6, 12].map(|t| (t, 300, 512));
+    of_each(&many)
+}
+
+/// One token after many.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn long_pasts() -> Vec<Case> {
+    of_each(&[512, 1024, 2048, 4096].map(|cap| (1, cap - 1, cap)))
+}
+
+/// So many tokens after a position in caches of a size.
+#[cfg(not(target_arch = "wasm32"))]
+fn of_each(all: &[(u32, u32, u32)]) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for kv in [DType::F32, DType::F16, DType::Q8_0] {
+        for (nh, nkv, hd) in [(9, 3, 64), (4, 1, 256)] {
+            for &(t, pos, cap) in all {
+                let scale = (hd as f32).powf(-0.5);
+                let p = Params { t, nh, nkv, hd, cap, window: 0, scale, softcap: 0.0, mutual: 0 };
+                let rows: Vec<_> = (0..t).map(|i| [1, pos + i]).collect();
+                cases.push(case(&format!("{kv} {t} after {pos}, {nh} heads of {hd}"), kv, p, &rows));
+            }
+        }
+    }
+    cases
+}
+
 fn case(name: &str, kv: DType, p: Params, rows: &[[u32; 2]]) -> Case {
     let own: Vec<u32> = rows.iter().map(|[_, pos]| pos + 1).collect();
     seeing(name, kv, p, rows, &own)

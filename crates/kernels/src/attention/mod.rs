@@ -20,6 +20,9 @@ use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, View, ensu
 use crate::attention_merge::{self, AttentionMerge};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::attention_part::{self, AttentionPart};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::kernel::{Recorded, words};
+use crate::tune::{On, Tunable};
 use crate::{Array, Recorder, Result};
 use firelight_tensor::DType;
 
@@ -30,8 +33,14 @@ pub(crate) const FOUR_KEYS: &str = include_str!("four_keys.wgsl");
 /// Storing what [`FOUR_QUERIES`] found for four tokens.
 pub(crate) const FOUR_FINISH: &str = include_str!("four_finish.wgsl");
 
-/// From this many tokens on, four share what is read.
-const TILE_FROM: usize = 4;
+static TILE_FROM: Tunable = Tunable {
+    name: "attention.tile_from",
+    what: "tokens from which four share what is read of keys and values",
+    on: On::Gpu,
+    operand: 1,
+    default: 4,
+    choices: &[2, 3, 4, 5, 9, 17],
+};
 
 /// See the module's head.
 #[derive(Debug)]
@@ -99,7 +108,7 @@ impl Kernel for Attention {
             format!("q {:?}, rows {:?}, ends {:?}, out {:?} for {t} tokens", q.shape, rows.shape, ends.shape, out.shape)
         })?;
         let heads = u64::from(p.nh);
-        let mut plan = if t >= TILE_FROM {
+        let mut plan = if p.t >= caps.tuned(&TILE_FROM, kc.dtype) {
             let mut plan = Plan::new("tile", include_str!("attention_tile.wgsl"), t.div_ceil(4) as u64 * heads, caps)?;
             plan.wgsl.extend([FOUR_QUERIES.into(), FOUR_KEYS.into(), FOUR_FINISH.into()]);
             plan
@@ -124,6 +133,20 @@ impl Kernel for Attention {
 
     fn cases(&self) -> Vec<Case> {
         cases::cases()
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn tunables(&self) -> Vec<(&'static Tunable, Vec<Case>)> {
+        vec![
+            (&TILE_FROM, cases::few_tokens()),
+            (&attention_part::KEYS, cases::long_pasts()),
+            (&attention_part::FROM, cases::long_pasts()),
+        ]
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn recorded(&self) -> Option<Recorded> {
+        Some(record)
     }
 }
 
@@ -202,36 +225,41 @@ pub fn attention(rec: &mut Recorder, q: &Array, args: AttentionArgs<'_>) -> Resu
         softcap: args.softcap,
         mutual: u32::from(args.ends.is_some()),
     };
-    // Not in browsers: there the two kernels would cost more of the engine's size than long contexts are worth.
-    #[cfg(not(target_arch = "wasm32"))]
-    {
-        let held = if args.window > 0 { params.cap.min(args.window) } else { params.cap };
-        let sharing = params.nh / params.nkv.max(1);
-        let parts = attention_part::parts(params.t, params.nkv, sharing, held);
-        if rec.device().is_gpu() && t < TILE_FROM && args.ends.is_none() && parts > 1 {
-            return in_parts(rec, q, args, (&params, parts), out);
-        }
-    }
     let ends = args.ends.unwrap_or(args.rows);
-    rec.call(&Attention, &[q, args.k_cache, args.v_cache, args.rows, ends, &out], &params)?;
+    let operands = [q, args.k_cache, args.v_cache, args.rows, ends, &out];
+    #[cfg(not(target_arch = "wasm32"))]
+    record(rec, &operands, &words(&params))?;
+    #[cfg(target_arch = "wasm32")]
+    rec.call(&Attention, &operands, &params)?;
     Ok(out)
 }
 
-/// [`attention`] with the keys divided: two dispatches.
+/// One call, or two: of few tokens with a long past the keys are divided on a GPU. Not in browsers: there the two kernels would cost more of
+/// the engine's size than long contexts are worth.
 #[cfg(not(target_arch = "wasm32"))]
-fn in_parts(
-    rec: &mut Recorder,
-    q: &Array,
-    args: AttentionArgs<'_>,
-    (p, parts): (&Params, u32),
-    out: Array,
-) -> Result<Array> {
+fn record(rec: &mut Recorder, operands: &[&Array], params: &[u32]) -> Result<()> {
+    let p: Params = Call { operands: &[], params }.params();
+    if let &[q, kc, vc, rows, _, out] = operands {
+        let held = if p.window > 0 { p.cap.min(p.window) } else { p.cap };
+        let sharing = p.nh / p.nkv.max(1);
+        let caps = rec.device().caps();
+        let few = p.t < caps.tuned(&TILE_FROM, kc.dtype()) && p.mutual == 0;
+        let parts = attention_part::parts(p.t, p.nkv, sharing, held, attention_part::Division::of(caps, kc.dtype()));
+        if rec.device().is_gpu() && few && parts > 1 {
+            return in_parts(rec, [q, kc, vc, rows, out], &p, parts);
+        }
+    }
+    rec.call_words(&Attention, operands, params.to_vec())
+}
+
+/// The keys divided: two dispatches.
+#[cfg(not(target_arch = "wasm32"))]
+fn in_parts(rec: &mut Recorder, [q, kc, vc, rows, out]: [&Array; 5], p: &Params, parts: u32) -> Result<()> {
     let shape = [p.t, p.nh, parts, p.hd + 4].map(|n| n as usize);
     let partial = rec.temp(DType::F32, &shape)?;
     let &Params { t, nh, nkv, hd, cap, window, scale, softcap, .. } = p;
     let params = attention_part::Params { t, nh, nkv, hd, cap, window, scale, softcap, parts };
-    rec.call(&AttentionPart, &[q, args.k_cache, args.v_cache, args.rows, &partial], &params)?;
+    rec.call(&AttentionPart, &[q, kc, vc, rows, &partial], &params)?;
     let params = attention_merge::Params { heads: t * nh, hd, parts };
-    rec.call(&AttentionMerge, &[&partial, &out], &params)?;
-    Ok(out)
+    rec.call(&AttentionMerge, &[&partial, out], &params)
 }

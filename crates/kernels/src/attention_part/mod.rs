@@ -14,6 +14,7 @@ mod reference;
 use crate::attention::{CACHES, FOUR_KEYS, FOUR_QUERIES, cells, check_cache};
 use crate::kernel::{Call, Caps, Case, Kernel, Operand, Plan, ensure, times};
 use crate::Result;
+use crate::tune::{On, Tunable};
 use firelight_tensor::DType;
 
 /// See the module's head.
@@ -46,20 +47,51 @@ pub struct Params {
 
 /// Parts of one token's keys at most.
 pub const MOST_PARTS: u32 = 32;
-/// Keys that are worth a part.
-const KEYS: u32 = 256;
+/// How keys are divided.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Division {
+    /// Keys that are worth a part.
+    pub keys: u32,
+    /// Keys from which they are divided at all.
+    pub from: u32,
+}
+
+impl Division {
+    /// What suits a device, and caches of this type.
+    pub(crate) fn of(caps: &Caps, cache: DType) -> Self {
+        Division { keys: caps.tuned(&KEYS, cache), from: caps.tuned(&FROM, cache) }
+    }
+}
+
+pub(crate) static KEYS: Tunable = Tunable {
+    name: "attention_part.keys",
+    what: "keys that are worth a part of their own",
+    on: On::Gpu,
+    operand: 1,
+    default: 256,
+    choices: &[128, 256, 512, 1024],
+};
+
+/// Two parts of a few hundred keys do not pay for the second dispatch.
+pub(crate) static FROM: Tunable = Tunable {
+    name: "attention_part.from",
+    what: "keys from which they are divided among workgroups",
+    on: On::Gpu,
+    operand: 1,
+    default: 1024,
+    choices: &[512, 1024, 2048, 4096, u32::MAX],
+};
 /// Workgroups that keep a GPU busy; more parts than lead to them only add work.
 const GROUPS: u32 = 256;
 
 /// Into how many parts to divide the keys of `t` tokens with `nkv` heads of keys, each read for `sharing` query heads, where a token sees
 /// at most `held` keys. 1: not at all.
-pub(crate) fn parts(t: u32, nkv: u32, sharing: u32, held: u32) -> u32 {
+pub(crate) fn parts(t: u32, nkv: u32, sharing: u32, held: u32, by: Division) -> u32 {
     let one = t.saturating_mul(nkv).saturating_mul(sharing.div_ceil(4)).max(1);
-    // Two parts of a few hundred keys do not pay for the second dispatch.
-    match held / KEYS {
-        0..4 => 1,
-        worth => worth.min(GROUPS.div_ceil(one)).min(MOST_PARTS),
+    if held < by.from {
+        return 1;
     }
+    (held / by.keys).clamp(1, MOST_PARTS).min(GROUPS.div_ceil(one))
 }
 
 const OPERANDS: &[Operand] = &[
@@ -127,6 +159,7 @@ mod tests {
 
     #[test]
     fn short_pasts_are_not_divided_and_long_ones_as_far_as_it_pays() {
+        let parts = |t, nkv, sharing, held| parts(t, nkv, sharing, held, Division::of(&Caps::FLOOR, DType::F32));
         // SmolLM2: nine query heads over three of keys.
         assert_eq!([256, 512, 1023].map(|held| parts(1, 3, 3, held)), [1, 1, 1]);
         assert_eq!([1024, 2048, 8192, 65_536].map(|held| parts(1, 3, 3, held)), [4, 8, 32, 32]);

@@ -14,6 +14,7 @@ pub use pool::{SharedOut, ThreadPool};
 
 use crate::kernel::{Access, Call, CpuCall, Kernel, View};
 use crate::recorder::Binding;
+use crate::tune::Tuning;
 use crate::{Error, Result};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
@@ -110,6 +111,7 @@ impl Cpu {
 /// Runs one recorded call.
 pub(crate) fn execute(
     cpu: &Cpu,
+    tuning: &Tuning,
     kernel: &dyn Kernel,
     views: &[View],
     params: &[u32],
@@ -158,6 +160,7 @@ pub(crate) fn execute(
             run(&mut CpuCall {
                 cpu,
                 call,
+                tuning,
                 reads: &reads,
                 writes: &mut writes,
                 bindings,

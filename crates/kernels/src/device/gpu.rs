@@ -110,6 +110,11 @@ impl Gpu {
         }
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn identity(&self) -> String {
+        kept::identity(&self.device.adapter_info())
+    }
+
     pub(crate) fn lost(&self) -> Option<String> {
         self.fault.get().map(|(_, what)| what)
     }

@@ -3,6 +3,8 @@
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
 mod rung;
+#[cfg(not(target_arch = "wasm32"))]
+mod tuned;
 
 #[cfg(feature = "gpu")]
 pub use gpu::{AdapterReport, GpuOptions, adapters};
@@ -16,6 +18,7 @@ use crate::kernel::Caps;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::kernel::{Kernel, Plan};
 use crate::memory::{Holder, Ledger, MemoryReport};
+use crate::tune::Tuning;
 use crate::{Array, Error, Result};
 use firelight_tensor::DType;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -27,7 +30,7 @@ pub(crate) enum DeviceKind {
 }
 
 struct Inner {
-    kind: DeviceKind,
+    kind: Arc<DeviceKind>,
     caps: Caps,
     rung: Rung,
     name: String,
@@ -81,7 +84,7 @@ impl Device {
             false => DType::F32,
         };
         Device(Arc::new(Inner {
-            kind,
+            kind: Arc::new(kind),
             caps,
             rung,
             name,
@@ -143,7 +146,7 @@ impl Device {
 
     /// The CPU's threads and SIMD level, on a CPU device.
     pub fn as_cpu(&self) -> Option<&Cpu> {
-        match &self.0.kind {
+        match self.kind() {
             DeviceKind::Cpu(cpu) => Some(cpu),
             #[cfg(feature = "gpu")]
             DeviceKind::Gpu(_) => None,
@@ -185,7 +188,7 @@ impl Device {
     pub fn trim(&self) {
         self.0.pool.trim();
         #[cfg(feature = "gpu")]
-        if let DeviceKind::Gpu(gpu) = &self.0.kind {
+        if let DeviceKind::Gpu(gpu) = self.kind() {
             gpu.trim();
         }
     }
@@ -193,7 +196,7 @@ impl Device {
     /// Compiles what these plans need, all at once, so that no call waits for its own. Nothing on a CPU.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn compile(&self, plans: &[(&dyn Kernel, &Plan)]) -> Result<()> {
-        match &self.0.kind {
+        match self.kind() {
             #[cfg(feature = "gpu")]
             DeviceKind::Gpu(gpu) => gpu.compile_ahead(plans),
             DeviceKind::Cpu(_) => {
@@ -205,7 +208,7 @@ impl Device {
 
     /// Why the device is no longer usable, if it was lost.
     pub fn lost(&self) -> Option<String> {
-        match &self.0.kind {
+        match self.kind() {
             #[cfg(feature = "gpu")]
             DeviceKind::Gpu(gpu) => gpu.lost(),
             DeviceKind::Cpu(_) => None,
@@ -215,7 +218,7 @@ impl Device {
     /// Makes a GPU device unusable, as a driver reset would: for tests of what happens then. Nothing on a CPU.
     pub fn simulate_loss(&self) {
         #[cfg(feature = "gpu")]
-        if let DeviceKind::Gpu(gpu) = &self.0.kind {
+        if let DeviceKind::Gpu(gpu) = self.kind() {
             gpu.destroy();
         }
     }
@@ -243,7 +246,7 @@ impl Device {
 
     fn allocate(&self, size: u64, holder: Holder) -> Result<Storage> {
         use std::sync::atomic::Ordering;
-        let storage = match &self.0.kind {
+        let storage = match self.kind() {
             #[cfg(feature = "gpu")]
             DeviceKind::Gpu(gpu) => Storage::Gpu(GpuMemory::new(gpu.create_buffer(size, holder)?)),
             DeviceKind::Cpu(cpu) => {
@@ -322,7 +325,7 @@ impl Device {
     }
 
     pub(crate) fn write_raw(&self, buffer: &Arc<Buffer>, offset: u64, bytes: &[u8]) -> Result<()> {
-        match &self.0.kind {
+        match self.kind() {
             #[cfg(feature = "gpu")]
             DeviceKind::Gpu(gpu) => gpu.write(buffer, offset, bytes),
             DeviceKind::Cpu(_) => {
@@ -388,7 +391,7 @@ impl Device {
     /// # Errors
     /// `Device` if the device is lost or refused something.
     pub async fn flushed(&self) -> Result<()> {
-        match &self.0.kind {
+        match self.kind() {
             #[cfg(feature = "gpu")]
             DeviceKind::Gpu(gpu) => gpu.flushed(self).await,
             DeviceKind::Cpu(_) => Ok(()),
@@ -413,7 +416,7 @@ impl Device {
     /// # Errors
     /// `Device` if the device is lost.
     pub async fn read(&self, array: &Array) -> Result<Vec<u8>> {
-        match &self.0.kind {
+        match self.kind() {
             #[cfg(feature = "gpu")]
             DeviceKind::Gpu(gpu) => gpu.read(self, array).await,
             DeviceKind::Cpu(_) => self.read_host(array),
@@ -468,7 +471,7 @@ impl Device {
                 )));
             }
         }
-        match &self.0.kind {
+        match self.kind() {
             #[cfg(feature = "gpu")]
             DeviceKind::Gpu(gpu) => gpu.copy(spans),
             DeviceKind::Cpu(_) => {
@@ -543,4 +546,5 @@ const CPU_CAPS: Caps = Caps {
     max_groups: u32::MAX,
     max_binding: u64::MAX,
     max_shared: u32::MAX,
+    tuning: Tuning::NONE,
 };

@@ -41,6 +41,7 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
             t: rows.len(),
             rounding,
             isa: c.cpu.isa,
+            task_work: c.tuning.get(&matmul::TASK_WORK, c.call.operands[1].dtype) as usize,
             share: None,
         };
         c.cpu.with_scratch(|scratch| matmul::run(&c.cpu.pool, &args, scratch, &mut product, part, 0));

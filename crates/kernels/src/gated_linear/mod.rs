@@ -70,7 +70,7 @@ impl Kernel for GatedLinear {
         ensure(self, y.elements() == t * n, || format!("y {:?} as [{t}, {n}]", y.shape))?;
         let wgsl =
             [include_str!("gated_linear_vec.wgsl"), include_str!("gated_linear_vec_subgroup.wgsl")];
-        let mut plan = few_rows(wgsl, n.div_ceil(8) as u64, p.t, caps)?;
+        let mut plan = few_rows(wgsl, n.div_ceil(8) as u64, p.t, (w.dtype, caps))?;
         plan.wgsl.extend([include_str!("store.wgsl").into(), crate::act::WGSL.into()]);
         plan.wgsl.extend(dequant::wgsl(w.dtype).map(Into::into));
         plan.wgsl.extend(dequant::wgsl_named(up.dtype, "_up").map(Into::into));

@@ -55,7 +55,7 @@ pub(crate) struct Operands {
 }
 
 impl Operands {
-    fn new(device: &Device, case: &Case) -> Result<Self> {
+    pub(crate) fn new(device: &Device, case: &Case) -> Result<Self> {
         let mut ops = Operands {
             arrays: vec![],
             frames: vec![],
@@ -88,7 +88,7 @@ impl Operands {
         Ok(ops)
     }
 
-    fn refs(&self) -> Vec<&Array> {
+    pub(crate) fn refs(&self) -> Vec<&Array> {
         self.arrays.iter().collect()
     }
 }
@@ -105,6 +105,46 @@ pub async fn run_case(
     let ops = Operands::new(device, case)?;
     let mut rec = Recorder::new(device);
     rec.call_words(kernel, &ops.refs(), case.params.clone())?;
+    judge(device, kernel, case, &ops, rec).await
+}
+
+/// [`run_case`] of a call as models record it: several where that may be.
+///
+/// # Errors
+/// As [`run_case`].
+#[cfg(not(target_arch = "wasm32"))]
+pub async fn run_recorded(
+    device: &Device,
+    kernel: &'static dyn Kernel,
+    case: &Case,
+) -> Result<Outcome> {
+    let ops = Operands::new(device, case)?;
+    let mut rec = Recorder::new(device);
+    record_case(&mut rec, kernel, &ops.refs(), &case.params)?;
+    judge(device, kernel, case, &ops, rec).await
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn record_case(
+    rec: &mut Recorder,
+    kernel: &'static dyn Kernel,
+    operands: &[&Array],
+    params: &[u32],
+) -> Result<()> {
+    match kernel.recorded() {
+        Some(record) => record(rec, operands, params),
+        None => rec.call_words(kernel, operands, params.to_vec()),
+    }
+}
+
+/// Runs what was recorded on a case's operands, and compares them with the reference.
+async fn judge(
+    device: &Device,
+    kernel: &'static dyn Kernel,
+    case: &Case,
+    ops: &Operands,
+    rec: Recorder,
+) -> Result<Outcome> {
     let plan = kernel.plan(
         &Call {
             operands: &ops.views,
@@ -144,7 +184,7 @@ pub async fn run_case(
         let frame = device.read(&ops.frames[i]).await?;
         let failure = check_operand(
             operand.access,
-            &ops,
+            ops,
             i,
             &frame,
             &expected[i],

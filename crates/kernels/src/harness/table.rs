@@ -40,6 +40,14 @@ pub fn kernels_markdown(kernels: &[&'static dyn Kernel]) -> String {
             variants.join(", "),
             kernel.cases().len()
         );
+        #[cfg(not(target_arch = "wasm32"))]
+        for (t, _) in kernel.tunables() {
+            let _ = writeln!(
+                text,
+                "\nTuned: `{}`, {} (default {}).",
+                t.name, t.what, t.default
+            );
+        }
     }
     text
 }

@@ -33,6 +33,13 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
+/// Products of `t` rows with `n` rows of `k` elements, in every element type of weights.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn trials(rows: &[usize], (n, k): (usize, usize)) -> Vec<Case> {
+    let all = WEIGHT_DTYPES.iter().filter(|d| k.is_multiple_of(d.block_len()));
+    all.flat_map(|&d| rows.iter().map(move |&t| case(format!("{d} {t} x {n} x {k}"), d, t, n, k, 0, n))).collect()
+}
+
 fn case(name: String, dtype: DType, t: usize, n: usize, k: usize, col0: u32, ldy: usize) -> Case {
     let row_bytes = dtype.bytes_for(k).unwrap_or(0) as u32;
     let params = Params { t: t as u32, n: n as u32, k: k as u32, ldy: ldy as u32, col0, row_bytes };

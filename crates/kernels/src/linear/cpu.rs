@@ -33,6 +33,7 @@ pub(crate) fn args<'a>(
         t,
         rounding,
         isa: c.cpu.isa,
+        task_work: c.tuning.get(&matmul::TASK_WORK, c.call.operands[w].dtype) as usize,
         share: c.offer(w),
     }
 }

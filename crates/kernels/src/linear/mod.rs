@@ -13,7 +13,10 @@ mod reference;
 pub(crate) use cpu::args;
 
 use crate::dequant::{self, WEIGHT_DTYPES};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::cpu::matmul;
 use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, View, ensure};
+use crate::tune::{On, Tunable};
 use crate::{Array, Recorder, Result, Weight, low_rank_add};
 use firelight_tensor::DType;
 
@@ -45,8 +48,23 @@ const OPERANDS: &[Operand] = &[
     Operand::read_write("y", &[DType::F32], "[T, LDY]"),
 ];
 
-/// From this many rows of `x` on, tiles win over reading the weight once for four rows.
-const TILED_FROM: u32 = 5;
+static TILED_FROM: Tunable = Tunable {
+    name: "linear.tiled_from",
+    what: "rows of x from which tiles win over reading the weight once for four rows",
+    on: On::Gpu,
+    operand: 1,
+    default: 5,
+    choices: &[2, 3, 5, 9, 17, 33],
+};
+
+static SUBGROUPS: Tunable = Tunable {
+    name: "linear.subgroups",
+    what: "1: a subgroup sums a row of the weight, 0: lanes of a workgroup do",
+    on: On::Gpu,
+    operand: 1,
+    default: 1,
+    choices: &[0, 1],
+};
 
 impl Kernel for Linear {
     fn name(&self) -> &'static str {
@@ -70,12 +88,12 @@ impl Kernel for Linear {
         ensure(self, fits, || {
             format!("y {:?} for [{t}, {}], columns from {}", y.shape, p.ldy, p.col0)
         })?;
-        let mut plan = if p.t >= TILED_FROM {
+        let mut plan = if p.t >= caps.tuned(&TILED_FROM, w.dtype) {
             let tiles = t.div_ceil(32) as u64 * n.div_ceil(32) as u64;
             Plan::new("tiled", include_str!("linear_tiled.wgsl"), tiles, caps)?
         } else {
             let wgsl = [include_str!("linear_vec.wgsl"), include_str!("linear_vec_subgroup.wgsl")];
-            let mut plan = few_rows(wgsl, n.div_ceil(8) as u64, p.t, caps)?;
+            let mut plan = few_rows(wgsl, n.div_ceil(8) as u64, p.t, (w.dtype, caps))?;
             plan.wgsl.push(include_str!("store.wgsl").into());
             plan
         };
@@ -99,6 +117,15 @@ impl Kernel for Linear {
 
     fn cases(&self) -> Vec<Case> {
         cases::cases()
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn tunables(&self) -> Vec<(&'static Tunable, Vec<Case>)> {
+        vec![
+            (&SUBGROUPS, cases::trials(&[1, 4], (768, 768))),
+            (&TILED_FROM, cases::trials(&[2, 4, 6, 12, 24], (512, 768))),
+            (&matmul::TASK_WORK, [64, 256, 768].into_iter().flat_map(|n| cases::trials(&[1], (n, n))).collect()),
+        ]
     }
 }
 
@@ -127,21 +154,22 @@ pub(crate) fn check_row(kernel: &dyn Kernel, w: &View, row_bytes: u32) -> Result
 }
 
 /// The plan for `t` rows of `x`, four of which share what is read of the weights, on `groups` workgroups each: `[vec, vec_subgroup]`,
-/// whichever the device has.
+/// of those that the device has the better one for such weights.
 pub(crate) fn few_rows(
     [vec, vec_subgroup]: [&'static str; 2],
     groups: u64,
     t: u32,
-    caps: &Caps,
+    (weight, caps): (DType, &Caps),
 ) -> Result<Plan> {
+    let subgroups = caps.subgroups && caps.tuned(&SUBGROUPS, weight) != 0;
     let groups = groups * u64::from(t.div_ceil(4));
-    let mut plan = match caps.subgroups {
+    let mut plan = match subgroups {
         true => Plan::new("vec_subgroup", vec_subgroup, groups, caps)?,
         false => Plan::new("vec", vec, groups, caps)?,
     };
-    plan.subgroups = caps.subgroups;
+    plan.subgroups = subgroups;
     plan.wgsl.push(include_str!("rows.wgsl").into());
-    if caps.subgroups {
+    if subgroups {
         plan.wgsl.push(include_str!("sum_subgroup.wgsl").into());
     }
     Ok(plan.constant("ROWS", f64::from(t.min(4))))
@@ -150,7 +178,8 @@ pub(crate) fn few_rows(
 /// True if products of `x`, `[T, K]`, with all of `weights` are better one call than several: `T` is small or the device the CPU, no
 /// weight is in shards, and nothing is added to any product.
 pub(crate) fn one_call(rec: &Recorder, x: &Array, weights: &[&Weight]) -> Result<bool> {
-    let few = |w: &Weight| x.elements() / w.cols().max(1) < TILED_FROM as usize;
+    let caps = rec.device().caps();
+    let few = |w: &Weight| x.elements() / w.cols().max(1) < caps.tuned(&TILED_FROM, w.dtype()) as usize;
     for w in weights {
         let whole = w.shards().len() == 1 && (few(w) || !rec.device().is_gpu());
         if !whole || !rec.corrections(w)?.is_empty() {

@@ -72,7 +72,7 @@ impl Kernel for LinearThree {
         }
         let wgsl =
             [include_str!("linear_three_vec.wgsl"), include_str!("linear_three_vec_subgroup.wgsl")];
-        let mut plan = few_rows(wgsl, groups, p.t, caps)?;
+        let mut plan = few_rows(wgsl, groups, p.t, (weights[0].dtype, caps))?;
         plan.wgsl.push(include_str!("store.wgsl").into());
         plan.wgsl.extend(dequant::wgsl(weights[0].dtype).map(Into::into));
         plan.wgsl.extend(dequant::wgsl_named(weights[1].dtype, "_k").map(Into::into));

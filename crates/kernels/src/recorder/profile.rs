@@ -47,6 +47,7 @@ impl Recording {
                     let start = begin.elapsed();
                     crate::cpu::execute(
                         cpu,
+                        &self.device.caps().tuning,
                         call.kernel,
                         &call.views,
                         &call.params,

@@ -177,7 +177,7 @@ fn made_with(engine: &Engine, model: &LoadedModel) -> Result<String> {
     }
     let options = engine.options();
     Ok(format!(
-        "{} {} weights {} {:?} caches {} {:?} exact {} fast {}",
+        "{} {} weights {} {:?} caches {} {:?} exact {} fast {} {:?}",
         env!("CARGO_PKG_VERSION"),
         engine.report().rung.name(),
         disk::hex(&hash.finalize()),
@@ -186,5 +186,6 @@ fn made_with(engine: &Engine, model: &LoadedModel) -> Result<String> {
         model.model.spec().context,
         options.exact,
         options.fast,
+        model.device.caps().tuning,
     ))
 }

@@ -20,6 +20,7 @@ mod similar;
 mod sound;
 mod texts;
 mod transcribe;
+mod tune;
 mod verify;
 mod web;
 
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     Models(models::ModelsArgs),
     /// Say which devices there are, which one runs and why, and prove that it computes right
     Doctor(doctor::DoctorArgs),
+    /// Measure which variants and sizes of kernels are the fastest on this device, and keep that
+    Tune(tune::TuneArgs),
     /// Measure prompt and generation speed
     Bench(bench::BenchArgs),
     /// Measure a model's mean next-token loss over a text
@@ -87,6 +90,7 @@ impl Command {
             Command::Scribe(_) | Command::Features(_) => false,
             Command::Models(a) => a.json(),
             Command::Doctor(a) => a.json,
+            Command::Tune(a) => a.json,
             Command::Bench(a) => a.json,
             Command::Perplexity(a) => a.json,
             Command::Preprocess(a) => a.json,
@@ -113,6 +117,7 @@ impl Command {
             Command::Features(a) => features::run(&a),
             Command::Models(a) => models::run(a),
             Command::Doctor(a) => doctor::run(&a),
+            Command::Tune(a) => tune::run(&a),
             Command::Bench(a) => bench::run(&a),
             Command::Perplexity(a) => perplexity::run(&a),
             Command::Preprocess(a) => preprocess::run(&a),

@@ -98,6 +98,7 @@ fn report() {
                         t,
                         rounding,
                         isa,
+                        task_work: super::TASK_WORK.default as usize,
                         share: None,
                     };
                     let mut y = vec![0f32; n * t];

@@ -47,6 +47,7 @@ pub use isa::{Isa, Level};
 pub use share::Offer;
 
 use crate::cpu::{SharedOut, ThreadPool};
+use crate::tune::{On, Tunable};
 use firelight_tensor::DType;
 use prepare::{Form, Prepared};
 use std::marker::PhantomData;
@@ -89,6 +90,8 @@ pub struct MatmulArgs<'a> {
     pub rounding: Rounding,
     /// The instructions to use.
     pub isa: Isa,
+    /// Multiply-adds that are worth a task.
+    pub task_work: usize,
     /// Who else has rows of the weight.
     pub share: Option<Offer<'a>>,
 }
@@ -147,7 +150,7 @@ impl<'a> MatmulArgs<'a> {
     /// A good number of tasks of so many rows for `threads` threads: enough to even out, none too small to be worth handing over.
     fn tasks(&self, rows: usize, threads: usize) -> usize {
         let work = rows.saturating_mul(self.k).saturating_mul(self.t);
-        let by_work = (work / MIN_TASK_WORK).clamp(1, 4 * threads);
+        let by_work = (work / self.task_work.max(1)).clamp(1, 4 * threads);
         if threads == 1 {
             1
         } else {
@@ -197,8 +200,15 @@ impl<'a> MatmulArgs<'a> {
     }
 }
 
-/// Multiply-adds below which a task costs more to hand over than to do (about 10 µs of work).
-const MIN_TASK_WORK: usize = 1 << 16;
+/// About 10 µs of work by default.
+pub(crate) static TASK_WORK: Tunable = Tunable {
+    name: "matmul.task_work",
+    what: "multiply-adds below which a task costs more to hand to a thread than to do",
+    on: On::Threads,
+    operand: 1,
+    default: 1 << 16,
+    choices: &[1 << 13, 1 << 15, 1 << 16, 1 << 17, 1 << 19],
+};
 
 /// Tokens from which packing a panel of weights pays.
 const MANY: usize = 8;

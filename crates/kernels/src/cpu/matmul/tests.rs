@@ -193,6 +193,7 @@ fn every_level_and_type_matches_the_reference() {
                             t,
                             rounding,
                             isa,
+                            task_work: TASK_WORK.default as usize,
                             share: None,
                         };
                         if let Some(error) = first_error(&args, &product(&args, 1)) {
@@ -222,6 +223,7 @@ fn the_comparison_finds_a_wrong_weight_and_a_wrong_output() {
             t,
             rounding: Rounding::Never,
             isa,
+            task_work: TASK_WORK.default as usize,
             share: None,
         };
         let mut y = product(&args, 1);
@@ -267,6 +269,7 @@ fn any_split_gives_the_same_bits() {
                     t,
                     rounding,
                     isa,
+                    task_work: TASK_WORK.default as usize,
                     share: None,
                 };
                 let whole = product(&args, 1);
@@ -325,6 +328,7 @@ fn zeros_large_values_and_non_finite_ones() {
                         t,
                         rounding,
                         isa,
+                        task_work: TASK_WORK.default as usize,
                         share: None,
                     };
                     let y = product(&args, 1);
@@ -374,6 +378,7 @@ fn writes_only_its_columns() {
             t,
             rounding: Rounding::Once,
             isa,
+            task_work: TASK_WORK.default as usize,
             share: None,
         };
         let mut y = vec![7.0; t * ldy];
@@ -423,6 +428,7 @@ fn error_of_8_bit_activations() {
             t,
             rounding,
             isa,
+            task_work: TASK_WORK.default as usize,
             share: None,
         };
         let (mut error, mut size) = (0f64, 0f64);

@@ -55,6 +55,18 @@ fn read(file: &Path) -> Option<Vec<u8>> {
     small.then(|| fs::read(file).ok()).flatten()
 }
 
+/// Adapter, driver and version of this crate.
+pub(super) fn identity(info: &wgpu::AdapterInfo) -> String {
+    format!(
+        "{} · {} · {} · {} {}",
+        info.name,
+        info.driver,
+        info.driver_info,
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_VERSION"),
+    )
+}
+
 impl Kept {
     /// The pipelines in `folder` for this device. `None` where there is no such thing, or it fails: then everything is compiled.
     pub(super) fn open(device: &wgpu::Device, folder: &Path) -> Option<Kept> {
@@ -63,14 +75,7 @@ impl Kept {
             return None;
         }
         let info = device.adapter_info();
-        let belongs_to = format!(
-            "{} · {} · {} · {} {}",
-            info.name,
-            info.driver,
-            info.driver_info,
-            env!("CARGO_PKG_NAME"),
-            env!("CARGO_PKG_VERSION"),
-        );
+        let belongs_to = identity(&info);
         let file = folder.join(wgpu::util::pipeline_cache_key(&info)?);
         let bytes = read(&file);
         let data = bytes.as_deref().and_then(|b| unpack(b, &belongs_to));

@@ -5,6 +5,7 @@ use crate::device::Rung;
 use crate::error::DeviceFault;
 use crate::kernel::Caps;
 use crate::memory::Ledger;
+use crate::tune::Tuning;
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -136,6 +137,7 @@ fn caps_of(features: wgpu::Features, limits: &wgpu::Limits) -> Caps {
             .max_storage_buffer_binding_size
             .min(limits.max_buffer_size),
         max_shared: limits.max_compute_workgroup_storage_size,
+        tuning: Tuning::NONE,
     }
 }
 

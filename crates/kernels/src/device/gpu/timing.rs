@@ -10,6 +10,11 @@ use std::time::Instant;
 const DISPATCHES: usize = 2_048;
 
 impl Gpu {
+    pub(crate) fn has_timestamps(&self) -> bool {
+        let features = self.device.features();
+        features.contains(wgpu::Features::TIMESTAMP_QUERY)
+    }
+
     /// Start and length of each dispatch in nanoseconds, from the first one's start.
     pub(crate) async fn profile(
         &self,
@@ -17,11 +22,7 @@ impl Gpu {
         prepared: &Prepared,
     ) -> Result<Vec<(u64, u64)>> {
         self.check_lost()?;
-        if !self
-            .device
-            .features()
-            .contains(wgpu::Features::TIMESTAMP_QUERY)
-        {
+        if !self.has_timestamps() {
             return self.profile_by_host(device, prepared).await;
         }
         let mut times = Vec::with_capacity(prepared.steps.len());

@@ -11,6 +11,7 @@ use anyhow::Result;
 use firelight_kernels::harness::SelfTest;
 use firelight_kernels::{AdapterReport, Isa, adapters};
 use firelight_runtime::source::Resolver;
+use firelight_runtime::tuning::TuningUse;
 use firelight_runtime::{Engine, EngineOptions, Report, Rung};
 use serde::Serialize;
 use serde_json::json;
@@ -220,12 +221,25 @@ fn print_json(
         "rung": report.map(|r| r.rung.name()),
         "attempts": report.map(json::attempts).unwrap_or_default(),
         "error": failure,
+        "tuning": report.map(tuning),
         "self_test": proofs,
         "cache": { "dir": o.cache_dir, "free_bytes": free_bytes(resolver, &o.cache_dir) },
         "hub_cache": { "dir": o.hub.cache_dir, "free_bytes": free_bytes(resolver, &o.hub.cache_dir) },
         "models": list,
     }))?;
     Ok(())
+}
+
+fn tuning(report: &Report) -> serde_json::Value {
+    match &report.tuning {
+        TuningUse::None => json!({ "state": "none" }),
+        TuningUse::Used { file, chosen } => {
+            json!({ "state": "used", "file": file, "chosen": chosen })
+        }
+        TuningUse::Ignored { file, why } => {
+            json!({ "state": "ignored", "file": file, "why": why })
+        }
+    }
 }
 
 fn isas() -> Vec<&'static str> {

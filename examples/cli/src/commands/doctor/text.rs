@@ -6,6 +6,7 @@ use crate::{format, load};
 use firelight_kernels::AdapterReport;
 use firelight_runtime::Report;
 use firelight_runtime::source::Resolver;
+use firelight_runtime::tuning::TuningUse;
 
 fn yes(b: bool) -> &'static str {
     if b { "yes" } else { "no" }
@@ -97,6 +98,22 @@ fn shown_proof(p: &Proof) -> String {
     text
 }
 
+fn shown_tuning(tuning: &TuningUse) -> String {
+    match tuning {
+        TuningUse::None => "kernels at their defaults (not measured: firelight tune)".to_owned(),
+        TuningUse::Used { file, chosen } => format!(
+            "kernels as measured here, {} other than the default: {}",
+            format::count(*chosen, "number"),
+            file.display()
+        ),
+        TuningUse::Ignored { file, why } => format!(
+            "kernels at their defaults; {} is NOT USED: {}",
+            file.display(),
+            format::harmless(why)
+        ),
+    }
+}
+
 /// The whole report.
 pub(super) fn shown(
     found: &[AdapterReport],
@@ -132,7 +149,7 @@ pub(super) fn shown(
                 r.rung
             ));
             text.push_str(&load::why(r, &args.engine).replace('\n', "\n  "));
-            text.push('\n');
+            text.push_str(&format!("\n  {}\n", shown_tuning(&r.tuning)));
         }
         None => text.push_str(&format!("  NONE: {}\n", failure.unwrap_or_default())),
     }

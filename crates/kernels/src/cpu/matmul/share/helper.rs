@@ -98,6 +98,7 @@ impl Helper {
                             _ => Rounding::Once,
                         },
                         isa: Isa::detect(),
+                        task_work: crate::cpu::matmul::TASK_WORK.default as usize,
                         share: None,
                     })
                     .collect();

@@ -143,6 +143,7 @@ fn both(
                 t,
                 rounding,
                 isa: Isa::detect(),
+                task_work: crate::cpu::matmul::TASK_WORK.default as usize,
                 share: shared.then_some(Offer {
                     shares,
                     copies,
