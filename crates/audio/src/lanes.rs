@@ -113,6 +113,26 @@ impl Plan {
     }
 }
 
+/// Four frames, each `hop` after the other from the first sample of `all` on, times the weights of `window`, into `frames`; the
+/// products are rounded to f32.
+pub(crate) fn gather(all: &[f32], hop: usize, window: &[f32], frames: &mut [Lane]) {
+    dispatch!(Level::new(), simd => gather_in(simd, all, hop, window, frames));
+}
+
+#[inline(always)]
+fn gather_in<S: Simd>(_: S, all: &[f32], hop: usize, window: &[f32], frames: &mut [Lane]) {
+    let n = window.len();
+    let (a, b) = (&all[..n], &all[hop..][..n]);
+    let (c, d) = (&all[2 * hop..][..n], &all[3 * hop..][..n]);
+    let frames = &mut frames[..n];
+    for i in 0..n {
+        let w = window[i];
+        let products = [a[i] * w, b[i] * w, c[i] * w, d[i] * w];
+        let [a, b, c, d] = products;
+        frames[i] = [f64::from(a), f64::from(b), f64::from(c), f64::from(d)];
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Complex<S: Simd> {
     re: f64x4<S>,

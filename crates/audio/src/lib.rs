@@ -11,6 +11,7 @@ mod mel;
 mod resample;
 mod silero;
 mod stft;
+mod threads;
 mod vad;
 mod whisper;
 

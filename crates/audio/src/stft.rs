@@ -50,6 +50,8 @@ pub struct Stft {
     n_fft: usize,
     hop: usize,
     window: Arc<[f64]>,
+    /// The window in f32.
+    narrow: Arc<[f32]>,
     plan: Plan,
 }
 
@@ -96,6 +98,7 @@ impl Stft {
         Stft {
             n_fft,
             hop,
+            narrow: window.iter().map(|&w| w as f32).collect(),
             window: window.into(),
             plan: match lanes::Plan::new(n_fft) {
                 Some(plan) => Plan::Lanes(plan),
@@ -174,11 +177,7 @@ impl Stft {
         let inside = (frames.start * self.hop).checked_sub(back);
         let all = inside.and_then(|s| samples.get(s..s + 3 * self.hop + self.n_fft));
         if let (Some(all), LANES) = (all, frames.len()) {
-            let lanes = [0, 1, 2, 3].map(|lane| &all[lane * self.hop..][..self.n_fft]);
-            let places = scratch.frames.iter_mut().zip(&*self.window).enumerate();
-            for (i, (o, &w)) in places {
-                *o = lanes.map(|x| f64::from(x[i] * w as f32));
-            }
+            lanes::gather(all, self.hop, &self.narrow, &mut scratch.frames);
         } else {
             for (lane, t) in frames.enumerate() {
                 self.edge(samples, length, t, lane, scratch);
@@ -191,11 +190,11 @@ impl Stft {
     fn edge(&self, samples: &[f32], length: usize, t: usize, lane: usize, scratch: &mut Scratch) {
         let start = (t * self.hop) as isize - (self.n_fft / 2) as isize;
         let last = length as isize - 1;
-        for ((o, i), w) in scratch.frames.iter_mut().zip(start..).zip(&*self.window) {
+        for ((o, i), w) in scratch.frames.iter_mut().zip(start..).zip(&*self.narrow) {
             let i = if i < 0 { -i } else { i };
             let i = if i > last { 2 * last - i } else { i };
             let x = usize::try_from(i).ok().and_then(|i| samples.get(i));
-            o[lane] = f64::from(x.copied().unwrap_or(0.0) * *w as f32);
+            o[lane] = f64::from(x.copied().unwrap_or(0.0) * *w);
         }
     }
 
@@ -272,10 +271,15 @@ pub(crate) fn first_bad(samples: &[f32]) -> Option<usize> {
 pub(crate) fn check_finite(samples: &[f32], before: usize) -> Result<()> {
     match first_bad(samples) {
         None => Ok(()),
-        Some(at) => Err(Error::invalid(format!(
-            "samples are numbers of at most {MAX_SAMPLE:e} in size, but sample {} is {}",
-            before + at,
-            samples[at]
-        ))),
+        Some(at) => Err(refused(samples, at, before)),
     }
+}
+
+/// Names the bad sample `at`.
+pub(crate) fn refused(samples: &[f32], at: usize, before: usize) -> Error {
+    Error::invalid(format!(
+        "samples are numbers of at most {MAX_SAMPLE:e} in size, but sample {} is {}",
+        before + at,
+        samples[at]
+    ))
 }

@@ -13,7 +13,8 @@
 //! Source: `feature_extraction_whisper.py` of transformers 5 (torch path); OpenAI's `audio.py` computes the same.
 
 use crate::lanes::{LANES, Log, logs};
-use crate::stft::check_finite;
+use crate::stft::{check_finite, first_bad, refused};
+use crate::threads::{lock, share};
 use crate::{Error, MelFilters, Result, Stft};
 use firelight_tensor::Tensor;
 use serde_json::Value;
@@ -168,18 +169,29 @@ impl Whisper {
     /// # Errors
     /// As [`Whisper::features`]; `InvalidInput` if `out` has another size.
     pub fn window_into(&self, samples: &[f32], out: &mut [f32]) -> Result<()> {
-        check_finite(samples, 0)?;
-        self.check_room(samples.len())?;
+        self.windows_into(&[samples], out)
+    }
+
+    /// The features of clips of at most the window into `out` `[B, M, T]`. The threads share the frames of all of them.
+    ///
+    /// # Errors
+    /// As [`Whisper::features`]; `InvalidInput` if `out` has another size.
+    pub fn windows_into(&self, clips: &[&[f32]], out: &mut [f32]) -> Result<()> {
         let size = self.mels() * self.frames();
-        if out.len() != size {
+        if out.len() != clips.len() * size {
             return Err(Error::invalid(format!(
-                "room for {} features; a window has {size}",
-                out.len()
+                "room for {} features; {} windows have {size} each",
+                out.len(),
+                clips.len()
             )));
         }
-        self.logs(samples, self.window, 0..self.frames(), out);
-        floor(out);
-        Ok(())
+        for clip in clips {
+            self.check_room(clip.len())?;
+        }
+        let places = clips.iter().zip(out.chunks_exact_mut(size.max(1)));
+        let all = 0..self.frames();
+        let windows = places.map(|(clip, out)| self.piece(clip, self.window, all.clone(), out));
+        self.fill(windows.collect(), true)
     }
 
     fn check_room(&self, samples: usize) -> Result<()> {
@@ -203,9 +215,7 @@ impl Whisper {
         }
         let size = self.mels() * self.frames();
         let mut values = vec![0.0; clips.len() * size];
-        for (clip, out) in clips.iter().zip(values.chunks_exact_mut(size)) {
-            self.window_into(clip, out)?;
-        }
+        self.windows_into(clips, &mut values)?;
         Ok(Tensor::from_f32(
             &values,
             &[clips.len(), self.mels(), self.frames()],
@@ -218,12 +228,11 @@ impl Whisper {
     /// # Errors
     /// `InvalidInput` if there are no more than n_fft / 2 samples or one is no number of at most 1e20.
     pub fn features_whole(&self, samples: &[f32]) -> Result<Tensor> {
-        check_finite(samples, 0)?;
         self.stft.check_length(samples.len())?;
         let frames = samples.len() / self.stft.hop();
         let mut values = vec![0.0; frames * self.mels()];
-        self.logs(samples, samples.len(), 0..frames, &mut values);
-        floor(&mut values);
+        let piece = self.piece(samples, samples.len(), 0..frames, &mut values);
+        self.fill(vec![piece], true)?;
         Ok(Tensor::from_f32(&values, &[self.mels(), frames])?)
     }
 
@@ -237,9 +246,13 @@ impl Whisper {
         }
     }
 
-    /// Writes L of `frames` to their places in `out` `[M, T]`.
-    fn logs(&self, samples: &[f32], length: usize, frames: Range<usize>, out: &mut [f32]) {
-        let all = out.len() / self.mels();
+    fn piece<'a>(
+        &self,
+        samples: &'a [f32],
+        length: usize,
+        frames: Range<usize>,
+        out: &'a mut [f32],
+    ) -> Piece<'a> {
         // A frame that begins after the last sample is silent, unless the end mirrors samples into it.
         let reach = self.stft.n_fft() / 2;
         let mirrors = length.saturating_sub(samples.len()) <= 2 * reach;
@@ -247,77 +260,117 @@ impl Whisper {
             true => frames.end,
             false => (samples.len() + reach).div_ceil(self.stft.hop()),
         };
-        let sound = sound.clamp(frames.start, frames.end);
-        for row in out.chunks_exact_mut(all) {
-            row[sound..frames.end].fill(FLOOR.log10() as f32);
+        Piece {
+            samples,
+            length,
+            sound: sound.clamp(frames.start, frames.end),
+            frames,
+            place: Mutex::new(Place {
+                out,
+                left: 0,
+                bad: None,
+            }),
         }
-        let count = sound - frames.start;
-        let threads = self.threads.min(count / LEAST_FRAMES).max(1);
-        // Several parts for each, so that nobody waits long for a thread that began late.
-        let per = match threads {
-            1 => count,
-            n => count.div_ceil(4 * n).next_multiple_of(LANES),
-        };
-        let starts = (frames.start..sound).step_by(per.max(1));
-        let mut parts: Vec<Part<'_>> = starts
-            .map(|start| {
-                (
-                    start..sound.min(start + per),
-                    Vec::with_capacity(self.mels()),
-                )
-            })
-            .collect();
-        for row in out.chunks_exact_mut(all) {
-            let mut rest = &mut row[frames.start..sound];
-            for (frames, rows) in &mut parts {
-                let (own, others) = rest.split_at_mut(frames.len());
-                rows.push(own);
-                rest = others;
-            }
-        }
-        let parts = Mutex::new(parts);
-        let next = || parts.lock().map_or(None, |mut parts| parts.pop());
-        let work = || {
-            while let Some(part) = next() {
-                self.part(samples, length, part);
-            }
-        };
-        if threads == 1 {
-            return work();
-        }
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                // Where no thread is to be had, the others do its part.
-                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
-            }
-            work();
-        });
     }
 
-    /// Writes L of a part's frames to its rows.
-    fn part(&self, samples: &[f32], length: usize, (frames, mut rows): Part<'_>) {
+    /// Writes L of the pieces' frames to their places, and makes features of it all if it is to be `floored`.
+    fn fill(&self, pieces: Vec<Piece<'_>>, floored: bool) -> Result<()> {
+        let count: usize = pieces.iter().map(|p| p.sound - p.frames.start).sum();
+        let threads = self.threads.min(count / LEAST_FRAMES).max(1);
+        // Several parts for each, so that nobody waits long for a thread that began late.
+        let per = (count / (8 * threads)).clamp(LEAST_FRAMES / 8, MOST_FRAMES);
+        let per = per.next_multiple_of(LANES);
+        for piece in &pieces {
+            let parts = (piece.sound - piece.frames.start).div_ceil(per).max(1);
+            lock(&piece.place).left = parts;
+        }
+        let parts = pieces.iter().flat_map(|piece| {
+            let first = piece.frames.start;
+            let starts = (first..piece.sound.max(first + 1)).step_by(per);
+            starts.map(move |start| (piece, start..piece.sound.min(start + per)))
+        });
+        share(threads, parts.collect(), |(piece, frames)| {
+            self.part(piece, frames, floored);
+        });
+        for piece in pieces {
+            if let Some(at) = lock(&piece.place).bad {
+                return Err(refused(piece.samples, at, 0));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes L of a part's frames to its place; who is last of a piece ends it.
+    fn part(&self, piece: &Piece<'_>, frames: Range<usize>, floored: bool) {
+        let (samples, n) = (piece.samples, frames.len());
         let (mut scratch, mut energies) = (self.stft.scratch(), vec![[0.0; LANES]; self.mels()]);
+        // What is checked here is at hand right away.
+        let own = |frame: usize| match frame == piece.sound {
+            true => samples.len(),
+            false => samples.len().min(frame * self.stft.hop()),
+        };
+        let range = own(frames.start)..own(frames.end);
+        let bad = first_bad(&samples[range.clone()]).map(|at| range.start + at);
+        let mut values = vec![0.0; self.mels() * n];
         for first in frames.clone().step_by(LANES) {
             let some = LANES.min(frames.end - first);
             self.stft
-                .frames_at(samples, length, first..first + some, &mut scratch);
+                .frames_at(samples, piece.length, first..first + some, &mut scratch);
             self.filters.apply(&scratch.power, &mut energies);
             logs(&mut energies, 0.0, FLOOR, Log::Ten);
             let at = first - frames.start;
-            for (row, e) in rows.iter_mut().zip(&energies) {
-                for (o, e) in row[at..at + some].iter_mut().zip(e) {
-                    *o = *e as f32;
+            for (row, e) in values.chunks_exact_mut(n).zip(&energies) {
+                let narrow = [e[0] as f32, e[1] as f32, e[2] as f32, e[3] as f32];
+                match row[at..].first_chunk_mut::<LANES>() {
+                    Some(place) => *place = narrow,
+                    None => row[at..].copy_from_slice(&narrow[..some]),
                 }
+            }
+        }
+        let mut place = lock(&piece.place);
+        let all = (place.out.len() / self.mels()).max(1);
+        let rows = place.out.chunks_exact_mut(all);
+        for (row, values) in rows.zip(values.chunks_exact(n.max(1))) {
+            row[frames.clone()].copy_from_slice(values);
+        }
+        place.bad = [place.bad, bad].into_iter().flatten().min();
+        place.left -= 1;
+        if place.left == 0 {
+            for row in place.out.chunks_exact_mut(all) {
+                row[piece.sound..piece.frames.end].fill(FLOOR.log10() as f32);
+            }
+            if floored {
+                floor(place.out);
             }
         }
     }
 }
 
-/// Frames, and their places in each row.
-type Part<'a> = (Range<usize>, Vec<&'a mut [f32]>);
+/// Frames of a signal of `length` samples that starts with `samples` and goes on with zeros.
+struct Piece<'a> {
+    samples: &'a [f32],
+    length: usize,
+    frames: Range<usize>,
+    /// From this one on they are silent.
+    sound: usize,
+    place: Mutex<Place<'a>>,
+}
+
+/// Where they go.
+struct Place<'a> {
+    /// `[M, T]`
+    out: &'a mut [f32],
+    /// Parts that are not there yet.
+    left: usize,
+    /// The first sample that is no number.
+    bad: Option<usize>,
+}
 
 /// The fewest frames that are worth a thread: 0.2 ms.
 const LEAST_FRAMES: usize = 300;
+
+/// The most frames of a part, whose features stay at hand until they go to their place.
+const MOST_FRAMES: usize = 300;
 
 /// Makes features of L.
 fn floor(values: &mut [f32]) {
@@ -366,8 +419,13 @@ impl WhisperStream<'_> {
         let ready = self.complete();
         if ready > self.ready {
             self.logs.resize(front.mels() * front.frames(), 0.0);
-            let new = self.ready..ready;
-            front.logs(&self.samples, front.window, new, &mut self.logs);
+            let new = front.piece(
+                &self.samples,
+                front.window,
+                self.ready..ready,
+                &mut self.logs,
+            );
+            front.fill(vec![new], false)?;
             self.ready = ready;
         }
         Ok(())
@@ -391,10 +449,9 @@ impl WhisperStream<'_> {
         let (mels, frames) = (self.front.mels(), self.front.frames());
         let mut values = self.logs.clone();
         values.resize(mels * frames, 0.0);
-        let rest = self.ready..frames;
-        self.front
-            .logs(&self.samples, self.front.window, rest, &mut values);
-        floor(&mut values);
+        let (front, rest) = (self.front, self.ready..frames);
+        let piece = front.piece(&self.samples, front.window, rest, &mut values);
+        front.fill(vec![piece], true)?;
         Ok(Tensor::from_f32(&values, &[mels, frames])?)
     }
 

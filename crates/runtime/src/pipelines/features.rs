@@ -106,14 +106,12 @@ impl FrontEnd {
                 // What is written becomes the tensor as it lies.
                 let mut values = AlignedBuf::zeroed(count * size * size_of::<f32>())?;
                 let floats: &mut [f32] = bytemuck::cast_slice_mut(&mut values);
-                let mut rest = floats.chunks_exact_mut(size.max(1));
-                let empty: &[f32] = &[];
-                let all = samples.chunks(front.window());
-                let all = all.chain(samples.is_empty().then_some(empty));
-                for (window, out) in all.zip(&mut rest) {
-                    if chunk >= window.len() {
-                        front.window_into(window, out)?;
-                    } else {
+                let mut windows: Vec<&[f32]> = samples.chunks(front.window()).collect();
+                windows.resize(count, &[]);
+                if chunk >= front.window() {
+                    front.windows_into(&windows, floats)?;
+                } else {
+                    for (window, out) in windows.iter().zip(floats.chunks_exact_mut(size)) {
                         let mut stream = front.stream();
                         for piece in window.chunks(chunk) {
                             stream.push(piece)?;
