@@ -12,6 +12,8 @@ mod dual;
 pub mod gemma3_text;
 pub mod gemma4;
 pub mod gpt2;
+#[cfg(feature = "audio")]
+mod hearing;
 pub mod llama;
 #[cfg(feature = "audio")]
 mod moonshine;

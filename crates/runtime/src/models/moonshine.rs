@@ -5,8 +5,9 @@
 //! second half of `fc1`. Jeffries et al. 2024. Reference: `modeling_moonshine.py` of transformers 5.23. Checked on the reference's
 //! random checkpoints: no published weights were at hand.
 
-use super::parts::{Stream, View, Vocabulary, cached};
-use super::{Inputs, LayerCache, Spec};
+use super::hearing::{Attention, Heads};
+use super::parts::{Stream, Vocabulary};
+use super::{Inputs, Spec};
 use crate::cache::Cache;
 use crate::checkpoint::{Checkpoint, Config as Format, Fields};
 use crate::loader::{Linear, LoadProgress, Loader};
@@ -19,9 +20,8 @@ use firelight_kernels::gated_act::gated_act;
 use firelight_kernels::layer_norm::layer_norm;
 use firelight_kernels::rope::rope;
 use firelight_kernels::rope_kv::Pairing;
-use firelight_kernels::span_attention::{Part, SpanAttentionArgs, span_attention};
 use firelight_kernels::unfold::{Patches, unfold};
-use firelight_kernels::{Array, DType, Device, Holder, Recorder, Weight};
+use firelight_kernels::{Array, DType, Device, Holder, Recorder};
 
 /// The convolutions: kernel and step.
 const CONVS: [(usize, usize); 3] = [(127, 64), (7, 3), (3, 2)];
@@ -35,6 +35,17 @@ struct Stack {
     heads: usize,
     kv_heads: usize,
     act: Activation,
+}
+
+impl Stack {
+    fn heads(&self, d: usize) -> Heads {
+        Heads {
+            queries: self.heads,
+            keys: self.kv_heads,
+            dim: d / self.heads,
+            pairing: Pairing::Adjacent,
+        }
+    }
 }
 
 /// The numbers of a checkpoint, under upstream's names.
@@ -117,7 +128,8 @@ impl Config {
                 ));
             }
             let hd = hidden_size / stack.heads;
-            super::decoder::check_heads(stack.heads, stack.kv_heads, padded(hd))?;
+            let wide = stack.heads(hidden_size).padded();
+            super::decoder::check_heads(stack.heads, stack.kv_heads, wide)?;
             super::decoder::check_rope(rope, hd)?;
         }
         Ok(config)
@@ -136,144 +148,8 @@ fn partial_rotary_factor_or(value: &serde_json::Value, default: f64) -> Result<f
     }
 }
 
-/// Elements of a head as the kernels take it: filled up with zeros, which change no product.
-fn padded(head_dim: usize) -> usize {
-    match head_dim.is_multiple_of(4) {
-        true => head_dim,
-        false => head_dim.next_multiple_of(8),
-    }
-}
-
-struct Attention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    o_proj: Linear,
-    stack: Stack,
-    /// With the zeros.
-    head_dim: usize,
-    scale: f32,
-}
-
-impl Attention {
-    fn load(l: &mut Loader<'_>, d: usize, stack: Stack, name: &str) -> Result<Self> {
-        let hd = d / stack.heads;
-        let wide = padded(hd);
-        let (mut heads, mut output) = (Vec::new(), None);
-        for (own, n) in [
-            ("q_proj", stack.heads),
-            ("k_proj", stack.kv_heads),
-            ("v_proj", stack.kv_heads),
-        ] {
-            let name = format!("{name}.{own}");
-            heads.push(match wide == hd {
-                true => l.linear(&name, n * hd, d)?,
-                false => {
-                    let values = l.host(&format!("{name}.weight"), &[n * hd, d])?;
-                    let mut rows = vec![0.0; n * wide * d];
-                    for (from, to) in values.chunks(hd * d).zip(rows.chunks_mut(wide * d)) {
-                        to[..from.len()].copy_from_slice(from);
-                    }
-                    made(l, &rows, [n * wide, d])?
-                }
-            });
-        }
-        let (name, columns) = (format!("{name}.o_proj"), stack.heads * hd);
-        if wide != hd {
-            let values = l.host(&format!("{name}.weight"), &[d, columns])?;
-            let mut rows = vec![0.0; d * stack.heads * wide];
-            for (from, to) in values.chunks(hd).zip(rows.chunks_mut(wide)) {
-                to[..from.len()].copy_from_slice(from);
-            }
-            output = Some(made(l, &rows, [d, stack.heads * wide])?);
-        }
-        let mut heads = heads.into_iter();
-        let (Some(q_proj), Some(k_proj), Some(v_proj)) = (heads.next(), heads.next(), heads.next())
-        else {
-            return Err(Error::invalid("three projections"));
-        };
-        Ok(Attention {
-            q_proj,
-            k_proj,
-            v_proj,
-            o_proj: match output {
-                Some(output) => output,
-                None => l.linear(&name, d, columns)?,
-            },
-            stack,
-            head_dim: wide,
-            scale: (hd as f32).powf(-0.5),
-        })
-    }
-
-    fn over(
-        &self,
-        rec: &mut Recorder,
-        q: &Array,
-        [k, v]: [&Array; 2],
-        spans: &Array,
-    ) -> Result<Array> {
-        let args = SpanAttentionArgs {
-            q: Part::whole(q),
-            k: Part::whole(k),
-            v: Part::whole(v),
-            spans,
-            heads: self.stack.heads,
-            kv_heads: self.stack.kv_heads,
-            head_dim: self.head_dim,
-            scale: self.scale,
-        };
-        let out = span_attention(rec, args)?;
-        self.o_proj.forward(rec, &out)
-    }
-
-    /// Each token over all of its clip; `rows` and `table` turn.
-    fn both_ways(
-        &self,
-        rec: &mut Recorder,
-        x: &Array,
-        (rows, spans, table): (&Array, &Array, &Array),
-    ) -> Result<Array> {
-        let q = self.q_proj.forward(rec, x)?;
-        let k = self.k_proj.forward(rec, x)?;
-        let v = self.v_proj.forward(rec, x)?;
-        for heads in [&q, &k] {
-            rope(rec, heads, self.head_dim, rows, table, Pairing::Adjacent)?;
-        }
-        self.over(rec, &q, [&k, &v], spans)
-    }
-
-    /// Each token over those before it, through the cache.
-    fn causal(
-        &self,
-        rec: &mut Recorder,
-        x: &Array,
-        rows: &Array,
-        (cache, layer): (&Cache, usize),
-    ) -> Result<Array> {
-        let q = self.q_proj.forward(rec, x)?;
-        let k = self.k_proj.forward(rec, x)?;
-        let v = self.v_proj.forward(rec, x)?;
-        let view = View {
-            cache,
-            layer,
-            rope: 0,
-            pairing: Pairing::Adjacent,
-            window: 0,
-            scale: self.scale,
-        };
-        let out = cached(rec, [&q, &k, &v], rows, view)?;
-        self.o_proj.forward(rec, &out)
-    }
-}
-
-/// A matrix made on the host.
-fn made(l: &Loader<'_>, values: &[f32], shape: [usize; 2]) -> Result<Linear> {
-    let array = l.upload(values)?.reshape(&shape)?;
-    Ok(Linear {
-        weight: Weight::from_array(&array)?,
-        bias: None,
-    })
+fn attention(l: &mut Loader<'_>, d: usize, stack: Stack, name: &str) -> Result<Attention> {
+    Attention::load(l, d, stack.heads(d), (name, "o_proj"))
 }
 
 struct EncoderLayer {
@@ -328,7 +204,7 @@ pub(super) fn load(
         let name = format!("encoder.layers.{i}");
         encoder.push(EncoderLayer {
             input_layernorm: l.layer_norm(&format!("{name}.input_layernorm"), d, EPS)?,
-            self_attn: Attention::load(l, d, c.encoder, &format!("{name}.self_attn"))?,
+            self_attn: attention(l, d, c.encoder, &format!("{name}.self_attn"))?,
             post_attention_layernorm: l.layer_norm(
                 &format!("{name}.post_attention_layernorm"),
                 d,
@@ -344,13 +220,13 @@ pub(super) fn load(
         let fc1 = format!("{name}.mlp.fc1");
         decoder.push(DecoderLayer {
             input_layernorm: l.layer_norm(&format!("{name}.input_layernorm"), d, EPS)?,
-            self_attn: Attention::load(l, d, c.decoder, &format!("{name}.self_attn"))?,
+            self_attn: attention(l, d, c.decoder, &format!("{name}.self_attn"))?,
             post_attention_layernorm: l.layer_norm(
                 &format!("{name}.post_attention_layernorm"),
                 d,
                 EPS,
             )?,
-            encoder_attn: Attention::load(l, d, c.decoder, &format!("{name}.encoder_attn"))?,
+            encoder_attn: attention(l, d, c.decoder, &format!("{name}.encoder_attn"))?,
             final_layernorm: l.layer_norm(&format!("{name}.final_layernorm"), d, EPS)?,
             value: l.linear_part(&fc1, 0..f, 2 * f, d, true)?,
             gate: l.linear_part(&fc1, f..2 * f, 2 * f, d, true)?,
@@ -370,13 +246,7 @@ pub(super) fn load(
         decoder: Spec {
             vocab: c.vocab_size,
             context: c.max_position_embeddings,
-            layers: vec![
-                LayerCache::Attention {
-                    kv_heads: c.decoder.kv_heads,
-                    head_dim: padded(d / c.decoder.heads),
-                };
-                c.decoder.layers
-            ],
+            layers: vec![c.decoder.heads(d).kept(); c.decoder.layers],
             ropes: vec![c.rope[1].clone()],
             mutual: 0,
         },
@@ -478,14 +348,15 @@ impl SpeechModel for Moonshine {
             bytemuck::cast_slice(&turn.table(s, s)),
             Holder::Activations,
         )?;
+        let wide = self.config.encoder.heads(self.config.hidden_size).padded();
         let mut stream = Stream::new(h);
         for layer in &self.encoder {
             let x = stream.norm(rec, &layer.input_layernorm)?;
-            stream.add(
-                layer
-                    .self_attn
-                    .both_ways(rec, &x, (&rows, &spans, &table))?,
-            );
+            let [q, k, v] = layer.self_attn.project(rec, &x)?;
+            for heads in [&q, &k] {
+                rope(rec, heads, wide, &rows, &table, Pairing::Adjacent)?;
+            }
+            stream.add(layer.self_attn.over(rec, &q, [&k, &v], &spans)?);
             drop(x);
             let x = stream.norm(rec, &layer.post_attention_layernorm)?;
             let inner = layer.fc1.forward_act(rec, &x, self.config.encoder.act)?;
@@ -495,13 +366,10 @@ impl SpeechModel for Moonshine {
     }
 
     fn cross(&self, rec: &mut Recorder, states: &Array) -> Result<Vec<[Array; 2]>> {
-        let pair = |layer: &DecoderLayer| {
-            Ok([
-                layer.encoder_attn.k_proj.forward(rec, states)?,
-                layer.encoder_attn.v_proj.forward(rec, states)?,
-            ])
-        };
-        self.decoder.iter().map(pair).collect()
+        let decoder = self.decoder.iter();
+        decoder
+            .map(|layer| layer.encoder_attn.seen(rec, states))
+            .collect()
     }
 
     fn decode(
@@ -517,14 +385,8 @@ impl SpeechModel for Moonshine {
             let x = stream.norm(rec, &layer.input_layernorm)?;
             stream.add(layer.self_attn.causal(rec, &x, inputs.rows, (cache, i))?);
             let x = stream.norm(rec, &layer.post_attention_layernorm)?;
-            let Some([k, v]) = inputs.cross.get(i) else {
-                return Err(Error::invalid(format!("no keys of layer {i}")));
-            };
-            let q = layer.encoder_attn.q_proj.forward(rec, &x)?;
-            stream.add(layer.encoder_attn.over(rec, &q, [k, v], inputs.spans)?);
-            if let Some(all) = queries.as_deref_mut() {
-                all.push(q);
-            }
+            let looks = &layer.encoder_attn;
+            stream.add(looks.cross(rec, &x, (&inputs, i), queries.as_deref_mut())?);
             let x = stream.norm(rec, &layer.final_layernorm)?;
             let (value, gate) = (layer.value.forward(rec, &x)?, layer.gate.forward(rec, &x)?);
             let inner = gated_act(rec, &gate, &value, self.config.decoder.act)?;

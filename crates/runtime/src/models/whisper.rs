@@ -5,8 +5,9 @@
 //! al. 2022. Reference: `modeling_whisper.py` of transformers 5.23. Also from CTranslate2's `model.bin` (see
 //! [`crate::checkpoint`]). Checked on whisper-tiny.en and whisper-base.
 
-use super::parts::{Stream, View, Vocabulary, cached};
-use super::{Inputs, LayerCache, Spec};
+use super::hearing::{Attention, Heads};
+use super::parts::{Stream, Vocabulary};
+use super::{Inputs, Spec};
 use crate::cache::Cache;
 use crate::checkpoint::{Checkpoint, Config as Format, Fields};
 use crate::loader::{Linear, LoadProgress, Loader};
@@ -18,7 +19,6 @@ use firelight_kernels::act::Activation;
 use firelight_kernels::add_scale::add_scale;
 use firelight_kernels::columns::columns;
 use firelight_kernels::rope_kv::Pairing;
-use firelight_kernels::span_attention::{Part, SpanAttentionArgs, span_attention};
 use firelight_kernels::unfold::{Patches, unfold};
 use firelight_kernels::{Array, DType, Device, Holder, Recorder, Weight, embed};
 
@@ -119,103 +119,38 @@ impl Config {
     fn frames(&self) -> usize {
         2 * self.max_source_positions
     }
-}
 
-struct Attention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    out_proj: Linear,
-    heads: usize,
-    head_dim: usize,
-}
-
-impl Attention {
-    fn load(l: &mut Loader<'_>, d: usize, heads: usize, name: &str) -> Result<Self> {
-        let mut part = |own: &str| l.linear(&format!("{name}.{own}"), d, d);
-        Ok(Attention {
-            q_proj: part("q_proj")?,
-            k_proj: part("k_proj")?,
-            v_proj: part("v_proj")?,
-            out_proj: part("out_proj")?,
-            heads,
-            head_dim: d / heads,
-        })
-    }
-
-    fn scale(&self) -> f32 {
-        (self.head_dim as f32).powf(-0.5)
-    }
-
-    /// Attention with `q` over keys and values that lie in rows, each token over its span.
-    fn over(
-        &self,
-        rec: &mut Recorder,
-        q: &Array,
-        [k, v]: [&Array; 2],
-        spans: &Array,
-    ) -> Result<Array> {
-        let args = SpanAttentionArgs {
-            q: Part::whole(q),
-            k: Part::whole(k),
-            v: Part::whole(v),
-            spans,
-            heads: self.heads,
-            kv_heads: self.heads,
-            head_dim: self.head_dim,
-            scale: self.scale(),
-        };
-        let out = span_attention(rec, args)?;
-        self.out_proj.forward(rec, &out)
-    }
-
-    /// Each token over all of its clip; `layer` of the encoder it is.
-    fn both_ways(
-        &self,
-        rec: &mut Recorder,
-        x: &Array,
-        spans: &Array,
-        (layer, keys): (usize, &mut Keys<'_>),
-    ) -> Result<Array> {
-        let q = self.q_proj.forward(rec, x)?;
-        let k = self.k_proj.forward(rec, x)?;
-        let v = self.v_proj.forward(rec, x)?;
-        match keys {
-            Keys::Own => self.over(rec, &q, [&k, &v], spans),
-            Keys::Kept(kept) => {
-                let out = self.over(rec, &q, [&k, &v], spans);
-                kept.push([k, v]);
-                out
-            }
-            Keys::Beside(silence) => {
-                let [k, v] = silence.beside(rec, layer, [&k, &v])?;
-                self.over(rec, &q, [k, v], spans)
-            }
+    fn heads(&self, n: usize) -> Heads {
+        Heads {
+            queries: n,
+            keys: n,
+            dim: self.d_model / n,
+            // The table turns nothing.
+            pairing: Pairing::Half,
         }
     }
+}
 
-    /// Each token over those before it, through the cache.
-    fn causal(
-        &self,
-        rec: &mut Recorder,
-        x: &Array,
-        rows: &Array,
-        (cache, layer): (&Cache, usize),
-    ) -> Result<Array> {
-        let q = self.q_proj.forward(rec, x)?;
-        let k = self.k_proj.forward(rec, x)?;
-        let v = self.v_proj.forward(rec, x)?;
-        let view = View {
-            cache,
-            layer,
-            // The table turns nothing.
-            rope: 0,
-            pairing: Pairing::Half,
-            window: 0,
-            scale: self.scale(),
-        };
-        let out = cached(rec, [&q, &k, &v], rows, view)?;
-        self.out_proj.forward(rec, &out)
+/// Each token over all of its clip; `layer` of the encoder it is.
+fn both_ways(
+    own: &Attention,
+    rec: &mut Recorder,
+    x: &Array,
+    spans: &Array,
+    (layer, keys): (usize, &mut Keys<'_>),
+) -> Result<Array> {
+    let [q, k, v] = own.project(rec, x)?;
+    match keys {
+        Keys::Own => own.over(rec, &q, [&k, &v], spans),
+        Keys::Kept(kept) => {
+            let out = own.over(rec, &q, [&k, &v], spans);
+            kept.push([k, v]);
+            out
+        }
+        Keys::Beside(silence) => {
+            let [k, v] = silence.beside(rec, layer, [&k, &v])?;
+            own.over(rec, &q, [k, v], spans)
+        }
     }
 }
 
@@ -229,9 +164,9 @@ struct Block {
 }
 
 impl Block {
-    fn load(l: &mut Loader<'_>, (d, f): (usize, usize), heads: usize, name: &str) -> Result<Self> {
+    fn load(l: &mut Loader<'_>, (d, f): (usize, usize), heads: Heads, name: &str) -> Result<Self> {
         Ok(Block {
-            self_attn: Attention::load(l, d, heads, &format!("{name}.self_attn"))?,
+            self_attn: attention(l, d, heads, &format!("{name}.self_attn"))?,
             self_attn_layer_norm: l.layer_norm(&format!("{name}.self_attn_layer_norm"), d, EPS)?,
             fc1: l.linear(&format!("{name}.fc1"), f, d)?,
             fc2: l.linear(&format!("{name}.fc2"), d, f)?,
@@ -243,6 +178,10 @@ impl Block {
         let h = self.fc1.forward_act(rec, x, activation)?;
         self.fc2.forward(rec, &h)
     }
+}
+
+fn attention(l: &mut Loader<'_>, d: usize, heads: Heads, name: &str) -> Result<Attention> {
+    Attention::load(l, d, heads, (name, "out_proj"))
 }
 
 struct Cross {
@@ -280,15 +219,18 @@ pub(super) fn load(
         Block::load(
             l,
             sizes,
-            c.encoder_attention_heads,
+            c.heads(c.encoder_attention_heads),
             &format!("encoder.layers.{i}"),
         )
     };
     let both = |l: &mut Loader<'_>, i: usize| -> Result<_> {
-        let (name, heads) = (format!("decoder.layers.{i}"), c.decoder_attention_heads);
+        let (name, heads) = (
+            format!("decoder.layers.{i}"),
+            c.heads(c.decoder_attention_heads),
+        );
         let own = Block::load(l, (d, c.decoder_ffn_dim), heads, &name)?;
         let cross = Cross {
-            encoder_attn: Attention::load(l, d, heads, &format!("{name}.encoder_attn"))?,
+            encoder_attn: attention(l, d, heads, &format!("{name}.encoder_attn"))?,
             encoder_attn_layer_norm: l.layer_norm(
                 &format!("{name}.encoder_attn_layer_norm"),
                 d,
@@ -296,10 +238,6 @@ pub(super) fn load(
             )?,
         };
         Ok((own, cross))
-    };
-    let layer = LayerCache::Attention {
-        kv_heads: c.decoder_attention_heads,
-        head_dim: d / c.decoder_attention_heads,
     };
     let spec = SpeechSpec {
         hears: Hears::Mel {
@@ -313,7 +251,7 @@ pub(super) fn load(
         decoder: Spec {
             vocab: c.vocab_size,
             context: c.max_target_positions,
-            layers: vec![layer; c.decoder_layers],
+            layers: vec![c.heads(c.decoder_attention_heads).kept(); c.decoder_layers],
             ropes: vec![Rope::identity()],
             mutual: 0,
         },
@@ -388,7 +326,7 @@ impl SpeechModel for Whisper {
         for (i, block) in self.encoder.iter().enumerate() {
             let x = stream.norm(rec, &block.self_attn_layer_norm)?;
             let own = &block.self_attn;
-            stream.add(own.both_ways(rec, &x, &spans, (i, &mut keys))?);
+            stream.add(both_ways(own, rec, &x, &spans, (i, &mut keys))?);
             drop(x);
             let x = stream.norm(rec, &block.final_layer_norm)?;
             stream.add(block.mlp(rec, &x, act)?);
@@ -397,14 +335,10 @@ impl SpeechModel for Whisper {
     }
 
     fn cross(&self, rec: &mut Recorder, states: &Array) -> Result<Vec<[Array; 2]>> {
-        let pair = |(_, cross): &(Block, Cross)| {
-            let attn = &cross.encoder_attn;
-            Ok([
-                attn.k_proj.forward(rec, states)?,
-                attn.v_proj.forward(rec, states)?,
-            ])
-        };
-        self.decoder.iter().map(pair).collect()
+        let decoder = self.decoder.iter();
+        decoder
+            .map(|(_, cross)| cross.encoder_attn.seen(rec, states))
+            .collect()
     }
 
     fn decode(
@@ -427,15 +361,8 @@ impl SpeechModel for Whisper {
             let x = stream.norm(rec, &block.self_attn_layer_norm)?;
             stream.add(block.self_attn.causal(rec, &x, inputs.rows, (cache, i))?);
             let x = stream.norm(rec, &cross.encoder_attn_layer_norm)?;
-            let Some([k, v]) = inputs.cross.get(i) else {
-                return Err(Error::invalid(format!("no keys of layer {i}")));
-            };
             let looks = &cross.encoder_attn;
-            let q = looks.q_proj.forward(rec, &x)?;
-            stream.add(looks.over(rec, &q, [k, v], inputs.spans)?);
-            if let Some(all) = queries.as_deref_mut() {
-                all.push(q);
-            }
+            stream.add(looks.cross(rec, &x, (&inputs, i), queries.as_deref_mut())?);
             let x = stream.norm(rec, &block.final_layer_norm)?;
             stream.add(block.mlp(rec, &x, act)?);
         }
