@@ -16,7 +16,10 @@
 //! In the action's texts `{name}` is what was said there. Case and punctuation do not count, and in words of five letters and more
 //! neither does one letter. Words may stand before and after (`please`), at most three.
 
+mod said;
+
 use crate::{Error, Result};
+use said::{follow, open};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -97,7 +100,29 @@ impl Commands {
 
     /// The action that a text stands for: of the first phrase that it is.
     pub fn action(&self, text: &str) -> Option<Value> {
+        let (command, slots) = self.find(&normal(text))?;
+        Some(filled(&command.action, &slots))
+    }
+
+    /// True if a text is a phrase, and no more words would make it another one or the same with something else in its slots:
+    /// `turn on the light` is not if `turn on the light show` is a phrase, too, and nothing is that ends in `{name}` with less than six words there.
+    pub fn settled(&self, text: &str) -> bool {
         let words = normal(text);
+        let Some((found, slots)) = self.find(&words) else {
+            return false;
+        };
+        let starts = 0..=AROUND.min(words.len().saturating_sub(1));
+        !starts.flat_map(|skip| words.get(skip..)).any(|said| {
+            self.0.iter().any(|command| {
+                let known = std::ptr::eq(command, found).then_some(&slots);
+                let parts: Vec<&Part> = command.phrase.iter().collect();
+                open(&parts, said, &Slots::new(), known)
+            })
+        })
+    }
+
+    /// The first phrase that the words are, and what its slots hold.
+    fn find(&self, words: &[String]) -> Option<(&Command, Slots)> {
         self.0.iter().find_map(|command| {
             let starts = 0..=AROUND.min(words.len());
             let found = starts.into_iter().find_map(|skip| {
@@ -105,7 +130,7 @@ impl Commands {
                 let rest = words.get(skip..)?;
                 follow(&command.phrase, rest, &mut slots, &|left| left <= AROUND).then_some(slots)
             })?;
-            Some(filled(&command.action, &found))
+            Some((command, found))
         })
     }
 }
@@ -203,81 +228,6 @@ fn normal(text: &str) -> Vec<String> {
     bare.filter(|w: &String| !w.is_empty()).collect()
 }
 
-/// True if `words` are what `parts` say and as many are left as `end` allows; the slots are filled then.
-fn follow(
-    parts: &[Part],
-    words: &[String],
-    slots: &mut Slots,
-    end: &dyn Fn(usize) -> bool,
-) -> bool {
-    let Some((part, rest)) = parts.split_first() else {
-        return end(words.len());
-    };
-    let held = slots.len();
-    match part {
-        Part::Word(word) => match words.split_first() {
-            Some((said, later)) => same(word, said) && follow(rest, later, slots, end),
-            None => false,
-        },
-        Part::Choice(name, choices) => choices.iter().any(|choice| {
-            // Of a choice as many words are its own as there are parts: choices hold plain words or further choices.
-            (0..=words.len().min(MAX)).any(|n| {
-                let (own, later) = words.split_at(n);
-                slots.truncate(held);
-                if !follow(choice, own, slots, &|left| left == 0) {
-                    return false;
-                }
-                if let Some(name) = name {
-                    // Under the name is what was meant, not what was heard.
-                    slots.push((name.clone(), plain(choice).unwrap_or_else(|| own.join(" "))));
-                }
-                follow(rest, later, slots, end)
-            })
-        }),
-        Part::Slot(name) => {
-            let most = words.len().min(SLOT);
-            (1..=most).any(|n| {
-                // At the end of a phrase it is all that is said, elsewhere no more than has to be.
-                let n = if rest.is_empty() { most + 1 - n } else { n };
-                let (own, later) = words.split_at(n);
-                slots.truncate(held);
-                slots.push((name.clone(), own.join(" ")));
-                follow(rest, later, slots, end)
-            })
-        }
-    }
-}
-
-/// The text of parts that are words alone.
-fn plain(parts: &[Part]) -> Option<String> {
-    let words: Option<Vec<&str>> = parts
-        .iter()
-        .map(|p| match p {
-            Part::Word(w) => Some(w.as_str()),
-            _ => None,
-        })
-        .collect();
-    Some(words?.join(" "))
-}
-
-/// Equal, or of five letters and more with one letter more, less or other.
-fn same(a: &str, b: &str) -> bool {
-    if a == b {
-        return true;
-    }
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    if a.len().min(b.len()) < 5 || a.len().abs_diff(b.len()) > 1 {
-        return false;
-    }
-    let first = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
-    let (a, b) = (&a[first..], &b[first..]);
-    match a.len().cmp(&b.len()) {
-        std::cmp::Ordering::Equal => a.get(1..) == b.get(1..),
-        std::cmp::Ordering::Less => b.get(1..) == Some(a),
-        std::cmp::Ordering::Greater => a.get(1..) == Some(b),
-    }
-}
-
 /// The action with what was said in the place of its slots.
 fn filled(action: &Value, slots: &[(String, String)]) -> Value {
     match action {
@@ -299,6 +249,7 @@ fn filled(action: &Value, slots: &[(String, String)]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::said::same;
     use super::*;
 
     fn one(phrase: &str) -> Result<Commands> {
@@ -341,6 +292,81 @@ mod tests {
         );
         assert_eq!(x("stop", "Don't ever think that this should stop"), None);
         assert_eq!(x("stop", ""), None);
+    }
+
+    #[test]
+    fn a_phrase_is_settled_when_no_more_words_count() {
+        let list = |phrases: &[&str]| {
+            let action = |phrase: &&str| serde_json::json!({ "phrase": phrase, "action": phrase });
+            let all: Vec<Value> = phrases.iter().map(action).collect();
+            Commands::parse(&serde_json::json!(all).to_string()).expect("phrases")
+        };
+        for (phrases, yes, no) in [
+            (
+                &["turn {s:on|off} the {x:kitchen|hall} light[s] [please]"][..],
+                &[
+                    "Turn on the kitchen light.",
+                    "please turn off the hall lights",
+                    "turn on the hall light please now",
+                ][..],
+                &["turn on the", "turn on the kitchen", "turn", "what", ""][..],
+            ),
+            // Another phrase goes on where this one ends, with a word or with the rest of one.
+            (
+                &[
+                    "open the door",
+                    "open the doorway",
+                    "stop",
+                    "stop the music",
+                ],
+                &["stop the music", "open the doorway"],
+                &["open the door", "stop", "well, stop"],
+            ),
+            (
+                &["open the door", "stop"],
+                &["open the door", "stop", "well, stop", "stop it"],
+                &["open", "stop, open the", "stop, open"],
+            ),
+            // Free slots take six words.
+            (
+                &["play {x}", "play {x} on the radio"],
+                &["play one two three four five six on the radio"],
+                &[
+                    "play jazz",
+                    "play one two three four five six",
+                    "play it on the",
+                ],
+            ),
+            (
+                &["set a timer to {x} minute[s]"],
+                &[
+                    "set a timer to one minute",
+                    "set a timer to twenty five minutes",
+                ],
+                &["set a timer to minute"],
+            ),
+            // A choice that may be longer, words that may be missing before a slot, an ending that is another value.
+            (&["go {x:up|up there}"], &["go up there"], &["go up"]),
+            (
+                &["light [in {x:red|blue}]"],
+                &["light in red"],
+                &["light", "light in"],
+            ),
+            (&["{x:one|ones}"], &["ones"], &["one"]),
+            (
+                &["say ((go {x:up})|(go {y:up} there))"],
+                &["say go up there"],
+                &["say go up"],
+            ),
+        ] {
+            let commands = list(phrases);
+            for text in yes {
+                assert!(commands.settled(text), "{text} of {phrases:?}");
+            }
+            for text in no {
+                assert!(!commands.settled(text), "{text} of {phrases:?}");
+            }
+        }
     }
 
     #[test]

@@ -18,10 +18,12 @@
 //!
 //! A detector of speech opens an utterance and closes it after a pause. While it is open its text so far is told now and then; the
 //! text after its end is final. It is made when half of the pause has gone by, of the sound until then, so that it is there when the
-//! rest has, too; if somebody goes on speaking it was only one more text so far. What is held is one utterance of bounded length and a little before it, however long one listens.
+//! rest has, too; if somebody goes on speaking it was only one more text so far. Who knows from the text that nothing is missing
+//! ([`Options::sooner`]) need not wait for all of the pause. What is held is one utterance of bounded length and a little before it, however long one listens.
 //! Each piece of work is one utterance, so partial texts come as fast as the device allows and no faster: sound that arrives
 //! meanwhile waits in the caller's queue, and is best pushed all at once.
 
+use super::commands::Commands;
 use super::transcribe::{self, Recognizer};
 use crate::clock;
 use crate::engine::Engine;
@@ -29,6 +31,7 @@ use crate::source::CancelToken;
 use crate::speech::LoadedSpeech;
 use crate::{Error, Result};
 use firelight_audio::Vad;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How one listens.
@@ -38,6 +41,8 @@ pub struct Options {
     pub transcribe: transcribe::Options,
     /// A pause that ends an utterance, s.
     pub pause: f64,
+    /// What ends an utterance after a shorter pause.
+    pub sooner: Option<Sooner>,
     /// The longest utterance, s; a longer one is cut.
     pub longest: f64,
     /// The shortest sound that is an utterance, s.
@@ -63,12 +68,46 @@ impl Default for Options {
                 ..transcribe::Options::default()
             },
             pause: 0.5,
+            sooner: None,
             longest: 28.0,
             shortest: 0.2,
             partial: 1.0,
             before: 0.3,
             after: Some(1.0),
         }
+    }
+}
+
+/// An utterance ends after a shorter pause if its text is a whole one. It is made after half of the shorter pause and, if it was none then,
+/// again after half of the longer one.
+#[derive(Clone)]
+pub struct Sooner {
+    /// The shorter pause, s. Within words there are pauses of up to 0.15 s.
+    pub pause: f64,
+    /// True of a whole text.
+    pub whole: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+impl Sooner {
+    /// After a phrase that no more words would change: [`Commands::settled`].
+    pub fn commands(pause: f64, commands: Arc<Commands>) -> Self {
+        let whole = Arc::new(move |text: &str| commands.settled(text));
+        Sooner { pause, whole }
+    }
+
+    /// After what ends in a full stop, a question mark or an exclamation mark, and not in dots.
+    pub fn sentences(pause: f64) -> Self {
+        let whole = Arc::new(|text: &str| {
+            let text = text.trim_end_matches(['"', '\'', '”', '»', ')']);
+            text.ends_with(['.', '?', '!', '。', '？', '！', '।']) && !text.ends_with("..")
+        });
+        Sooner { pause, whole }
+    }
+}
+
+impl std::fmt::Debug for Sooner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sooner({} s)", self.pause)
     }
 }
 
@@ -110,10 +149,12 @@ pub struct Listener {
     loud: usize,
     /// Samples since the last loud frame.
     quiet: usize,
-    /// Samples of the utterance at half of the pause that it is in.
+    /// Samples of the utterance at half of the pause that it is in, the shorter or the longer one.
     cut: Option<usize>,
     /// The text of them, if it is made already.
     early: Option<Said>,
+    /// It is a whole one.
+    whole: bool,
     /// Samples of the utterance that the last partial text had.
     shown: usize,
     /// Samples judged.
@@ -133,6 +174,7 @@ impl Listener {
             options.partial,
             options.before,
             options.after.unwrap_or(0.0),
+            options.sooner.as_ref().map_or(0.0, |s| s.pause),
         ];
         let longest = 0.5..=30.0;
         if all.iter().any(|t| !(0.0..=3600.0).contains(t)) || !longest.contains(&options.longest) {
@@ -158,6 +200,7 @@ impl Listener {
             quiet: 0,
             cut: None,
             early: None,
+            whole: false,
             shown: 0,
             seen: 0,
         })
@@ -242,21 +285,35 @@ impl Listener {
         }
         if loud {
             self.loud += frame.len();
-            (self.cut, self.early) = (None, None);
+            (self.cut, self.early, self.whole) = (None, None, false);
         }
         let o = &self.options;
         let (pause, partial) = (samples(o.pause), samples(o.partial));
-        if self.quiet >= pause || self.held.len() >= samples(o.longest) {
+        let sooner = o.sooner.as_ref().map_or(pause, |s| samples(s.pause));
+        let enough = if self.whole { sooner.min(pause) } else { pause };
+        if self.quiet >= enough || self.held.len() >= samples(o.longest) {
             return self.end(cancel, on_event).await;
         }
         let long = self.loud >= samples(o.shortest);
-        if self.cut.is_none() && self.quiet >= pause / 2 {
+        // Samples of this pause that the last text of it had.
+        let had = self.cut.map(|cut| cut + self.quiet - self.held.len());
+        let after = |half: usize| self.quiet >= half && had.is_none_or(|had| had < half);
+        if after(pause / 2) || after(sooner / 2) {
             self.cut = Some(self.held.len());
-            // Where the rest of the pause is here already there is no time to gain.
-            if long && self.quiet + waiting < pause {
+            // Where the rest of the pause is here already there is no time to gain, unless it need not go by.
+            if long && (sooner < pause || self.quiet + waiting < pause) {
                 self.early = self.recognize(false, cancel).await?;
                 self.shown = self.held.len();
-                if let Some(said) = self.early.as_ref().filter(|s| !s.text.is_empty())
+                let said = self.early.as_ref().filter(|s| !s.text.is_empty());
+                let whole = |said: &Said| {
+                    let sooner = self.options.sooner.as_ref();
+                    sooner.is_some_and(|s| (s.whole)(&said.text))
+                };
+                self.whole = said.is_some_and(whole);
+                if self.whole && self.quiet >= sooner {
+                    return self.end(cancel, on_event).await;
+                }
+                if let Some(said) = said
                     && partial > 0
                 {
                     on_event(Event::Partial(said.clone()));
@@ -293,7 +350,7 @@ impl Listener {
             end: seconds(self.seen),
             work: Duration::ZERO,
         });
-        (self.open, self.cut) = (false, None);
+        (self.open, self.cut, self.whole) = (false, None, false);
         // What the pause was is before the next utterance.
         let extra = self.held.len().saturating_sub(samples(self.options.before));
         self.held.drain(..extra);
@@ -331,101 +388,4 @@ fn seconds(samples: usize) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn heard(model: &str, pieces: &[usize], loud: usize) -> Vec<Event> {
-        heard_around(model, pieces, loud, 0..0)
-    }
-
-    /// Half a second of silence, so many loud samples but for those in the gap, a second of silence.
-    fn heard_around(
-        model: &str,
-        pieces: &[usize],
-        loud: usize,
-        gap: std::ops::Range<usize>,
-    ) -> Vec<Event> {
-        let sound: Vec<f32> = (0..8000 + loud + 16_000)
-            .map(
-                |i| match (8000..8000 + loud).contains(&i) && !gap.contains(&i) {
-                    true => ((i * i) % 251) as f32 / 251.0 - 0.5,
-                    false => 0.0,
-                },
-            )
-            .collect();
-        let mut told = Vec::new();
-        pollster::block_on(async {
-            let (engine, model) = crate::speech::fixture(model);
-            let mut listener =
-                Listener::new(&engine, model, Options::default()).expect("a listener");
-            let cancel = CancelToken::new();
-            let mut tell = |e| told.push(e);
-            let mut rest = &sound[..];
-            for &n in pieces.iter().cycle() {
-                let (now, later) = rest.split_at(n.min(rest.len()));
-                let push = listener.push(now, &cancel, &mut tell);
-                push.await.expect("heard");
-                rest = later;
-                if rest.is_empty() {
-                    break;
-                }
-            }
-            let end = listener.finish(&cancel, &mut tell);
-            end.await.expect("heard");
-        });
-        told
-    }
-
-    fn finals(told: &[Event]) -> Vec<&Said> {
-        let all = told.iter().filter_map(|e| match e {
-            Event::Final(said) => Some(said),
-            _ => None,
-        });
-        all.collect()
-    }
-
-    #[test]
-    fn an_utterance_longer_than_the_window_is_cut() {
-        // The tiny Whisper's window is 1 s.
-        let told = heard("whisper", &[700], 24_000);
-        let all = finals(&told);
-        assert!(all.len() > 1, "{told:?}");
-        assert!(all.iter().all(|s| s.end - s.start <= 1.0), "{told:?}");
-    }
-
-    #[test]
-    fn sound_that_piled_up_gets_one_partial_text() {
-        let partial = |e: &&Event| matches!(e, Event::Partial(_));
-        let little = heard("moonshine", &[700, 1, 333], 64_000);
-        let much = heard("moonshine", &[8000 + 60_000, 100_000], 64_000);
-        assert!(little.iter().filter(partial).count() >= 3, "{little:?}");
-        assert!(much.iter().filter(partial).count() <= 1, "{much:?}");
-        let text = |told: &[Event]| finals(told)[0].text.clone();
-        assert!(!text(&little).is_empty());
-        assert_eq!(
-            text(&little),
-            text(&much),
-            "what is final hangs on no pieces"
-        );
-    }
-
-    #[test]
-    fn the_final_text_is_there_before_the_pause_ends() {
-        // A gap of 0.4 s is no end, but more than half of one.
-        for gap in [0..0, 24_000..30_400] {
-            let told = heard_around("moonshine", &[320], 64_000, gap);
-            let [.., Event::Partial(before), Event::Final(last)] = &told[..] else {
-                panic!("{told:?}");
-            };
-            assert_eq!(before, last, "made once");
-            assert!(!last.text.is_empty() && last.work > Duration::ZERO);
-            assert!((last.end - 4.5).abs() < 0.03, "{last:?}");
-            assert_eq!(finals(&told).len(), 1);
-        }
-        let texts = |pieces: &[usize]| -> Vec<String> {
-            let told = heard_around("whisper", pieces, 4000, 0..0);
-            finals(&told).iter().map(|s| s.text.clone()).collect()
-        };
-        assert_eq!(texts(&[320]), texts(&[100_000]), "the same one made late");
-    }
-}
+mod tests;

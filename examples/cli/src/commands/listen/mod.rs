@@ -10,10 +10,11 @@ use anyhow::{Context, Result};
 use firelight_audio::Resampler;
 use firelight_runtime::CancelToken;
 use firelight_runtime::pipelines::commands::Commands;
-use firelight_runtime::pipelines::listen::{Event, Listener, Options};
+use firelight_runtime::pipelines::listen::{Event, Listener, Options, Sooner};
 use live::Live;
 use serde::Serialize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -53,9 +54,15 @@ pub(crate) struct ListenArgs {
     /// A pause that ends an utterance, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u32).range(100..=10_000))]
     pause: u32,
-    /// Text after so many milliseconds of new sound, before the utterance ends; 0: none
-    #[arg(long, value_name = "MS", default_value_t = 1000)]
-    partial: u32,
+    /// The same after a whole phrase of --commands that no more words would change
+    #[arg(long, value_name = "MS", default_value_t = 200, requires = "commands", value_parser = clap::value_parser!(u32).range(100..=10_000))]
+    command_pause: u32,
+    /// The same after text that ends a sentence [default: as --pause]
+    #[arg(long, value_name = "MS", conflicts_with = "commands", value_parser = clap::value_parser!(u32).range(100..=10_000))]
+    sentence_pause: Option<u32>,
+    /// Text after so many milliseconds of new sound, before the utterance ends; 0: none [default: 1000, with --commands 0]
+    #[arg(long, value_name = "MS")]
+    partial: Option<u32>,
     /// Tell speech by Silero's model instead of by loudness: `silero-vad`, or its file
     #[arg(long, value_name = "MODEL")]
     vad_model: Option<String>,
@@ -111,7 +118,7 @@ enum Line<'a> {
 struct Show {
     json: bool,
     terminal: bool,
-    commands: Option<Commands>,
+    commands: Option<Arc<Commands>>,
     /// When the first sample was given, if time is kept.
     start: Option<Instant>,
     result: Result<()>,
@@ -172,18 +179,29 @@ pub(crate) fn run(args: &ListenArgs) -> Result<u8> {
         Some(path) => {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read {}", path.display()))?;
-            Some(Commands::parse(&text)?)
+            Some(Arc::new(Commands::parse(&text)?))
         }
         None => None,
     };
-    if args.json && args.partial > 0 && args.commands.is_some() && args.partial < 200 {
+    // Work for a text that is not told would delay what is.
+    let partial = args
+        .partial
+        .unwrap_or(if commands.is_some() { 0 } else { 1000 });
+    if commands.is_some() && (1..200).contains(&partial) {
         return Err(Usage("--partial below 200 ms leaves no time for commands".into()).into());
     }
+    let seconds = |ms: u32| f64::from(ms) / 1e3;
+    let sooner = match (&commands, args.sentence_pause) {
+        (Some(known), _) => Some(Sooner::commands(seconds(args.command_pause), known.clone())),
+        (None, Some(pause)) => Some(Sooner::sentences(seconds(pause))),
+        (None, None) => None,
+    };
     let mut ui = Ui::of(args.json);
     let ready = load::speech(Some(&args.model), &args.engine, &mut ui)?;
     let mut options = Options {
-        pause: f64::from(args.pause) / 1e3,
-        partial: f64::from(args.partial) / 1e3,
+        pause: seconds(args.pause),
+        sooner,
+        partial: seconds(partial),
         ..Options::default()
     };
     options.transcribe.detector = load::detector(args.vad_model.as_deref(), &mut ui)?;
