@@ -2,6 +2,7 @@
 """Speech beside others, on this machine's CPU, with the same threads: firelight transcribe, faster-whisper, whisper.cpp; log-mels beside transformers.
 
     scripts/bench_speech.py FIRELIGHT WHISPER_CT2_FOLDER CLIP.wav [--tiny TINY.EN_FOLDER] [--threads 2] [--repeat 3] [--ggml MODEL.bin]
+        [--commands PHRASES.json --said COMMAND.wav …]
 
 FIRELIGHT is the release build of the program. Of each, the model is loaded, then the clip is transcribed greedily with timestamps; the best of --repeat
 runs counts. What is not installed (faster_whisper, pywhispercpp with --ggml, transformers) is left out and said.
@@ -52,6 +53,44 @@ def live(args, clip):
         print(f"{e['end'] - e['start']:.1f} s said: final text {late - PAUSE:.0f} ms after the pause, {late:.0f} ms after the last word at worst; {work:.0f} ms of work, {whole['work_ms']:.0f} in the whole window, {equal}: {e['text'][:80]}")
 
 
+def commands(args):
+    """Recordings of a command each (16 kHz, mono, 16 bits), played at the speed of time with 2 s between them: from the end of the speech to the action.
+
+    Speech ends with the last 10 ms within 35 dB of the recording's loudest 10 ms, whatever the program takes for its end."""
+    import numpy as np
+
+    rate, step = 16_000, 160
+    parts, ends, at = [np.zeros(rate, np.float32)], [], rate
+    for clip in args.said:
+        with wave.open(str(clip)) as f:
+            assert (f.getframerate(), f.getnchannels(), f.getsampwidth()) == (rate, 1, 2), f"{clip}: 16 kHz, mono, 16 bits"
+            x = np.frombuffer(f.readframes(f.getnframes()), np.int16).astype(np.float32)
+        size = np.sqrt((x[:len(x) // step * step].reshape(-1, step) ** 2).mean(1))
+        loud = np.flatnonzero(size > size.max() * 10 ** (-35 / 20))
+        ends.append(((at + loud[0] * step) / rate, (at + (loud[-1] + 1) * step) / rate))
+        parts += [x, np.zeros(2 * rate, np.float32)]
+        at += len(x) + 2 * rate
+    with tempfile.TemporaryDirectory() as d:
+        path = Path(d) / "said.wav"
+        sound = np.concatenate(parts) + np.random.default_rng(1).standard_normal(at) * 20
+        with wave.open(str(path), "wb") as f:
+            f.setnchannels(1), f.setsampwidth(2), f.setframerate(rate), f.writeframes(sound.clip(-32768, 32767).astype(np.int16).tobytes())
+        command = [args.firelight, "listen", str(path), "--json", "--model", args.tiny, "--device", "cpu", "--threads", str(args.threads), "--commands", args.commands]
+        told = [json.loads(line) for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()]
+    late = []
+    for i, (begin, end) in enumerate(ends):
+        after = ends[i + 1][0] if i + 1 < len(ends) else float("inf")
+        finals = [(e, j) for j, e in enumerate(told) if e["event"] == "final" and begin < e["end"] < after]
+        acted = [e for e, j in finals if told[j + 1:j + 2] and told[j + 1]["event"] == "action"]
+        for e in acted[:1]:
+            late.append(((e["end"] - end) * 1e3 + e["behind_ms"], e["work_ms"]))
+        said = "; ".join(e["text"] for e, _ in finals)
+        print(f"{end - begin:.1f} s: {f'{late[-1][0]:.0f} ms after the last word' if acted else 'no action'}: {said}")
+    late.sort()
+    if late:
+        print(f"{len(late)} of {len(ends)} commands: median {late[len(late) // 2][0]:.0f} ms, at worst {late[-1][0]:.0f}, {sum(l > 300 for l, _ in late)} beyond 300; work {sorted(w for _, w in late)[len(late) // 2]:.0f} ms")
+
+
 PAUSE = 500
 
 
@@ -63,6 +102,8 @@ def main():
     ap.add_argument("--tiny")
     ap.add_argument("--ggml")
     ap.add_argument("--live", type=Path, nargs="*", default=[], help="more clips to be heard live")
+    ap.add_argument("--commands", help="a list of phrases")
+    ap.add_argument("--said", type=Path, nargs="*", default=[], help="recordings of one of them each")
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--repeat", type=int, default=3)
     args = ap.parse_args()
@@ -96,6 +137,8 @@ def main():
             live(args, short)
         for clip in [args.clip, *args.live]:
             live(args, clip)
+        if args.commands and args.said:
+            commands(args)
     mels(args)
 
 

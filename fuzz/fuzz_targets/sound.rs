@@ -1,12 +1,16 @@
 //! Any bytes as a recording: decoded block by block and whole, strictly and with what is there, resampled, and made features of.
 #![no_main]
 
-use firelight_audio::{DecodeOptions, Decoder, LogMel, Preset, decode_with};
+use firelight_audio::{DecodeOptions, Decoder, LogMel, Preset, Whisper, decode_with};
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 
 static FRONT: LazyLock<LogMel> =
     LazyLock::new(|| LogMel::preset(Preset::Gemma4).expect("a preset"));
+
+/// Windows of a second.
+static WINDOWS: LazyLock<Whisper> =
+    LazyLock::new(|| Whisper::from_config(r#"{"chunk_length": 1}"#).expect("a front end"));
 
 /// Seconds of sound may hide in a few bytes.
 const MOST: u64 = 1 << 20;
@@ -39,11 +43,13 @@ fuzz_target!(|data: &[u8]| {
         if let Ok(whole) = whole {
             assert_eq!(whole.samples, blocks);
         }
-        if let Ok(audio) = decode_with(data, Some(FRONT.rate()), &options)
-            && let Ok(features) = FRONT.features(&audio.samples)
-        {
-            let values = features.to_f32_vec().expect("f32");
-            assert!(values.iter().all(|v| v.is_finite()));
+        if let Ok(audio) = decode_with(data, Some(FRONT.rate()), &options) {
+            let windows: Vec<&[f32]> = audio.samples.chunks(WINDOWS.window()).take(3).collect();
+            let all = [FRONT.features(&audio.samples), WINDOWS.batch(&windows)];
+            for features in all.into_iter().flatten() {
+                let values = features.to_f32_vec().expect("f32");
+                assert!(values.iter().all(|v| v.is_finite()));
+            }
         }
     }
 });
