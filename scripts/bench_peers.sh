@@ -41,7 +41,7 @@ build_llama_bench() {
     cmake -S "$(dirname "$manifest")/llama.cpp" -B "$work/build" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
         -DBUILD_SHARED_LIBS=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
         -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF >&2
-    cmake --build "$work/build" --target llama-bench -j >&2
+    cmake --build "$work/build" --target llama-bench -j "$(nproc)" >&2
     LLAMA_BENCH=$work/build/bin/llama-bench
 }
 

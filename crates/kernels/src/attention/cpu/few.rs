@@ -1,6 +1,8 @@
 //! Few queries: keys and values are read where they lie, all heads of a position before the next one.
 use super::{Job, Run, merge, split};
 use crate::cpu::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::attend::DotsScratch;
 use crate::cpu::attend::{Cells, FewScores, FewSums, QUERIES, dispatch};
 use std::ops::Range;
 
@@ -17,6 +19,8 @@ pub(super) struct Scratch {
     sums: Vec<f32>,
     /// Maximum and total of each query's weights in a block.
     weighed: Vec<Option<(f32, f32)>>,
+    #[cfg(target_arch = "x86_64")]
+    dots: DotsScratch,
 }
 
 impl Job<'_> {
@@ -35,7 +39,7 @@ impl Job<'_> {
             2 | 3 if cfg!(target_arch = "wasm32") => QUERIES,
             n => n,
         };
-        let Scratch { queries, scores, sums, weighed } = scratch;
+        let Scratch { queries, scores, sums, weighed, .. } = scratch;
         queries.clear();
         for head in 0..heads {
             for i in 0..n {
@@ -52,6 +56,10 @@ impl Job<'_> {
             3 => (scores_of::<3>, sums_of::<3>),
             _ => (scores_of::<QUERIES>, sums_of::<QUERIES>),
         };
+        #[cfg(target_arch = "x86_64")]
+        if self.dots.is_some() {
+            scratch.dots.set_queries(queries);
+        }
         let mut at = keys.start;
         while at < keys.end {
             let count = self.together(at, keys.end, BLOCK);
@@ -63,11 +71,23 @@ impl Job<'_> {
                 heads,
                 hd,
             });
+            #[cfg(target_arch = "x86_64")]
+            match self.dots {
+                Some(dots) => dots.scores(&mut scratch.dots, n, k, scores, BLOCK),
+                None => scores_of(self.isa, queries, k, scores),
+            }
+            #[cfg(not(target_arch = "x86_64"))]
             scores_of(self.isa, queries, k, scores);
             weighed.clear();
             for (i, scores) in scores.chunks_exact_mut(BLOCK).enumerate() {
                 weighed.push(self.weigh(run, (i % n).min(there - 1), at, &mut scores[..count]));
             }
+            #[cfg(target_arch = "x86_64")]
+            match self.dots {
+                Some(dots) => dots.sums(&mut scratch.dots, n, (scores, BLOCK), v, sums),
+                None => sums_of(self.isa, scores, v, sums),
+            }
+            #[cfg(not(target_arch = "x86_64"))]
             sums_of(self.isa, scores, v, sums);
             for (i, (weighed, block)) in weighed.iter().zip(sums.chunks_exact(hd)).enumerate() {
                 if i % n >= there {

@@ -8,6 +8,8 @@ mod few;
 mod many;
 
 use super::Params;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::attend::Dots;
 use crate::cpu::attend::{QUERIES, reads};
 use crate::cpu::{Isa, vecmath};
 use crate::kernel::CpuCall;
@@ -38,6 +40,8 @@ struct Job<'a> {
     /// Keys, values.
     cache: [&'a [u8]; 2],
     dtype: DType,
+    #[cfg(target_arch = "x86_64")]
+    dots: Option<Dots>,
     /// `(sequence, position)` of each token, and its last key where `p.mutual`.
     rows: &'a [u32],
     ends: &'a [u32],
@@ -59,6 +63,8 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
         q: c.read(0),
         cache: [c.reads[1], c.reads[2]],
         dtype: c.call.operands[1].dtype,
+        #[cfg(target_arch = "x86_64")]
+        dots: Dots::of(c.cpu.isa, c.call.operands[1].dtype).filter(|_| !c.cpu.exact),
         rows: c.read(3),
         ends: c.read(4),
     };

@@ -10,8 +10,12 @@
 #![allow(clippy::needless_range_loop)]
 
 mod few;
+#[cfg(target_arch = "x86_64")]
+mod few_vnni;
 
 pub(crate) use few::{Cells, FewScores, FewSums, reads};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use few_vnni::{Dots, Scratch as DotsScratch};
 
 use super::matmul::Isa;
 pub(crate) use super::matmul::simd::dispatch;
