@@ -14,8 +14,11 @@ use pollster::block_on;
 use std::path::PathBuf;
 
 const JFK: &str = "and so my fellow americans ask not what your country can do for you ask what you can do for your country";
-/// Words of the clip and when the reference hears them begin, s.
-const TIMES: [(usize, f64); 5] = [(3, 1.46), (5, 2.26), (10, 6.02), (16, 8.94), (20, 9.92)];
+/// When the reference hears the clip's words begin, s.
+const TIMES: [f64; 22] = [
+    0.0, 0.76, 1.06, 1.46, 1.76, 2.26, 3.88, 4.52, 5.7, 6.02, 6.36, 6.76, 7.02, 7.26, 8.06, 8.66,
+    8.94, 9.28, 9.5, 9.72, 9.92, 10.22,
+];
 
 /// Where a model is, and the folder of the clips.
 fn places(test: &str, model: &str) -> Option<(PathBuf, PathBuf)> {
@@ -64,6 +67,20 @@ fn words(text: &str) -> Vec<String> {
     split.filter(|w| !w.is_empty()).map(str::to_owned).collect()
 }
 
+/// Words that are missing, too many or others: the edit distance.
+fn wrong(heard: &[String], wanted: &[String]) -> usize {
+    let mut row: Vec<usize> = (0..=wanted.len()).collect();
+    for (i, heard) in heard.iter().enumerate() {
+        let mut before = std::mem::replace(&mut row[0], i + 1);
+        for (j, wanted) in wanted.iter().enumerate() {
+            let other = before + usize::from(heard != wanted);
+            before = row[j + 1];
+            row[j + 1] = other.min(before + 1).min(row[j] + 1);
+        }
+    }
+    row[wanted.len()]
+}
+
 #[test]
 fn the_known_sentence_and_the_times_of_its_words() {
     for model in ["whisper-tiny.en", "whisper-base"] {
@@ -89,9 +106,10 @@ fn the_known_sentence_and_the_times_of_its_words() {
                 .all(|w| w.probability > 0.05 && w.probability <= 1.0)
         );
         if model == "whisper-tiny.en" {
-            for (i, start) in TIMES {
-                let off = (all[i].start - start).abs();
-                assert!(off <= 0.06, "{}: {} for {start}", all[i].text, all[i].start);
+            assert_eq!(all.len(), TIMES.len());
+            for (word, start) in all.iter().zip(TIMES) {
+                let off = (word.start - start).abs();
+                assert!(off <= 0.06, "{}: {} for {start}", word.text, word.start);
             }
         }
     }
@@ -105,7 +123,8 @@ fn nothing_is_lost_or_doubled_at_seams_and_nothing_invented_in_silence() {
     };
     let mut transcriber = transcriber(path, Options::default());
     let clip = samples(clips.join("jfk.wav"));
-    // The sentence ten times with pauses of other lengths: seams of windows everywhere.
+    // The sentence ten times with pauses of other lengths: seams of windows everywhere. The model itself errs where a window begins in
+    // the middle of a sentence: of these 220 words OpenAI's program has 6 wrong, and 49 without what was said before.
     let mut long = Vec::new();
     for i in 0..10 {
         long.extend(&clip);
@@ -113,7 +132,7 @@ fn nothing_is_lost_or_doubled_at_seams_and_nothing_invented_in_silence() {
     }
     let heard = hear(&mut transcriber, &long);
     let (heard, wanted) = (words(&heard.text()), words(&[JFK; 10].join(" ")));
-    assert_eq!(heard, wanted);
+    assert!(wrong(&heard, &wanted) <= 6, "{}", heard.join(" "));
     let silence = hear(&mut transcriber, &vec![0.0; 16_000 * 40]);
     assert!(silence.segments.is_empty());
 }
