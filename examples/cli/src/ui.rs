@@ -72,11 +72,17 @@ impl Ui {
 
     /// Progress of something that is counted: `embedding 128 of 4000 texts`.
     pub(crate) fn counting(&mut self, phase: &str, done: usize, total: usize, what: &str) {
-        let file = format!("{done} of {}", crate::format::count(total, what));
-        // Not bytes: the numbers are in the name.
+        self.stepping(
+            phase,
+            &format!("{done} of {}", crate::format::count(total, what)),
+        );
+    }
+
+    /// Progress of what is not counted in bytes: how far it is stands in `step`.
+    pub(crate) fn stepping(&mut self, phase: &str, step: &str) {
         self.progress(&Progress {
             phase,
-            file: &file,
+            file: step,
             done: 0,
             total: None,
             speed_bps: None,

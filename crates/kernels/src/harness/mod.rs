@@ -14,7 +14,7 @@ pub use fill::random_weight;
 pub use table::kernels_markdown;
 
 use crate::array::bytes_of;
-use crate::kernel::{Access, Call, Case, Kernel, View};
+use crate::kernel::{Access, Call, Caps, Case, Fill, Kernel, Plan, View};
 use crate::memory::Holder;
 use crate::{Array, DType, Device, Error, KERNELS, Recorder, Result, reference};
 use firelight_tensor::compare::{Tolerance, compare};
@@ -137,6 +137,22 @@ pub(crate) fn record_case(
     }
 }
 
+/// What a kernel would run for a case on a device of `caps`.
+pub(crate) fn planned(kernel: &dyn Kernel, case: &Case, caps: &Caps) -> Result<Plan> {
+    let view = |(dtype, shape, _): &(DType, Vec<usize>, Fill)| View {
+        dtype: *dtype,
+        shape: shape.clone(),
+    };
+    let operands: Vec<View> = case.operands.iter().map(view).collect();
+    kernel.plan(
+        &Call {
+            operands: &operands,
+            params: &case.params,
+        },
+        caps,
+    )
+}
+
 /// Runs what was recorded on a case's operands, and compares them with the reference.
 async fn judge(
     device: &Device,
@@ -145,13 +161,7 @@ async fn judge(
     ops: &Operands,
     rec: Recorder,
 ) -> Result<Outcome> {
-    let plan = kernel.plan(
-        &Call {
-            operands: &ops.views,
-            params: &case.params,
-        },
-        device.caps(),
-    )?;
+    let plan = planned(kernel, case, device.caps())?;
     rec.finish()?.submit()?.wait().await?;
 
     let mut expected = Vec::new();

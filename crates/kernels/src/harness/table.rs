@@ -1,6 +1,6 @@
 //! The generated kernel documentation.
 
-use crate::kernel::{Access, Call, Caps, Kernel, View};
+use crate::kernel::{Access, Caps, Kernel};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -61,22 +61,8 @@ fn variants(kernel: &dyn Kernel) -> BTreeSet<String> {
     };
     let mut names = BTreeSet::new();
     for case in kernel.cases() {
-        let operands: Vec<View> = case
-            .operands
-            .iter()
-            .map(|(dtype, shape, _)| View {
-                dtype: *dtype,
-                shape: shape.clone(),
-            })
-            .collect();
         for caps in [&Caps::FLOOR, &full] {
-            if let Ok(plan) = kernel.plan(
-                &Call {
-                    operands: &operands,
-                    params: &case.params,
-                },
-                caps,
-            ) {
+            if let Ok(plan) = super::planned(kernel, &case, caps) {
                 let mut needs = String::new();
                 if plan.f16 {
                     needs.push_str(" (f16)");

@@ -2,8 +2,8 @@
 
 use super::time::Timed;
 use super::{On, Tunable, Tuning};
-use crate::harness::{Operands, record_case, run_recorded, wanted};
-use crate::{Call, Case, Device, Error, Kernel, Recorder, Result, View};
+use crate::harness::{Operands, planned, record_case, run_recorded, wanted};
+use crate::{Case, Device, Error, Kernel, Recorder, Result};
 use firelight_tensor::DType;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -309,7 +309,7 @@ impl Question<'_> {
                     let old = self.way(&before, kernel, value, &case, &ops)?;
                     old != self.way(device, kernel, value, &case, &ops)?
                 } else {
-                    planned(kernel, &case, &before)? != planned(kernel, &case, device)?
+                    planned(kernel, &case, before.caps())? != planned(kernel, &case, device.caps())?
                 };
                 if differs {
                     changed.push((kernel, case));
@@ -364,24 +364,6 @@ impl Question<'_> {
         }
         Ok(text)
     }
-}
-
-fn planned(kernel: &'static dyn Kernel, case: &Case, device: &Device) -> Result<crate::Plan> {
-    let views: Vec<View> = case
-        .operands
-        .iter()
-        .map(|(dtype, shape, _)| View {
-            dtype: *dtype,
-            shape: shape.clone(),
-        })
-        .collect();
-    kernel.plan(
-        &Call {
-            operands: &views,
-            params: &case.params,
-        },
-        device.caps(),
-    )
 }
 
 /// Runs every case of `kernels` that runs otherwise with `value`; gives how many those were.

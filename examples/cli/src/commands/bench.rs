@@ -76,16 +76,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<u8> {
         runs: args.runs,
     };
     let result = pollster::block_on(bench::bench(&model, &options, &mut |done, total| {
-        let file = format!("{done} of {total}");
-        // Not bytes: the numbers are in the name.
-        ui.progress(&Progress {
-            phase: "run",
-            file: &file,
-            done: 0,
-            total: None,
-            speed_bps: None,
-            eta_s: None,
-        });
+        ui.stepping("run", &format!("{done} of {total}"));
     }));
     progress::leave_line();
     let report = result?;

@@ -1,7 +1,7 @@
 //! `firelight perplexity`: the mean next-token loss of a model over a text.
 
 use crate::args::{EngineArgs, ModelArgs};
-use crate::progress::{self, Progress};
+use crate::progress;
 use crate::ui::{self, Ui};
 use crate::{OK, interrupt, json, load};
 use anyhow::{Context, Result};
@@ -52,16 +52,7 @@ pub(crate) fn run(args: &PerplexityArgs) -> Result<u8> {
         &ids,
         args.ctx,
         &mut |done, total| {
-            let file = format!("{done} of {total} tokens");
-            // Not bytes: the numbers are in the name.
-            ui.progress(&Progress {
-                phase: "predicting",
-                file: &file,
-                done: 0,
-                total: None,
-                speed_bps: None,
-                eta_s: None,
-            });
+            ui.stepping("predicting", &format!("{done} of {total} tokens"));
         },
     ));
     progress::leave_line();

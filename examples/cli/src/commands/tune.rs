@@ -1,7 +1,7 @@
 //! `firelight tune`: which variants and sizes of kernels are the fastest on this device.
 
 use crate::args::EngineArgs;
-use crate::progress::{self, Progress};
+use crate::progress;
 use crate::ui::{self, Ui};
 use crate::{OK, format, interrupt, json, load};
 use anyhow::{Context, Result};
@@ -65,16 +65,7 @@ pub(crate) fn run(args: &TuneArgs) -> Result<u8> {
             budget: Duration::from_secs(args.budget),
             go_on: &|| !cancel.is_cancelled(),
             progress: &mut |done, all, what| {
-                let file = format!("{} of {all}: {what}", done + 1);
-                // Not bytes: the numbers are in the name.
-                ui.progress(&Progress {
-                    phase: "measuring",
-                    file: &file,
-                    done: 0,
-                    total: None,
-                    speed_bps: None,
-                    eta_s: None,
-                });
+                ui.stepping("measuring", &format!("{} of {all}: {what}", done + 1));
             },
         },
     ));
