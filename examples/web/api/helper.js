@@ -1,7 +1,7 @@
 // A helper of the engine: an instance of its module that computes the rows it holds. After its start it hears nothing but requests in the
 // shared memory, and ends when they say so.
 
-import { END, SPINS, WORD, views } from './threads.js';
+import { SPINS, WORD, views } from './threads.js';
 
 self.onmessage = async ({ data: { code, script, shared, helper } }) => {
   const { control, request, reply } = views(shared, helper);
@@ -26,7 +26,8 @@ self.onmessage = async ({ data: { code, script, shared, helper } }) => {
       Atomics.store(control, WORD.asleep, 0);
     }
     seen = Atomics.load(control, WORD.asked);
-    if (seen === END) return self.close();
+    // Not a number of requests: a request that follows at once would pass over it.
+    if (Atomics.load(control, WORD.ended)) return self.close();
     try {
       const length = control[WORD.length];
       const at = engine.room(length);

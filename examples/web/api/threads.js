@@ -2,10 +2,8 @@
 // the rows of the large weights and compute their part of each product. What goes there and back, activations and results, passes
 // through one SharedArrayBuffer; whoever waits sleeps in `Atomics.wait`. Loaded only where the page is cross-origin isolated.
 
-/** Words of a helper in the control block: requests so far, the length of the last, replies so far, the length of the last (-1: it failed), whether the helper sleeps, whether the engine does, pages of the helper's heap. */
-export const WORD = { asked: 0, length: 1, done: 2, replied: 3, asleep: 4, waiting: 5, heap: 6 };
-/** In place of a number of requests: the end. */
-export const END = -1;
+/** Words of a helper in the control block: requests so far, the length of the last, replies so far, the length of the last (-1: it failed), whether the helper sleeps, whether the engine does, pages of the helper's heap, whether the helper is to end. */
+export const WORD = { asked: 0, length: 1, done: 2, replied: 3, asleep: 4, waiting: 5, heap: 6, ended: 7 };
 /** Words from one helper's to the next one's: nobody writes into another's cache line. */
 const WORDS = 16;
 /** Bytes of a request, and of a reply, at most. What is never written takes no memory. */
@@ -127,7 +125,8 @@ export class Threads {
   kill(helper) {
     const { worker, control } = this.#helpers[helper];
     // Told, it ends at once; browsers give a worker that is busy a few seconds.
-    Atomics.store(control, WORD.asked, END);
+    Atomics.store(control, WORD.ended, 1);
+    Atomics.add(control, WORD.asked, 1);
     Atomics.notify(control, WORD.asked);
     worker.terminate();
   }
