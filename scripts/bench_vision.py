@@ -43,9 +43,9 @@ if not path:
     small = Image.fromarray(rng.integers(0, 256, (150, 200, 3), dtype=np.uint8)).resize((4000, 3000), 3)
     noise = rng.normal(0, 6, (3000, 4000, 1)).round()
     Image.fromarray((np.asarray(small) + noise).clip(0, 255).astype(np.uint8)).save(path, quality=90)
-target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-subprocess.run(["cargo", "build", "--release", "-q", "-p", "firelight-vision", "--example", "speed"], cwd=ROOT, check=True)
-ours = [str(target / "release/examples/speed"), path]
+bench = ["cargo", "bench", "-q", "-p", "firelight-vision", "--bench", "speed"]
+subprocess.run([*bench, "--no-run"], cwd=ROOT, check=True)
+ours = [*bench, "--", os.path.abspath(path)]
 data = Path(path).read_bytes()
 processors = {"clip": CLIPImageProcessor(), "vit": ViTImageProcessor(), "qwen2_vl": Qwen2VLImageProcessor()}
 
@@ -60,7 +60,7 @@ for p in processors.values():
     theirs(p)
 rounds = []
 for _ in range(args.rounds):
-    mine = json.loads(subprocess.run(ours, check=True, capture_output=True, text=True).stdout)
+    mine = json.loads(subprocess.run(ours, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
     for name, p in processors.items():
         times = []
         for _ in range(5):
@@ -81,5 +81,5 @@ for name in (k for k in rounds[0] if k.startswith("resize")):
           f"{median(lambda r: r[name]['fast_image_resize'] / r[name]['ours']):.2f} times ours; {rounds[0][name]['samples that differ']} samples differ; ours as Pillow {median(lambda r: r[name]['ours as Pillow']):6.2f} ms")
 decoded = rounds[0]["size"][0] * rounds[0]["size"][1] * 3
 for name in processors:
-    m = json.loads(subprocess.run(ours + [name], check=True, capture_output=True, text=True).stdout)
+    m = json.loads(subprocess.run(ours + [name], cwd=ROOT, check=True, capture_output=True, text=True).stdout)
     print(f"{name:9} peak of memory {(m['peak'] - m['before']) / decoded:.2f} × the decoded picture (the tensor is {m['values'] * 4 / decoded:.2f} of that)")

@@ -7,7 +7,7 @@ use crate::cpu::matmul::simd::{Kernel, Simd};
 use firelight_tensor::DType;
 
 /// Positions that are asked for ahead.
-const AHEAD: usize = 16;
+const AHEAD: usize = 64;
 /// Positions whose values are added up before the sums go back to memory.
 const TOGETHER: usize = 16;
 
@@ -50,12 +50,12 @@ impl Cells<'_> {
     fn prefetch<T: Type>(&self, j: usize, h: usize) {
         #[cfg(target_arch = "x86_64")]
         {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
             let at = (self.first + (j * self.heads + h) * self.hd) / T::BLOCK * T::BYTES;
             let row = self.bytes.as_ptr().wrapping_add(at);
             for line in (0..self.hd / T::BLOCK * T::BYTES).step_by(64) {
                 // SAFETY: a hint; no address is invalid for it.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(line).cast()) };
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(line).cast()) };
             }
         }
         #[cfg(not(target_arch = "x86_64"))]

@@ -89,15 +89,11 @@ impl Dots {
 }
 
 impl Scratch {
-    /// Lays the scales of `there` positions from `near` on side by side; those beyond are 0. Asks for as many positions after them.
+    /// Lays the scales of `there` positions from `near` on side by side; those beyond are 0.
     #[target_feature(enable = "avx2")]
     fn side_by_side(&mut self, cells: Cells<'_>, near: usize, there: usize) {
         let blocks = cells.heads * cells.hd / 32;
         let (rows, stride) = (row(cells, near), blocks * BYTES);
-        for line in (0..there * stride).step_by(64) {
-            // A hint: no address is invalid for it.
-            _mm_prefetch::<_MM_HINT_T0>(rows.wrapping_add(there * stride + line).cast());
-        }
         self.scales.resize(blocks * NEAR, 0);
         for (b, scales) in self.scales.as_chunks_mut::<NEAR>().0.iter_mut().enumerate() {
             let mut from = rows.wrapping_add(b * BYTES);
@@ -140,6 +136,15 @@ impl Scratch {
                 self.scales.as_ptr().add(b * NEAR + j).cast(),
             ))
         }
+    }
+}
+
+/// Asks for `len` bytes from `at` on, there or not, to be brought near while others are worked on.
+#[inline(always)]
+fn ask(at: *const u8, len: usize) {
+    for line in (0..len).step_by(64) {
+        // SAFETY: a hint; no address is invalid for it.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(line).cast()) };
     }
 }
 

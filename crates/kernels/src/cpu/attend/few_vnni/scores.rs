@@ -1,6 +1,6 @@
 //! Scores: queries times keys.
 
-use super::{BYTES, Cells, LANES, NEAR, Scratch, check, inverse, lanes, row};
+use super::{BYTES, Cells, LANES, NEAR, Scratch, ask, check, inverse, lanes, row};
 use std::arch::x86_64::*;
 
 /// What the largest number of a block of queries becomes: its high byte is 127, its low one 0.
@@ -66,6 +66,7 @@ impl Scratch {
             for j in (0..there).step_by(LANES) {
                 let n = LANES.min(there - j);
                 let mut rows = row(k, near + j);
+                let ahead = rows.wrapping_add(NEAR * stride);
                 if n < LANES {
                     self.rest.resize(LANES * stride, 0);
                     for (i, to) in self.rest.chunks_exact_mut(stride).enumerate() {
@@ -79,6 +80,7 @@ impl Scratch {
                 for h in 0..heads {
                     let mut found = [_mm512_setzero_ps(); N];
                     for b in h * blocks..(h + 1) * blocks {
+                        ask(ahead.wrapping_add(b * LANES * BYTES), LANES * BYTES);
                         // SAFETY: sixteen rows of `heads · blocks` blocks are there; the rest was asserted.
                         unsafe {
                             self.add_block::<N>(

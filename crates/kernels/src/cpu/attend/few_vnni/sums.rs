@@ -1,6 +1,6 @@
 //! Sums: weights times values.
 
-use super::{BYTES, Cells, LANES, NEAR, Scratch, check, inverse, lanes, row};
+use super::{BYTES, Cells, LANES, NEAR, Scratch, ask, check, inverse, lanes, row};
 use std::arch::x86_64::*;
 
 /// Of 32 numbers of four bytes: the second byte of each, then the first of each.
@@ -47,8 +47,10 @@ impl Scratch {
                     *to = self.round_weights(&weights[(h * N + i) * step + near..][..there], b, i);
                 }
                 // SAFETY: the rows are inside the cache, by `check`; each query has weights for `NEAR` positions.
-                let found =
-                    unsafe { self.block_sums::<N>(row(v, near).add(b * BYTES), stride, there) };
+                let found = unsafe {
+                    let ahead = row(v, near + NEAR).wrapping_add(b * NEAR * BYTES);
+                    self.block_sums::<N>(row(v, near).add(b * BYTES), stride, there, ahead)
+                };
                 for i in 0..N {
                     let to = &mut sums[(h * N + i) * hd + (b - h * blocks) * 32..][..32];
                     for (u, found) in found[i].iter().enumerate() {
@@ -73,7 +75,8 @@ impl Scratch {
         }
     }
 
-    /// Products of the rounded weights of `N` queries with the elements of a block of the positions that are near.
+    /// Products of the rounded weights of `N` queries with the elements of a block of the positions that are near. Meanwhile as many
+    /// bytes as they are in one block are asked for from `ahead` on.
     ///
     /// # Safety
     /// `from` is a block of the first of `there` rows, at least one, that are `stride` bytes apart; the weights are rounded.
@@ -84,6 +87,7 @@ impl Scratch {
         from: *const u8,
         stride: usize,
         there: usize,
+        ahead: *const u8,
     ) -> [[__m256i; 4]; N] {
         let weights = self.weights.as_ptr().cast::<u8>();
         let mut high = [[_mm256_setzero_si256(); 4]; N];
@@ -91,6 +95,7 @@ impl Scratch {
         // SAFETY: the caller's promise; what is read beyond the last row is the last row, and weighs nothing.
         unsafe {
             for j in (0..there).step_by(4) {
+                ask(ahead.wrapping_add(j * BYTES), 4 * BYTES);
                 let mut r = [_mm256_setzero_si256(); 4];
                 for i in 0..4 {
                     r[i] = _mm256_loadu_si256(from.add((j + i).min(there - 1) * stride + 2).cast());

@@ -1,6 +1,6 @@
 //! How long it takes from a picture file to model input, and what it holds in memory meanwhile; beside `fast_image_resize`.
 //!
-//! `cargo run --release -p firelight-vision --example speed -- FILE.jpg` prints one JSON object, times in milliseconds
+//! `cargo bench -p firelight-vision --bench speed -- FILE.jpg` prints one JSON object, times in milliseconds
 //! (medians). `scripts/bench_vision.py` runs it beside Hugging Face's processors.
 
 use fast_image_resize as fir;
@@ -46,7 +46,9 @@ fn with_fir(image: &Image, width: usize, height: usize, filter: fir::FilterType)
 }
 
 fn main() {
-    let path = std::env::args().nth(1).expect("give a picture file");
+    // Cargo says `--bench` at the end.
+    let mut args = std::env::args().skip(1).filter(|a| a != "--bench");
+    let path = args.next().expect("give a picture file");
     let file = std::fs::read(&path).expect("the file is readable");
     let configs = [
         ("clip", r#"{"image_processor_type": "CLIPImageProcessor"}"#),
@@ -56,7 +58,7 @@ fn main() {
             r#"{"image_processor_type": "Qwen2VLImageProcessor"}"#,
         ),
     ];
-    let mode = std::env::args().nth(2);
+    let mode = args.next();
     if let Some(name) = &mode {
         // One run in a fresh process, for its peak of memory.
         let config = configs
