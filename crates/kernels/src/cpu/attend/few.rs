@@ -6,7 +6,7 @@
 use crate::cpu::matmul::simd::{Kernel, Simd};
 use firelight_tensor::DType;
 
-/// Positions that are asked for ahead.
+/// Positions that are asked for ahead, into the second cache: it takes more such wishes at a time than the first.
 const AHEAD: usize = 64;
 /// Positions whose values are added up before the sums go back to memory.
 const TOGETHER: usize = 16;

@@ -139,7 +139,7 @@ impl Scratch {
     }
 }
 
-/// Asks for `len` bytes from `at` on, there or not, to be brought near while others are worked on.
+/// Asks for `len` bytes from `at` on, there or not, to be brought into the second cache while others are worked on.
 #[inline(always)]
 fn ask(at: *const u8, len: usize) {
     for line in (0..len).step_by(64) {
