@@ -35,20 +35,19 @@ function link(children, address) {
 
 /** Nodes of one stretch of text. */
 export function inline(src, links = true) {
-  const root = { key: '', nodes: [] };
-  const stack = [root];
+  const nodes = [];
+  // What was opened: its mark is the node at `at`, what is in it follows.
+  const stack = [];
   const open = new Map();
-  const top = () => stack[stack.length - 1];
   let plain = '';
-  const flush = () => { if (plain) { top().nodes.push(plain); plain = ''; } };
-  const push = (node) => { flush(); top().nodes.push(node); };
-  // Closes the innermost frame; if it was never ended its mark is text again.
+  const flush = () => { if (plain) { nodes.push(plain); plain = ''; } };
+  const push = (node) => { flush(); nodes.push(node); };
+  // Closes the innermost; if it was never ended its mark stays as text.
   const pop = (tag) => {
     flush();
-    const frame = stack.pop();
-    open.set(frame.key, open.get(frame.key) - 1);
-    if (tag) top().nodes.push(h(tag, {}, frame.nodes));
-    else top().nodes.push(frame.key, ...frame.nodes);
+    const { key, at } = stack.pop();
+    open.set(key, open.get(key) - 1);
+    if (tag) nodes.push(h(tag, {}, nodes.splice(at).slice(1)));
   };
   const tags = { '*': 'em', _: 'em', '**': 'strong', __: 'strong', '~~': 'del' };
   const noCode = new Set();
@@ -87,15 +86,15 @@ export function inline(src, links = true) {
       const closes = !SPACE.test(before) && (c !== '_' || !word(after));
       let left = n;
       while (left > 0) {
-        const size = c === '~' ? 2 : Math.min(left, left === 3 && stack.at(-1).key === c ? 1 : 2);
+        const size = c === '~' ? 2 : Math.min(left, left === 3 && stack.at(-1)?.key === c ? 1 : 2);
         if (left < size || n > 3) { plain += c.repeat(left); break; }
         const key = c.repeat(size);
         if (closes && open.get(key) > 0) {
-          while (top().key !== key) pop(null);
+          while (stack.at(-1).key !== key) pop(null);
           pop(tags[key]);
         } else if (opens) {
-          flush();
-          stack.push({ key, nodes: [] });
+          push(key);
+          stack.push({ key, at: nodes.length - 1 });
           open.set(key, (open.get(key) ?? 0) + 1);
         } else plain += key;
         left -= size;
@@ -122,9 +121,8 @@ export function inline(src, links = true) {
       i++;
     } else { plain += c; i++; }
   }
-  while (stack.length > 1) pop(null);
   flush();
-  return root.nodes;
+  return nodes;
 }
 
 function closingTicks(src, from, n) {

@@ -134,7 +134,7 @@ test('markdown: what repeats a hundred thousand times ends', async (t) => {
   });
   equal(sizes, 27);
   await done();
-}, { seconds: 60 });
+}, { seconds: 30 });
 
 test('markdown: code is copied as it is', async (t) => {
   const { page, context, ready, ask, done } = await open(t, { mock: { answers: ['```\n<a> & "b"\n  c\n```'], tokenMs: 0 } });

@@ -15,6 +15,9 @@ const flags = {
   nogpu: ['--disable-gpu', '--disable-features=WebGPU'],
 };
 
+/** More of them, for trying things out. */
+const more = process.env.CHROMIUM_FLAGS?.split(' ') ?? [];
+
 const running = new Map();
 
 /**
@@ -29,7 +32,7 @@ export async function browser({ skip, webgpu = false, camera = null, microphone 
   const executablePath = chromiumPath();
   if (!executablePath) missing('no Chromium here (scripts/setup.sh installs it)');
   const { chromium } = await import('playwright-core').catch(() => missing('playwright-core is not installed (npm install in examples/web/tests)'));
-  const b = await chromium.launch({ executablePath, headless: true, args: [...flags.common, ...flags[kind],
+  const b = await chromium.launch({ executablePath, headless: true, args: [...flags.common, ...flags[kind], ...more,
     ...(camera ? [`--use-file-for-fake-video-capture=${camera}`] : []), ...(microphone ? [`--use-file-for-fake-audio-capture=${microphone}%noloop`] : [])] });
   running.set(key, b);
   afterAll(() => b.close());
