@@ -4,6 +4,7 @@ use crate::kernel::CpuCall;
 use firelight_tensor::DType;
 use firelight_tensor::quant::{Block, BlockQ8_0};
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 pub(super) fn run(c: &mut CpuCall<'_, '_>) {
     let p: Params = c.call.params();
@@ -38,9 +39,7 @@ fn store(cache: DType, bytes: &mut [u8], cell: usize, values: &[f32]) {
         }
     } else if cache == DType::F16 {
         let out: &mut [f16] = bytemuck::cast_slice_mut(bytes);
-        for (o, v) in out[cell..cell + values.len()].iter_mut().zip(values) {
-            *o = f16::from_f32(*v);
-        }
+        out[cell..cell + values.len()].convert_from_f32_slice(values);
     } else {
         let out: &mut [f32] = bytemuck::cast_slice_mut(bytes);
         out[cell..cell + values.len()].copy_from_slice(values);

@@ -14,6 +14,12 @@ pub struct BlockQ8_0 {
     pub qs: [i8; 32],
 }
 
+/// The integer nearest to `v`, half away from zero. `f32::round` is a library call on x86-64 before SSE4.1.
+fn nearest(v: f32) -> i8 {
+    // Not ½ itself: the number before it and ½ would make 1.
+    (v + 0.5_f32.next_down().copysign(v)) as i8
+}
+
 impl Block<32> for BlockQ8_0 {
     const DTYPE: DType = DType::Q8_0;
 
@@ -30,7 +36,23 @@ impl Block<32> for BlockQ8_0 {
         let inv = inverse(d);
         BlockQ8_0 {
             d: scale_bytes(d),
-            qs: values.map(|v| (v * inv).round() as i8),
+            qs: values.map(|v| nearest(v * inv)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_is_round() {
+        for i in -1_100..=1_100 {
+            let tie = i as f32 / 8.0;
+            for v in [tie.next_down(), tie, tie.next_up()] {
+                assert_eq!(nearest(v), v.round() as i8, "{v:?}");
+            }
+        }
+        assert_eq!(nearest(f32::NAN), 0);
     }
 }

@@ -25,7 +25,9 @@ impl Scratch {
             for (d, four) in block.as_chunks::<4>().0.iter().enumerate() {
                 let (mut highs, mut lows) = ([0; 4], [0; 4]);
                 for i in 0..4 {
-                    let rounded = (four[i] * inverse).round_ties_even() as i32;
+                    // `f32::round` is a library call where the compiler may not use what this CPU has.
+                    let x = four[i] * inverse;
+                    let rounded = (x + 0.5_f32.copysign(x)) as i32;
                     // The low byte is signed, too.
                     (highs[i], lows[i]) = (((rounded + 128) >> 8) as u8, rounded as u8);
                     sum += rounded;
