@@ -4,8 +4,8 @@
 //   --gpu PROGRAM  our WebGPU rung and the native build PROGRAM (`firelight`), both on Chromium's SwiftShader
 //   --threads N    our processor rung with one thread and with N, in an isolated page
 //   --speech CLIP  our processor rung with the speech model of a folder: the clip as a file, and live
-// CHROMIUM_FLAGS: more of the browser's switches. The same prompt for all; medians of the rounds, and of the ratios within a round. Needs target/web-engine (scripts/build_web.sh) and
-// examples/web/tests/node_modules (npm install; for the first comparison also `npm install --no-save @wllama/wllama` there).
+// CHROMIUM_FLAGS: more of the browser's switches. The same prompt for all; medians of the rounds, and of the ratios within a round.
+// Needs target/web-engine (scripts/build_web.sh) and examples/web/tests/node_modules (npm install; for the first comparison also `npm install --no-save @wllama/wllama` there).
 import { createServer } from 'node:http';
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';

@@ -18,7 +18,7 @@ Without arguments every step runs. `quick` is the inner loop: fmt files clippy t
   test         unit, integration, GPU (the machine's own adapters) and documentation tests
   lavapipe     the GPU tests again on Mesa's software adapter   (in `all` only where a real GPU ran them before)
   swiftshader  the GPU tests again on Chromium's software adapter, which has no f16
-  web          the browser's engine with relaxed SIMD, built as it is shipped, and the browser tests: Chromium, with and without WebGPU
+  web          the browser's engine, built as it is shipped, and the browser tests: Chromium, with and without WebGPU
   doc          the documentation, warnings are errors
   package      what each published crate would upload, compiled from that alone
   fuzz         the fuzz targets compile
@@ -62,8 +62,7 @@ step_clippy() {
 step_wasm() {
   scripts/wasm_target.sh || { cannot wasm "the target wasm32-unknown-unknown could not be installed"; return; }
   cargo clippy --target wasm32-unknown-unknown "${libraries[@]/#/-pfirelight-}" -p firelight-web-engine --features firelight-web-engine/everything -- -D warnings
-  # As the engine of browsers without relaxed SIMD is built; the other is built, and run, by `web`.
-  RUSTFLAGS="-C target-feature=+simd128" cargo clippy --target wasm32-unknown-unknown -p firelight-web-engine -- -D warnings
+  cargo clippy --target wasm32-unknown-unknown -p firelight-web-engine -- -D warnings
 }
 step_test() { cargo test --workspace --no-fail-fast; }
 
@@ -94,8 +93,7 @@ step_web() {
   scripts/wasm_target.sh || { cannot web "the target wasm32-unknown-unknown could not be installed"; return; }
   [ -d examples/web/tests/node_modules/playwright-core ] || npm install --prefix examples/web/tests ||
     { cannot web "npm could not install playwright-core"; return; }
-  # Those that this browser takes. Those without relaxed SIMD are as large, to a tenth of a per cent.
-  scripts/build_web.sh --only relaxed,relaxed-everything
+  scripts/build_web.sh
   # The program as `test` built it, dependencies and all: selected alone it would be built once more, with other features of them.
   cargo test --workspace --no-run --test cli
   # The one real model of these tests, through the catalogue's sources.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 def of_gpus(source):
     files = Path(source).parent.rglob("*.rs") if os.path.basename(source) == "main.rs" else [Path(source)]
-    return any("gpu" in f.read_text() for f in files)
+    return any("gpu" in f.read_text().lower() for f in files)
 
 
 for line in sys.stdin:

@@ -16,7 +16,7 @@ const flags = {
 };
 
 /** More of them, for trying things out. */
-const more = process.env.CHROMIUM_FLAGS?.split(' ') ?? [];
+const more = (process.env.CHROMIUM_FLAGS ?? '').split(' ').filter(Boolean);
 
 const running = new Map();
 
