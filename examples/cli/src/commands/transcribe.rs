@@ -151,7 +151,7 @@ impl TranscribeArgs {
                 TaskKind::Transcribe => Task::Transcribe,
                 TaskKind::Translate => Task::Translate,
             },
-            language: self.language.as_ref().map(|l| l.to_lowercase()),
+            language: self.language.clone(),
             timestamps: self.timestamps != Times::None,
             word_timestamps: self.timestamps == Times::Word,
             condition: !self.no_context,

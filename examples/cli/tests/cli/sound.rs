@@ -154,6 +154,52 @@ fn damaged_recordings_are_errors_that_say_why() {
 }
 
 #[test]
+fn an_english_model_is_told_no_other_language() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for file in std::fs::read_dir(fixture("whisper")).expect("a model") {
+        let from = file.expect("a file").path();
+        std::fs::copy(&from, dir.path().join(from.file_name().expect("a name"))).expect("copied");
+    }
+    let mut rules: Value = serde_json::from_slice(
+        &std::fs::read(dir.path().join("generation_config.json")).expect("read"),
+    )
+    .expect("JSON");
+    rules["is_multilingual"] = false.into();
+    put(
+        dir.path(),
+        "generation_config.json",
+        rules.to_string().as_bytes(),
+    );
+    let (english, file) = (arg(dir.path()), dir.path().join("input.wav"));
+    let with = |command, more: &[&str]| {
+        let args = [command, arg(&file), "--device", "cpu"];
+        run(&[&args[..], more].concat())
+    };
+    let transcribe = ["--model", english];
+    let scribe = ["--speech-model", english];
+    let live = ["--model", english, "--no-wait"];
+    let german = ["--language", "DE"];
+    let tried = [
+        ("transcribe", &transcribe[..], &german[..]),
+        ("transcribe", &transcribe, &["--task", "translate"]),
+        ("listen", &live, &german),
+        ("scribe", &scribe, &german),
+    ];
+    for (command, model, more) in tried {
+        let ran = with(command, &[model, more].concat()).ended(1);
+        assert!(
+            ran.err.contains("knows English only") && ran.err.contains("whisper-base"),
+            "{command}: {}",
+            ran.err
+        );
+        assert!(ran.out.is_empty(), "{command}: {}", ran.out);
+    }
+    for (command, model) in [("transcribe", &transcribe[..]), ("listen", &live)] {
+        with(command, &[model, &["--language", "EN"]].concat()).ended(0);
+    }
+}
+
+#[test]
 fn several_files_are_taken_up_again() {
     let dir = tempfile::tempdir().expect("a folder");
     let (model, out) = (fixture("whisper"), dir.path().join("out"));

@@ -28,6 +28,7 @@
 mod batch;
 mod format;
 mod gate;
+mod language;
 mod recognize;
 mod segments;
 mod tokens;
@@ -47,6 +48,7 @@ use crate::speech::{Clip, Hears, LoadedSpeech, SpeechState};
 use crate::{Error, Result};
 use firelight_audio::{Level, Whisper};
 use gate::Gate;
+use language::language;
 use std::ops::Range;
 use window::{Decoded, WindowDecoder};
 
@@ -501,33 +503,6 @@ fn decoder<'a>(
         limit: usize::MAX,
         hasty: false,
     }
-}
-
-/// The language that the options name, checked against what the model knows.
-fn language(words: &Vocabulary, options: &Options) -> Result<Option<(u32, String)>> {
-    let wanted = options.language.as_deref();
-    if words.languages.is_empty() {
-        if let Some(other) = wanted.filter(|l| *l != "en") {
-            return Err(Error::invalid(format!(
-                "language {other}: this model knows English only; take a multilingual one"
-            )));
-        }
-        if options.task == Task::Translate {
-            return Err(Error::invalid(
-                "this model knows English only and translates nothing",
-            ));
-        }
-        return Ok(None);
-    }
-    let Some(wanted) = wanted else {
-        return Ok(None);
-    };
-    let found = words.languages.iter().find(|(code, _)| code == wanted);
-    let (code, id) = found.ok_or_else(|| {
-        let known: Vec<&str> = words.languages.iter().map(|(c, _)| c.as_str()).collect();
-        Error::invalid(format!("language {wanted}; known: {}", known.join(" ")))
-    })?;
-    Ok(Some((*id, code.clone())))
 }
 
 /// The shortest rest of a file that is decoded: 10 ms, a frame.

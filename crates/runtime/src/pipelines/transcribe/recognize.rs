@@ -1,5 +1,6 @@
 //! The words of one utterance, with a model of either kind.
 
+use super::language::{language, one_only};
 use super::window::{Looks, WindowDecoder};
 use super::{Options, Vocabulary};
 use crate::engine::Engine;
@@ -38,13 +39,16 @@ impl Recognizer {
     /// A recogniser with a loaded model.
     ///
     /// # Errors
-    /// `InvalidInput` for a language that the model does not know, `Device` if memory runs out.
+    /// `InvalidInput` for a language or a task that the model does not know, `Device` if memory runs out.
     pub fn new(engine: &Engine, model: LoadedSpeech, options: Options) -> Result<Self> {
         let (kind, language) = match model.model.spec().hears {
-            Hears::Samples { least } => (Kind::Samples { least }, None),
+            Hears::Samples { least } => {
+                one_only(&options)?;
+                (Kind::Samples { least }, None)
+            }
             Hears::Mel { .. } => {
                 let words = Vocabulary::of(&model)?;
-                let language = super::language(&words, &options)?.map(|(id, _)| id);
+                let language = language(&words, &options)?.map(|(id, _)| id);
                 (Kind::Windows(model.front_end()?, Box::new(words)), language)
             }
         };
