@@ -2,7 +2,8 @@
 """Speech beside others, on this machine's CPU, with the same threads: firelight transcribe, faster-whisper, whisper.cpp; log-mels beside transformers.
 
     scripts/bench_speech.py FIRELIGHT WHISPER_CT2_FOLDER CLIP.wav [--tiny TINY.EN_FOLDER] [--threads 2] [--repeat 3] [--ggml MODEL.bin]
-        [--commands PHRASES.json --said COMMAND.wav …]
+        [--moonshine] [--commands PHRASES.json --said COMMAND.wav …] [--rounds 9]
+    scripts/bench_speech.py --mels [--threads 2] [--rounds 9]
 
 FIRELIGHT is the release build of the program. Of each, the model is loaded, then the clip is transcribed greedily with timestamps; the best of --repeat
 runs counts. What is not installed (faster_whisper, pywhispercpp with --ggml, transformers) is left out and said.
@@ -15,6 +16,8 @@ import tempfile
 import time
 import wave
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def best(repeat, run):
@@ -38,10 +41,10 @@ def ours(args, dtype, audio):
     return min(took), text
 
 
-def live(args, clip):
+def live(args, clip, model):
     """The clip played at the speed of time: from the end of the pause after an utterance to its text, and from the last word on; what the whole window says."""
     def heard(*more):
-        command = [args.firelight, "listen", str(clip), "--json", "--model", args.tiny, "--device", "cpu", "--threads", str(args.threads), "--pause", str(PAUSE), *more]
+        command = [args.firelight, "listen", str(clip), "--json", "--model", str(model), "--device", "cpu", "--threads", str(args.threads), "--pause", str(PAUSE), *more]
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
         return [e for e in map(json.loads, lines) if e.get("event") == "final"]
 
@@ -51,6 +54,22 @@ def live(args, clip):
         work = sorted(f["work_ms"] for f in same)[len(same) // 2]
         equal = "the same text" if e["text"] == whole["text"] else f"not {whole['text'][:80]}"
         print(f"{e['end'] - e['start']:.1f} s said: final text {late - PAUSE:.0f} ms after the pause, {late:.0f} ms after the last word at worst; {work:.0f} ms of work, {whole['work_ms']:.0f} in the whole window, {equal}: {e['text'][:80]}")
+
+
+def moonshine(folder):
+    """A checkpoint of the sizes of Moonshine tiny (27 M parameters) with random weights and made-up words: what it says is nonsense, and what it takes is not."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import MoonshineConfig, MoonshineForConditionalGeneration, PreTrainedTokenizerFast
+
+    config = MoonshineConfig(pad_head_dim_to_multiple_of=8, max_position_embeddings=194)
+    words = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>"] + [f"\u2581w{i}" for i in range(config.vocab_size - 3)])}
+    made = Tokenizer(models.BPE(words, [], unk_token="<unk>"))
+    made.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>").save_pretrained(folder)
+    torch.manual_seed(7)
+    MoonshineForConditionalGeneration(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text('{"feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1, "sampling_rate": 16000, "do_normalize": false}')
 
 
 def commands(args):
@@ -96,17 +115,54 @@ PAUSE = 500
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("firelight")
-    ap.add_argument("model")
-    ap.add_argument("clip", type=Path)
+    ap.add_argument("firelight", nargs="?")
+    ap.add_argument("model", nargs="?")
+    ap.add_argument("clip", type=Path, nargs="?")
     ap.add_argument("--tiny")
     ap.add_argument("--ggml")
     ap.add_argument("--live", type=Path, nargs="*", default=[], help="more clips to be heard live")
+    ap.add_argument("--moonshine", action="store_true", help="hear them live with a model of Moonshine tiny's sizes, too")
     ap.add_argument("--commands", help="a list of phrases")
     ap.add_argument("--said", type=Path, nargs="*", default=[], help="recordings of one of them each")
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--repeat", type=int, default=3)
+    ap.add_argument("--mels", action="store_true", help="log-mels alone")
+    ap.add_argument("--rounds", type=int, default=9, help="of log-mels")
     args = ap.parse_args()
+    if not args.mels:
+        if not args.clip:
+            ap.error("FIRELIGHT, a Whisper model and a clip are needed, or --mels")
+        transcripts(args)
+        hear(args)
+    mels(args)
+
+
+def hear(args):
+    """Clips and commands, live."""
+    with tempfile.TemporaryDirectory() as d:
+        d = Path(d)
+        # What is said in three seconds, and all of it.
+        short = d / "short.wav"
+        with wave.open(str(args.clip)) as f, wave.open(str(short), "wb") as g:
+            g.setparams(f.getparams()), g.writeframes(f.readframes(3 * f.getframerate())), g.writeframes(bytes(2 * f.getframerate() * f.getnchannels() * f.getsampwidth()))
+        clips = [short, args.clip, *args.live]
+        if args.tiny:
+            for clip in clips:
+                live(args, clip, args.tiny)
+            if args.commands and args.said:
+                commands(args)
+        if args.moonshine:
+            try:
+                moonshine(d / "moonshine")
+                print("Moonshine tiny's sizes, random weights:")
+                for clip in clips:
+                    live(args, clip, d / "moonshine")
+            except ImportError as e:
+                print("left out:", e)
+
+
+def transcripts(args):
+    """A clip, by whoever is there."""
     rows = []
     for dtype in ("f32", "q8_0"):
         rows.append((f"firelight {dtype}", *ours(args, dtype, args.clip)))
@@ -128,59 +184,58 @@ def main():
             print("left out:", e)
     for name, took, text in rows:
         print(f"{name:24} {took:7.2f} s   {text[:90]}")
-    if args.tiny:
-        # What is said in three seconds, and all of it.
-        with tempfile.TemporaryDirectory() as d:
-            short = Path(d) / "short.wav"
-            with wave.open(str(args.clip)) as f, wave.open(str(short), "wb") as g:
-                g.setparams(f.getparams()), g.writeframes(f.readframes(3 * f.getframerate())), g.writeframes(bytes(2 * f.getframerate() * f.getnchannels() * f.getsampwidth()))
-            live(args, short)
-        for clip in [args.clip, *args.live]:
-            live(args, clip)
-        if args.commands and args.said:
-            commands(args)
-    mels(args)
 
 
 def mels(args):
-    """Log-mels of windows of 30 s, in turn, with one thread and with --threads: the best and the median of each."""
+    """Log-mels of 30 s, Whisper's 80 bands, in turn with one thread and with --threads: medians of the times of --rounds rounds, and of their ratios.
+
+    Ours is `Whisper::window_of`, repeated within one process (crates/audio/benches/speed.rs); of transformers both the whole call of its extractor
+    and the function within it that computes, alone."""
     try:
         import numpy as np
         import torch
         from transformers import WhisperFeatureExtractor
     except ImportError as e:
         return print("left out:", e)
+    bench = ["cargo", "bench", "-q", "-p", "firelight-audio", "--bench", "speed"]
+    subprocess.run([*bench, "--no-run"], cwd=ROOT, check=True)
     front = WhisperFeatureExtractor(feature_size=80)
     x = np.random.default_rng(1).standard_normal(30 * 16000).astype(np.float32) * 0.1
-    ways = {"torch": lambda: front._torch_extract_fbank_features(x[None]), "numpy": lambda: front._np_extract_fbank_features(x[None], "cpu")}
+    ways = {
+        "transformers, torch": lambda: front._torch_extract_fbank_features(x[None]),
+        "transformers, torch, the whole call": lambda: front(x, sampling_rate=16000, return_tensors="np"),
+        "transformers, numpy": lambda: front._np_extract_fbank_features(x[None], "cpu"),
+    }
     try:
         import whisper
         clip = torch.from_numpy(x)
-        ways["openai-whisper"] = lambda: whisper.log_mel_spectrogram(clip)
+        ways["OpenAI's program"] = lambda: whisper.log_mel_spectrogram(clip)
     except ImportError as e:
         print("left out:", e)
+    middle = lambda v: sorted(v)[len(v) // 2]
     with tempfile.TemporaryDirectory() as d:
-        # Ten windows, as the program counts them: the front end alone.
-        path = Path(d) / "ten.wav"
-        with wave.open(str(path), "wb") as f:
-            f.setnchannels(1), f.setsampwidth(2), f.setframerate(16000), f.writeframes((np.tile(x, 10) * 20000).clip(-32768, 32767).astype(np.int16).tobytes())
+        sound = Path(d) / "noise.f32"
+        sound.write_bytes(x.tobytes())
         for threads in sorted({1, args.threads}):
             torch.set_num_threads(threads)
-            command = [args.firelight, "features", str(path), "--preset", "whisper80", "--threads", str(threads), "--out", str(Path(d) / "o")]
-            mine, theirs = [], {name: [] for name in ways}
-            for _ in range(10):
-                said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-                mine.append(float(re.search(r"of sound in ([\d.]+) ms", said).group(1)) / 10)
+            command = [*bench, "--", str(sound), "--threads", str(threads), "--repeat", "40"]
+            mine, best, theirs = [], [], {name: [] for name in ways}
+            for _ in range(args.rounds):
+                said = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+                mine.append(said["median"]), best.append(said["best"])
                 for name, run in ways.items():
                     run()
-                    for _ in range(1 if name == "numpy" else 5):
+                    times = []
+                    for _ in range(3 if name.endswith("numpy") else 20):
                         start = time.perf_counter()
                         run()
-                        theirs[name].append((time.perf_counter() - start) * 1e3)
-            middle = lambda v: sorted(v)[len(v) // 2]
-            print(f"log-mel of 30 s, {threads} threads: firelight {min(mine):.2f} ms (median {middle(mine):.2f})")
+                        times.append((time.perf_counter() - start) * 1e3)
+                    theirs[name].append((middle(times), min(times)))
+            print(f"log-mel of 30 s, {threads} threads, {args.rounds} rounds: Firelight {middle(mine):.2f} ms (best {min(best):.2f})")
             for name, v in theirs.items():
-                print(f"    {name} {min(v):.2f} ms (median {middle(v):.2f}): {min(v) / min(mine):.1f}x ({middle(v) / middle(mine):.1f}x)")
+                times, bests = zip(*v)
+                ratios = [t / m for t, m in zip(times, mine)]
+                print(f"    {name}: {middle(times):.2f} ms (best {min(bests):.2f}), {middle(ratios):.2f} times ours ({min(ratios):.2f} to {max(ratios):.2f}; by the best {min(bests) / min(best):.2f})")
 
 
 if __name__ == "__main__":
