@@ -1,4 +1,4 @@
-//! Rows of a result, shared among threads where there are any.
+//! Work shared among threads where there are any.
 
 /// Work below this many bytes of input is not worth a thread.
 #[cfg(all(feature = "threads", not(target_arch = "wasm32")))]
@@ -20,7 +20,7 @@ pub(crate) fn bands<T: Send>(
     }
     #[cfg(all(feature = "threads", not(target_arch = "wasm32")))]
     {
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST));
+        let threads = available().min(MOST);
         let rows = out.len() / row;
         let bands = threads.min(bytes / WORTH).min(rows);
         if bands > 1 {
@@ -41,4 +41,35 @@ pub(crate) fn bands<T: Send>(
     }
     let _ = bytes;
     work(0, out);
+}
+
+#[cfg(all(feature = "threads", not(target_arch = "wasm32")))]
+fn available() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Whether [`both`] does two things at a time.
+pub(crate) fn several() -> bool {
+    #[cfg(all(feature = "threads", not(target_arch = "wasm32")))]
+    return available() > 1;
+    #[cfg(not(all(feature = "threads", not(target_arch = "wasm32"))))]
+    false
+}
+
+/// Does two things, at the same time where there are threads.
+pub(crate) fn both<A: Send, B>(
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B,
+) -> (A, B) {
+    #[cfg(all(feature = "threads", not(target_arch = "wasm32")))]
+    return std::thread::scope(|scope| {
+        let first = scope.spawn(first);
+        let second = second();
+        match first.join() {
+            Ok(first) => (first, second),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    });
+    #[cfg(not(all(feature = "threads", not(target_arch = "wasm32"))))]
+    (first(), second())
 }

@@ -3,6 +3,10 @@
 //! As libjpeg under Pillow, damage inside the compressed data is tolerated (it shows in the picture), a file that ends
 //! before its end marker is not: half a picture is a wrong answer.
 
+mod halves;
+mod huffman;
+mod scan;
+
 use super::{DecodeOptions, exif};
 use crate::{Error, Image, Result};
 use firelight_tensor::AlignedBuf;
@@ -56,8 +60,14 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(Image, u8
     require_end(bytes)?;
     let orientation = decoder.exif().map_or(1, |block| exif::orientation(block));
     let mut rgb = AlignedBuf::zeroed(width * height * 3)?;
-    decoder.decode_into(&mut rgb).map_err(|e| error(e, bytes))?;
+    if halves::decode(bytes, &mut rgb, width * 3, whole).is_none() {
+        decoder.decode_into(&mut rgb).map_err(|e| error(e, bytes))?;
+    }
     Ok((Image::over_buffer(width, height, rgb)?, orientation))
+}
+
+fn whole(bytes: &[u8], rgb: &mut [u8]) -> Option<()> {
+    decoder(bytes).ok()?.decode_into(rgb).ok()
 }
 
 fn error(e: DecodeErrors, bytes: &[u8]) -> Error {
