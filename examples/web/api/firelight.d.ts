@@ -38,9 +38,10 @@ export interface CreateOptions {
   threads?: number;
   /**
    * `exact`: f32 activations on the CPU; `fast`: 8-bit ones for prompts too; `software`: with `auto`, take a GPU that software
-   * imitates as well, the CPU below it.
+   * imitates as well, the CPU below it; `selfTest: false`: take the device without the proof that its kernels compute right (for tests:
+   * a GPU that computes wrong would then answer wrong).
    */
-  engine?: { exact?: boolean; fast?: boolean; software?: boolean };
+  engine?: { exact?: boolean; fast?: boolean; software?: boolean; selfTest?: boolean };
   /** Called when the device is chosen, and again when the engine moves to another. */
   onDevice?: (report: DeviceReport) => void;
 }

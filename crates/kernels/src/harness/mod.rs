@@ -18,6 +18,7 @@ use crate::kernel::{Access, Call, Caps, Case, Fill, Kernel, Plan, View};
 use crate::memory::Holder;
 use crate::{Array, DType, Device, Error, KERNELS, Recorder, Result, reference};
 use firelight_tensor::compare::{Tolerance, compare};
+use std::task::Poll;
 
 /// Bytes before and after each operand that nothing may touch.
 const GUARD: u64 = 256;
@@ -162,7 +163,7 @@ async fn judge(
     rec: Recorder,
 ) -> Result<Outcome> {
     let plan = planned(kernel, case, device.caps())?;
-    rec.finish()?.submit()?.wait().await?;
+    let running = rec.finish()?.submit()?;
 
     let mut expected = Vec::new();
     for (view, bytes) in ops.views.iter().zip(&ops.bytes) {
@@ -190,8 +191,10 @@ async fn judge(
         max_abs: 0.0,
         failure: None,
     };
-    for (i, operand) in kernel.operands().iter().enumerate() {
-        let frame = device.read(&ops.frames[i]).await?;
+    let frames = together(ops.frames.iter().map(|frame| device.read(frame))).await;
+    running.wait().await?;
+    for ((i, operand), frame) in kernel.operands().iter().enumerate().zip(frames) {
+        let frame = frame?;
         let failure = check_operand(
             operand.access,
             ops,
@@ -286,16 +289,48 @@ pub async fn self_test(device: &Device) -> SelfTest {
     }
     #[cfg(not(target_arch = "wasm32"))]
     compile_ahead(device, &cases);
-    for (kernel, case) in &cases {
-        match run_case(device, *kernel, case).await {
-            Ok(outcome) => report.outcomes.push(outcome),
-            Err(e) => {
-                report.error = Some(format!("{} `{}`: {e}", kernel.name(), case.name));
-                return report;
+    for cases in cases.chunks(AT_ONCE) {
+        let running = cases
+            .iter()
+            .map(|(kernel, case)| run_case(device, *kernel, case));
+        for ((kernel, case), outcome) in cases.iter().zip(together(running).await) {
+            match outcome {
+                Ok(outcome) => report.outcomes.push(outcome),
+                Err(e) => {
+                    report.error = Some(format!("{} `{}`: {e}", kernel.name(), case.name));
+                    return report;
+                }
             }
         }
     }
     report
+}
+
+/// Cases of the self-test that are on their way at once: a browser takes milliseconds to give back a result.
+const AT_ONCE: usize = 16;
+
+/// What all of them give, in their order, none waiting for another.
+async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = futures.map(|f| (Box::pin(f), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut pending = false;
+        for (future, output) in waiting.iter_mut().filter(|(_, output)| output.is_none()) {
+            match future.as_mut().poll(context) {
+                Poll::Ready(value) => *output = Some(value),
+                Poll::Pending => pending = true,
+            }
+        }
+        if pending {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
+    waiting
+        .into_iter()
+        .filter_map(|(_, output)| output)
+        .collect()
 }
 
 /// Compiles all shaders of the cases at once. What is wrong with one is said by its case.

@@ -50,6 +50,7 @@ struct CreateRequest {
     exact: bool,
     fast: bool,
     software: bool,
+    self_test: Option<bool>,
 }
 
 /// The engine of one worker.
@@ -100,6 +101,7 @@ impl WebEngine {
             adapter: request.software.then_some(0),
             exact: request.exact,
             fast: request.fast,
+            self_test: request.self_test.unwrap_or(true),
             ..EngineOptions::default()
         };
         let start = now();

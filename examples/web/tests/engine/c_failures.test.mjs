@@ -17,7 +17,7 @@ for (const [what, words] of [['device', /lost|destroyed/i], ['worker', /worker/]
     const { page, expected, messages } = await ready(skip, true);
     const seen = await page.evaluate(async ([what, messages]) => {
       const devices = [];
-      const f = await Firelight.create({ engine: { exact: true, software: true }, onDevice: (d) => devices.push(d.rung) });
+      const f = await Firelight.create({ engine: { exact: true, software: true, selfTest: false }, onDevice: (d) => devices.push(d.rung) });
       await f.load('llama');
       const events = [];
       for await (const e of f.chat(messages, { greedy: true, maxTokens: 16, ignoreEos: true })) {
@@ -48,7 +48,7 @@ for (const [what, words] of [['device', /lost|destroyed/i], ['worker', /worker/]
 test('failures: an allocation that fails while loading leads down the ladder', async ({ skip }) => {
   const { page, expected, messages } = await ready(skip, true);
   const seen = await page.evaluate(async (messages) => {
-    const f = await Firelight.create({ engine: { exact: true, software: true } });
+    const f = await Firelight.create({ engine: { exact: true, software: true, selfTest: false } });
     const first = await f.device();
     await f.simulate('memory');
     await f.load('llama');
