@@ -10,5 +10,6 @@ mod gpu;
 mod preprocess;
 mod program;
 mod sound;
+mod tuned;
 mod verify;
 mod web;
