@@ -30,6 +30,9 @@ pub(super) fn cases() -> Vec<Case> {
         };
         add("warm", warm);
         add("top-k 7", SampleSettings { top_k: 7, ..warm });
+        // The last of those that are listed, and the first that is not.
+        add("top-k 128", SampleSettings { top_k: 128, ..warm });
+        add("top-k 129", SampleSettings { top_k: 129, ..warm });
         add("top-p 0.6", SampleSettings { top_p: 0.6, ..warm });
         add("min-p 0.1", SampleSettings { min_p: 0.1, ..warm });
         add(
@@ -60,7 +63,12 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(case(name, 2, 1500, s, masked()).self_test());
     }
     let ties = Fill::Values(vec![2.0, 2.0, 1.0, 0.0]);
-    cases.push(case("ties at the border", 2, 400, SampleSettings { top_k: 3, ..warm }, ties));
+    cases.push(case("ties at the border", 2, 400, SampleSettings { top_k: 3, ..warm }, ties.clone()));
+    // 1,000 in the first place: more than a list holds.
+    let more = SampleSettings { top_k: 3, top_p: 0.7, min_p: 0.1, ..warm };
+    cases.push(case("more ties than are listed", 2, 2000, more, ties));
+    let two = SampleSettings { top_k: 2, top_p: 0.95, ..warm };
+    cases.push(case("fewer logits than invocations", 3, 5, two, normal));
     cases
 }
 
