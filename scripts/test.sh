@@ -67,7 +67,8 @@ step_wasm() {
 step_test() { cargo test --workspace --no-fail-fast; }
 
 # Runs the GPU packages' tests that `test` built, on one adapter; those of the processor alone, which say so in their names, ran
-# there, and so did `bounds`, whose law is the shaders' own. `cargo test -p …` would build all of wgpu again, since the features of shared dependencies depend on what else is selected.
+# there, and so did `bounds`, whose law is the shaders' own. `cargo test -p …` would build all of wgpu again, since the features of
+# shared dependencies depend on what else is selected.
 gpu_tests_on() {
   local icd=$1 bins rc=0 dir exe
   bins=$(cargo test --workspace --no-run --message-format=json-render-diagnostics | scripts/test_binaries.py "${gpu_packages[@]}")

@@ -23,9 +23,9 @@ const ONE = 1073741824.0;
 var<workgroup> bins: array<atomic<u32>, 256>;
 var<workgroup> value: array<f32, 256>;
 var<workgroup> index: array<u32, 256>;
-var<workgroup> ids: array<u32, 512>;
-var<workgroup> keys: array<u32, 512>;
-var<workgroup> weights: array<f32, 512>;
+var<workgroup> ids: array<u32, LISTED>;
+var<workgroup> keys: array<u32, LISTED>;
+var<workgroup> weights: array<f32, LISTED>;
 var<workgroup> listed: atomic<u32>;
 // Radix selection: the key bits found so far, and how much is still to be covered.
 var<workgroup> found: u32;

@@ -20,7 +20,8 @@ pub(super) fn decode(
     row: usize,
     whole: impl Fn(&[u8], &mut [u8]) -> Option<()> + Sync,
 ) -> Option<()> {
-    if bytes.len() < WORTH || !crate::threads::several() {
+    // What is larger than its picture is no picture's data; the parts are copies of the file.
+    if !(WORTH..rgb.len()).contains(&bytes.len()) || !crate::threads::several() {
         return None;
     }
     let scan = Scan::new(bytes)?;

@@ -289,16 +289,18 @@ impl Writer {
         }
     }
 
+    pub(super) fn symbol(&mut self, table: &Table, symbol: u8) -> Option<()> {
+        let (code, length) = table.codes[usize::from(symbol)];
+        self.push(u32::from(code), u32::from(length));
+        (length != 0).then_some(())
+    }
+
     pub(super) fn difference(&mut self, table: &Table, value: i32) -> Option<()> {
         let size = 32 - value.unsigned_abs().leading_zeros();
         if size > 11 {
             return None;
         }
-        let (code, length) = table.codes[size as usize];
-        if length == 0 {
-            return None;
-        }
-        self.push(u32::from(code), u32::from(length));
+        self.symbol(table, size as u8)?;
         let told = if value < 0 {
             value + (1 << size) - 1
         } else {

@@ -142,7 +142,7 @@ impl<'a> Scan<'a> {
             for (component, before) in self.components.iter().zip(&mut before) {
                 let (dc, ac) = self.tables(component)?;
                 for _ in 0..component.blocks {
-                    *before += difference(&mut bits, dc)?;
+                    *before = before.checked_add(difference(&mut bits, dc)?)?;
                     component.passed.block(&mut bits, ac)?;
                 }
             }
@@ -190,7 +190,8 @@ impl<'a> Scan<'a> {
             let (dc, ac) = self.tables(component)?;
             for block in 0..component.blocks {
                 let value = difference(&mut from.bits, dc)?;
-                out.difference(dc, value + if block == 0 { before } else { 0 })?;
+                let told = value.checked_add(if block == 0 { before } else { 0 })?;
+                out.difference(dc, told)?;
                 coefficients(&mut from.bits, ac, 1, |value, n| out.push(value, n))?;
             }
         }
@@ -226,4 +227,42 @@ fn huffman_tables(mut body: &[u8], tables: &mut [[Option<Box<Table>>; 4]; 2]) ->
         body = rest;
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_that_never_end_are_refused() {
+        let mut file = Vec::new();
+        let mut encoder = jpeg_encoder::Encoder::new(&mut file, 90);
+        encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::R_4_4_4);
+        let grey = [128; 8 * 8 * 3];
+        encoder
+            .encode(&grey, 8, 8, jpeg_encoder::ColorType::Rgb)
+            .unwrap();
+        let scan = Scan::new(&file).unwrap();
+        let mut header = file[..scan.start].to_vec();
+        header[scan.height_at..scan.height_at + 4].fill(0xff);
+        let mcus = usize::from(u16::MAX).div_ceil(8);
+        let rows = i32::MAX as usize / 2047 / mcus + 2;
+        // The largest difference again and again, its blocks and those of the colours ending at once.
+        let mut data = Writer::new(header);
+        for _ in 0..rows * mcus {
+            for (i, component) in scan.components.iter().enumerate() {
+                let (dc, ac) = scan.tables(component).unwrap();
+                for _ in 0..component.blocks {
+                    data.difference(dc, if i == 0 { 2047 } else { 0 }).unwrap();
+                    data.symbol(ac, 0).unwrap();
+                }
+            }
+        }
+        let file = data.finish();
+        let scan = Scan::new(&file).unwrap();
+        assert_eq!(scan.mcus, mcus);
+        let mut place = scan.start();
+        assert!(scan.walk(&mut place, rows / 2).is_some());
+        assert!(scan.walk(&mut place, rows - rows / 2).is_none());
+    }
 }
