@@ -1,7 +1,7 @@
 //! A large JPEG on two threads.
 //!
 //! The data of a JPEG is one chain: where a row begins is known when all before it has been read. But reading the codes takes
-//! a third of decoding, so one thread decodes the upper part while the other reads the codes of that part, finds the place
+//! less than half of the time that decoding does, so one thread decodes the upper part while the other reads the codes of that part, finds the place
 //! where the lower part begins, and decodes that as a file of its own. Colours that have half the rows are interpolated across
 //! the seam: the two rows on either side come from a third file, of the two rows of MCUs that meet there.
 
