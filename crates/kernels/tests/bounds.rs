@@ -3,11 +3,12 @@
 //! naga finds every indexing in the WGSL a plan produces: of operands, of workgroup memory, of local arrays and vectors. Each is
 //! rewritten to ask first whether the index is inside, and to note where it is not. So instrumented, kernels run their cases with
 //! the cases' contents, then with hostile ones (every word of every operand is anything: ids, positions, lengths, NaN), then with
-//! parameters changed at random as far as the plan accepts them. Operands are bound in their exact sizes. What hangs, fails, too:
-//! loops are not checked either.
+//! parameters changed at random as far as the plan accepts them. What only a tuned number leads to, is run so, too. Operands are
+//! bound in their exact sizes. What hangs, fails, too: loops are not checked either.
 #![cfg(feature = "gpu")]
 
 use firelight_kernels::harness::{random_weight, wanted};
+use firelight_kernels::tune::{On, Tunable, Tuning};
 use firelight_kernels::{
     Array, Call, Caps, Case, DType, Device, Fill, GpuOptions, Holder, KERNELS, Kernel, Operand,
     Plan, Recorder, Result, Rung, View, adapters,
@@ -285,8 +286,15 @@ fn outside(
     )))
 }
 
-/// The cases of one kernel; what was found, and how many runs it took.
-fn check(device: &Device, kernel: &'static dyn Kernel, with_params: bool) -> (Vec<String>, usize) {
+/// The cases of one kernel, or those of them that run what is not among `known`, to which all that is run is added; what was found, and how many
+/// runs it took.
+fn check(
+    device: &Device,
+    kernel: &'static dyn Kernel,
+    with_params: bool,
+    only_new: bool,
+    known: &mut HashSet<String>,
+) -> (Vec<String>, usize) {
     let watched = Watched::new(kernel);
     let (mut found, mut runs, mut random) = (Vec::new(), 0, Random(SEED));
     let mut seen = HashSet::new();
@@ -297,6 +305,23 @@ fn check(device: &Device, kernel: &'static dyn Kernel, with_params: bool) -> (Ve
     {
         // Only more of the same.
         if case.bytes > 1 << 20 {
+            continue;
+        }
+        let views: Vec<View> = case
+            .operands
+            .iter()
+            .map(|(d, s, _)| View {
+                dtype: *d,
+                shape: s.clone(),
+            })
+            .collect();
+        let call = Call {
+            operands: &views,
+            params: &case.params,
+        };
+        let plan = kernel.plan(&call, device.caps()).expect("its own case");
+        let new = known.insert(format!("{}{:?}", plan.source(), plan.constants));
+        if only_new && !new {
             continue;
         }
         let array = |(dtype, shape, _): &(DType, Vec<usize>, Fill)| {
@@ -325,22 +350,7 @@ fn check(device: &Device, kernel: &'static dyn Kernel, with_params: bool) -> (Ve
         };
         run("its own contents", &case.params, true, &mut random);
         run("any contents", &case.params, false, &mut random);
-        let views: Vec<View> = case
-            .operands
-            .iter()
-            .map(|(d, s, _)| View {
-                dtype: *d,
-                shape: s.clone(),
-            })
-            .collect();
-        let plan = kernel.plan(
-            &Call {
-                operands: &views,
-                params: &case.params,
-            },
-            device.caps(),
-        );
-        if !with_params || !seen.insert(plan.expect("its own case").source()) {
+        if !with_params || !seen.insert(plan.source()) {
             continue;
         }
         for i in 0..case.params.len() {
@@ -376,6 +386,23 @@ fn check(device: &Device, kernel: &'static dyn Kernel, with_params: bool) -> (Ve
     (found, runs)
 }
 
+/// Every choice of every number that is not its default, for one element type: where a variant reads does not depend on it. Not
+/// the one without subgroups: the last rung has none.
+fn other_choices() -> Vec<Tuning> {
+    let all = KERNELS.iter().flat_map(|k| k.tunables());
+    let mut tunings = Vec::new();
+    let on_gpu = |t: &Tunable| t.on == On::Gpu && t.name != "linear.subgroups";
+    for (tunable, _) in all.filter(|(t, _)| on_gpu(t)) {
+        let others = tunable.choices.iter().filter(|v| **v != tunable.default);
+        tunings.extend(others.map(|&value| {
+            Tuning::NONE
+                .with(tunable, DType::Q4_1, value)
+                .expect("a choice")
+        }));
+    }
+    tunings
+}
+
 #[test]
 fn no_index_leaves_what_it_indexes() {
     let name = "no_index_leaves_what_it_indexes";
@@ -390,6 +417,7 @@ fn no_index_leaves_what_it_indexes() {
     let Some(found) = found else { return };
     let adapter = &found[0];
     let mut wrong = Vec::new();
+    let tuned = other_choices();
     for rung in [adapter.best_rung(), Rung::GpuF32] {
         let options = GpuOptions {
             adapter: Some(adapter.index),
@@ -399,9 +427,16 @@ fn no_index_leaves_what_it_indexes() {
         let device = pollster::block_on(Device::gpu(&options)).expect("a device");
         for &kernel in KERNELS {
             // Parameters are the plan's business, whatever the rung.
-            let (found, runs) = check(&device, kernel, rung == adapter.best_rung());
+            let with_params = rung == adapter.best_rung();
+            let mut known = HashSet::new();
+            let (found, runs) = check(&device, kernel, with_params, false, &mut known);
             assert!(runs > 0, "{} ran nothing", kernel.name());
             wrong.extend(found.into_iter().take(9));
+            for tuning in &tuned {
+                let device = device.tuned(tuning.clone());
+                let (found, _) = check(&device, kernel, with_params, true, &mut known);
+                wrong.extend(found.into_iter().take(9));
+            }
         }
         if adapter.best_rung() == Rung::GpuF32 {
             break;
@@ -469,7 +504,7 @@ fn a_shader_that_goes_too_far_is_found_out() {
         ("var v = vec4<u32>(); v[x[i]] = 1u; y[i] = v.x;", false),
     ] {
         let kernel: &'static TooFar = Box::leak(Box::new(TooFar(body)));
-        let (found, _) = check(&device, kernel, false);
+        let (found, _) = check(&device, kernel, false, false, &mut HashSet::new());
         assert_eq!(found.is_empty(), good, "{body}: {found:?}");
     }
 }

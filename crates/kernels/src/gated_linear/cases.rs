@@ -23,6 +23,8 @@ pub(super) fn cases() -> Vec<Case> {
     }
     let two = [DType::Q4K, DType::Q6K];
     cases.push(case("weights of two types".into(), two, (2, 35, 512), Activation::Silu));
+    cases.push(case("a few rows".into(), [DType::F32; 2], (3, 5, 264), Activation::Relu));
+    cases.push(case("a few long rows".into(), [DType::Q4_1; 2], (2, 3, 544), Activation::Silu).self_test());
     cases.push(case("one output".into(), [DType::F32; 2], (1, 1, 8), Activation::Silu));
     for t in [2, 4, 5, 8] {
         cases.push(case(format!("{t} rows of x"), two, (t, 35, 512), Activation::Silu));

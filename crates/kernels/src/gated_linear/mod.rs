@@ -3,7 +3,7 @@
 //! `y[t, n] = act(Σₖ x[t, k] · w[n, k]) · Σₖ x[t, k] · w_up[n, k]`, weights of any element types, dequantised inside. f32
 //! accumulation. For few rows of `x`: with many, tiles of each product ([`crate::linear`]) win. Source: Shazeer 2020 (GLU variants).
 //!
-//! Variants: `vec` (a few lanes of a workgroup share a row of the weights), `vec_subgroup` (one subgroup a row, no barriers).
+//! Variants: `vec` (a few lanes of a workgroup share a row of the weights), `vec_subgroup` (subgroups take rows).
 
 mod cases;
 mod cpu;
@@ -70,7 +70,7 @@ impl Kernel for GatedLinear {
         ensure(self, y.elements() == t * n, || format!("y {:?} as [{t}, {n}]", y.shape))?;
         let wgsl =
             [include_str!("gated_linear_vec.wgsl"), include_str!("gated_linear_vec_subgroup.wgsl")];
-        let mut plan = few_rows(wgsl, n.div_ceil(8) as u64, p.t, (w.dtype, caps))?;
+        let mut plan = few_rows(wgsl, &[p.n], (p.t, p.k), (w.dtype, caps))?;
         plan.wgsl.extend([include_str!("store.wgsl").into(), crate::act::WGSL.into()]);
         plan.wgsl.extend(dequant::wgsl(w.dtype).map(Into::into));
         plan.wgsl.extend(dequant::wgsl_named(up.dtype, "_up").map(Into::into));

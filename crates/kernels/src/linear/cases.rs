@@ -1,4 +1,4 @@
-//! Every element type in vector and matrix form, odd sizes, a column block of a wider result.
+//! Every element type in vector and matrix form, odd sizes, few and long rows, a column block of a wider result.
 use super::Params;
 use crate::dequant::WEIGHT_DTYPES;
 use crate::kernel::{Case, Fill};
@@ -19,6 +19,10 @@ pub(super) fn cases() -> Vec<Case> {
     for (dtype, t) in [(DType::F16, 2), (DType::Q4K, 2), (DType::Q4_1, 4), (DType::Q6K, 4)] {
         cases.push(case(format!("{dtype} T={t}"), dtype, t, 67, 512, 0, 67).self_test());
     }
+    // A workgroup computes two of them, one, and eight though rows are long; sooner or later fewer where more workgroups are wanted.
+    cases.push(case("a few rows, T=3".into(), DType::F32, 3, 5, 264, 0, 5).self_test());
+    cases.push(case("a few long rows, T=2".into(), DType::F32, 2, 3, 1000, 0, 3));
+    cases.push(case("many long rows, T=1".into(), DType::Q4_1, 1, 1027, 544, 0, 1027));
     cases.push(case("one output".into(), DType::F32, 1, 1, 8, 0, 1));
     cases.push(case("a column block, vec".into(), DType::Q8_0, 2, 33, 64, 20, 60));
     cases.push(case("a column block, tiled".into(), DType::F16, 33, 33, 40, 20, 60));

@@ -1,6 +1,6 @@
 // Linear, few rows of x. y[t, col0 + n] = sum_k x[t, k] w[n, k].
 // Operands: x f32 [T, K], w packed [N, K], y f32 [T, LDY].
-// One workgroup computes eight outputs for up to four rows of x (rows.wgsl); eight lanes share a row of w, each takes every eighth group of eight elements.
+// One workgroup computes OUTPUTS outputs for up to four rows of x (rows.wgsl); LANES lanes share a row of w, each takes every LANES-th group of eight elements.
 // Source: torch.nn.functional.linear.
 struct Params { t: u32, n: u32, k: u32, ldy: u32, col0: u32, row_bytes: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -14,23 +14,20 @@ var<workgroup> partial: array<vec4<f32>, 64>;
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
   let i = id.x + id.y * groups.x;
-  let per_t = (p.n + 7u) / 8u;
+  let per_t = blocks(p.n);
   let t0 = i / per_t * 4u;
   if t0 >= p.t { return; }
-  let n = (i % per_t) * 8u + lane / 8u;
+  let n0 = i % per_t * OUTPUTS;
+  let n = n0 + lane / LANES;
   var sum = vec4<f32>();
   if n < p.n {
     let count = p.k / 8u;
     let at = begins(t0);
-    for (var g = lane % 8u; g < count; g += 8u) {
+    for (var g = lane % LANES; g < count; g += LANES) {
       sum += products(weights8(n, g), g, at);
     }
   }
   partial[lane] = sum;
-  workgroupBarrier();
-  if lane % 8u == 0u && n < p.n {
-    let a = partial[lane] + partial[lane + 1u] + (partial[lane + 2u] + partial[lane + 3u]);
-    let b = partial[lane + 4u] + partial[lane + 5u] + (partial[lane + 6u] + partial[lane + 7u]);
-    store(t0, n, a + b);
-  }
+  gather(lane);
+  if lane < OUTPUTS && n0 + lane < p.n { store(t0, n0 + lane, total(lane * LANES)); }
 }

@@ -3,8 +3,9 @@
 //! `y[t, col0 + n] = Σₖ x[t, k] · w[n, k]`. The weight is a shard `[N, K]` of a larger one; `y` has `ldy` columns, of which
 //! this call writes `col0 .. col0 + N`. f32 accumulation. Source: `torch.nn.functional.linear`.
 //!
-//! Variants: `vec` (few rows of `x`, up to four of which share what is read of `w`: a few lanes of a workgroup share a row of `w`), `vec_subgroup` (the same, one subgroup
-//! a row, no barriers), `tiled` (many rows of `x`: 32×32 tiles of `y` from workgroup memory).
+//! Variants: `vec` (few rows of `x`, up to four of which share what is read of `w`: a few lanes of a workgroup share a row of `w`), `vec_subgroup` (the same, subgroups
+//! take rows), `tiled` (many rows of `x`: 32×32 tiles of `y` from workgroup memory). Where few rows of `x` meet few rows of `w`, a workgroup takes fewer of these, and more
+//! of its invocations share each.
 
 mod cases;
 mod cpu;
@@ -66,6 +67,16 @@ static SUBGROUPS: Tunable = Tunable {
     choices: &[0, 1],
 };
 
+static FILL: Tunable = Tunable {
+    name: "linear.fill",
+    what: "workgroups below which one computes fewer than eight outputs, more of its invocations sharing a row of the weight",
+    on: On::Gpu,
+    operand: 1,
+    // The larger GPUs have about so many cores; with fewer workgroups some have nothing to do.
+    default: 128,
+    choices: &[0, 128, 512, 2048, 8192],
+};
+
 impl Kernel for Linear {
     fn name(&self) -> &'static str {
         "linear"
@@ -93,7 +104,7 @@ impl Kernel for Linear {
             Plan::new("tiled", include_str!("linear_tiled.wgsl"), tiles, caps)?
         } else {
             let wgsl = [include_str!("linear_vec.wgsl"), include_str!("linear_vec_subgroup.wgsl")];
-            let mut plan = few_rows(wgsl, n.div_ceil(8) as u64, p.t, (w.dtype, caps))?;
+            let mut plan = few_rows(wgsl, &[p.n], (p.t, p.k), (w.dtype, caps))?;
             plan.wgsl.push(include_str!("store.wgsl").into());
             plan
         };
@@ -123,6 +134,7 @@ impl Kernel for Linear {
     fn tunables(&self) -> Vec<(&'static Tunable, Vec<Case>)> {
         vec![
             (&SUBGROUPS, cases::trials(&[1, 4], (768, 768))),
+            (&FILL, [(64, 4096), (512, 2048), (2048, 768)].into_iter().flat_map(|s| cases::trials(&[1], s)).collect()),
             (&TILED_FROM, cases::trials(&[2, 4, 6, 12, 24], (512, 768))),
             (&matmul::TASK_WORK, [64, 256, 768].into_iter().flat_map(|n| cases::trials(&[1], (n, n))).collect()),
         ]
@@ -153,26 +165,44 @@ pub(crate) fn check_row(kernel: &dyn Kernel, w: &View, row_bytes: u32) -> Result
     })
 }
 
-/// The plan for `t` rows of `x`, four of which share what is read of the weights, on `groups` workgroups each: `[vec, vec_subgroup]`,
-/// of those that the device has the better one for such weights.
+/// The plan for `t` rows of `x` of `k` elements, four of which share what is read of the weights, and weights of `n` rows each:
+/// `[vec, vec_subgroup]`, of those that the device has the better one for such weights.
 pub(crate) fn few_rows(
     [vec, vec_subgroup]: [&'static str; 2],
-    groups: u64,
-    t: u32,
+    n: &[u32],
+    (t, k): (u32, u32),
     (weight, caps): (DType, &Caps),
 ) -> Result<Plan> {
     let subgroups = caps.subgroups && caps.tuned(&SUBGROUPS, weight) != 0;
-    let groups = groups * u64::from(t.div_ceil(4));
+    let groups = |outputs: u32| n.iter().map(|n| u64::from(n.div_ceil(outputs))).sum::<u64>() * u64::from(t.div_ceil(4));
+    let outputs = outputs(k, |outputs| groups(outputs) < caps.tuned(&FILL, weight).into());
+    let groups = groups(outputs);
     let mut plan = match subgroups {
         true => Plan::new("vec_subgroup", vec_subgroup, groups, caps)?,
         false => Plan::new("vec", vec, groups, caps)?,
     };
     plan.subgroups = subgroups;
     plan.wgsl.push(include_str!("rows.wgsl").into());
+    plan = plan.constant("ROWS", f64::from(t.min(4))).constant("OUTPUTS", f64::from(outputs));
     if subgroups {
         plan.wgsl.push(include_str!("sum_subgroup.wgsl").into());
+        return Ok(plan);
     }
-    Ok(plan.constant("ROWS", f64::from(t.min(4))))
+    plan.wgsl.push(include_str!("sum_lanes.wgsl").into());
+    Ok(plan.constant("LANES", f64::from(INVOCATIONS / outputs)))
+}
+
+/// Invocations of a workgroup that computes few rows.
+const INVOCATIONS: u32 = 64;
+
+/// How many outputs a workgroup computes of rows of `k` elements: eight; fewer while `too_few` workgroups would compute so many each, and as
+/// long as no invocation is left without eight elements of a row.
+fn outputs(k: u32, too_few: impl Fn(u32) -> bool) -> u32 {
+    let mut outputs = 8;
+    while outputs > 1 && too_few(outputs) && k / 8 >= INVOCATIONS / outputs * 2 {
+        outputs /= 2;
+    }
+    outputs
 }
 
 /// True if products of `x`, `[T, K]`, with all of `weights` are better one call than several: `T` is small or the device the CPU, no

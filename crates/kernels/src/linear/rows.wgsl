@@ -3,6 +3,11 @@
 // The lanes of a vec4 are rows of x; of the lanes from ROWS on nothing is computed.
 // Source: none.
 override ROWS: u32 = 1u;
+// Of a workgroup; with fewer, more of its 64 invocations share a row of w.
+override OUTPUTS: u32 = 8u;
+
+// How many times OUTPUTS covers n outputs.
+fn blocks(n: u32) -> u32 { return (n + OUTPUTS - 1u) / OUTPUTS; }
 
 // Where rows t0, t0 + 1, ... begin; those beyond the last repeat it and are not stored.
 fn begins(t0: u32) -> vec4<u32> {

@@ -23,6 +23,8 @@ pub(super) fn cases() -> Vec<Case> {
     }
     let three = [DType::Q5_0, DType::F16, DType::Q8_0];
     cases.push(case("weights of three types".into(), three, 1, [8, 8, 8], 96));
+    cases.push(case("a few rows".into(), [DType::F32; 3], 3, [5, 3, 1], 264));
+    cases.push(case("a few long rows".into(), [DType::Q4_1; 3], 2, [3, 1, 2], 544).self_test());
     cases.push(case("one output each".into(), [DType::F32; 3], 1, [1, 1, 1], 8));
     cases.push(case("many rows of x".into(), [DType::Q8_0; 3], 37, [33, 11, 11], 64));
     for dtype in [DType::F16, DType::Q4_0, DType::Q4_1, DType::Q8_0, DType::Q4K] {

@@ -1,6 +1,6 @@
 // Three linears of one x, few rows of it. q[t, n] = sum_k x[t, k] w[n, k]; k with w_k, v with w_v.
 // Operands: x f32 [T, K], w, w_k and w_v packed [NQ, K], [NK, K], [NV, K], q, k and v f32 [T, NQ], [T, NK], [T, NV].
-// One workgroup computes eight outputs of one of the three for up to four rows of x (rows.wgsl); one subgroup, of whatever size, sums a row at a time.
+// One workgroup computes OUTPUTS outputs of one of the three for up to four rows of x (rows.wgsl); a subgroup, of whatever size, sums a row at a time, several the parts of one where there are more of them than rows.
 // Source: torch.nn.functional.linear.
 struct Params { t: u32, k: u32, nq: u32, nk: u32, nv: u32, row_bytes: u32, row_bytes_k: u32, row_bytes_v: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -12,41 +12,49 @@ struct Params { t: u32, k: u32, nq: u32, nk: u32, nv: u32, row_bytes: u32, row_b
 @group(0) @binding(6) var<storage, read_write> k: array<f32>;
 @group(0) @binding(7) var<storage, read_write> v: array<f32>;
 
+var<workgroup> partial: array<vec4<f32>, 64>;
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(num_subgroups) subgroups: u32, @builtin(subgroup_id) subgroup: u32,
-        @builtin(subgroup_size) size: u32, @builtin(subgroup_invocation_id) lane: u32) {
+        @builtin(subgroup_size) size: u32, @builtin(subgroup_invocation_id) lane: u32,
+        @builtin(local_invocation_index) index: u32) {
   let i = id.x + id.y * groups.x;
-  let after_q = (p.nq + 7u) / 8u;
-  let after_k = after_q + (p.nk + 7u) / 8u;
-  let per_t = after_k + (p.nv + 7u) / 8u;
+  let after_q = blocks(p.nq);
+  let after_k = after_q + blocks(p.nk);
+  let per_t = after_k + blocks(p.nv);
   let t0 = i / per_t * 4u;
   if t0 >= p.t { return; }
   let block = i % per_t;
   let count = p.k / 8u;
   let at = begins(t0);
-  for (var r = 0u; r < 8u; r += subgroups) {
-    let row = r + subgroup;
-    var n = block * 8u + row;
+  let which = u32(block >= after_q) + u32(block >= after_k);
+  let n0 = (block - select(select(after_k, after_q, which == 1u), 0u, which == 0u)) * OUTPUTS;
+  // So many subgroups share a row.
+  let share = max(subgroups / OUTPUTS, 1u);
+  let jobs = OUTPUTS * share;
+  let step = min(size, 64u) * share;
+  for (var j = 0u; j < jobs; j += subgroups) {
+    let job = j + subgroup;
+    let n = n0 + job / share;
+    let first = job % share * size + lane;
     var sum = vec4<f32>();
-    if block < after_q {
-      for (var g = lane; g < count && row < 8u && n < p.nq; g += size) {
+    if which == 0u {
+      for (var g = first; g < count && n < p.nq; g += step) {
         sum += products(weights8(n, g), g, at);
       }
-    } else if block < after_k {
-      n -= after_q * 8u;
-      for (var g = lane; g < count && row < 8u && n < p.nk; g += size) {
+    } else if which == 1u {
+      for (var g = first; g < count && n < p.nk; g += step) {
         sum += products(weights8_k(n, g), g, at);
       }
     } else {
-      n -= after_k * 8u;
-      for (var g = lane; g < count && row < 8u && n < p.nv; g += size) {
+      for (var g = first; g < count && n < p.nv; g += step) {
         sum += products(weights8_v(n, g), g, at);
       }
     }
-    let total = add_up(sum);
-    if row < 8u && lane == 0u {
-      store(u32(block >= after_q) + u32(block >= after_k), t0, n, total);
-    }
+    sum = add_up(sum);
+    if lane == 0u && job < jobs { partial[job] = sum; }
   }
+  workgroupBarrier();
+  if index < OUTPUTS { store(which, t0, n0 + index, total(index * share, share)); }
 }

@@ -4,7 +4,7 @@
 //! accumulation. For few rows of `x`: with many, tiles of each product ([`crate::linear`]) win.
 //! Source: `torch.nn.functional.linear`.
 //!
-//! Variants: `vec` (a few lanes of a workgroup share a row of a weight), `vec_subgroup` (one subgroup a row, no barriers).
+//! Variants: `vec` (a few lanes of a workgroup share a row of a weight), `vec_subgroup` (subgroups take rows).
 
 mod cases;
 mod cpu;
@@ -63,16 +63,14 @@ impl Kernel for LinearThree {
         let [x, weights @ .., q, key, v] = call.operands else {
             return Err(crate::Error::invalid("linear_three: expected 7 operands"));
         };
-        let mut groups = 0u64;
         for (((w, y), n), bytes) in weights.iter().zip([q, key, v]).zip(p.n).zip(p.row_bytes) {
             let n = n as usize;
             check_product(self, (x, t), (w, n), k, bytes)?;
             ensure(self, y.elements() == t * n, || format!("result {:?} as [{t}, {n}]", y.shape))?;
-            groups += n.div_ceil(8) as u64;
         }
         let wgsl =
             [include_str!("linear_three_vec.wgsl"), include_str!("linear_three_vec_subgroup.wgsl")];
-        let mut plan = few_rows(wgsl, groups, p.t, (weights[0].dtype, caps))?;
+        let mut plan = few_rows(wgsl, &p.n, (p.t, p.k), (weights[0].dtype, caps))?;
         plan.wgsl.push(include_str!("store.wgsl").into());
         plan.wgsl.extend(dequant::wgsl(weights[0].dtype).map(Into::into));
         plan.wgsl.extend(dequant::wgsl_named(weights[1].dtype, "_k").map(Into::into));
