@@ -1,16 +1,35 @@
 //! Every WGSL the plans can produce, without a GPU: parses, validates, keeps WebGPU's default limits, binds what the operand
 //! table says.
 
+use firelight_kernels::tune::Tuning;
 use firelight_kernels::{Access, Call, Caps, KERNELS, Kernel, Plan, View};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use std::collections::HashSet;
 
-fn plans(kernel: &dyn Kernel) -> Vec<(String, Plan)> {
+/// Without features, with all, and with every choice of every number for all types it may be chosen for.
+fn all_caps() -> Vec<Caps> {
     let full = Caps {
         f16: true,
         subgroups: true,
         ..Caps::FLOOR
     };
+    let mut all = vec![Caps::FLOOR, full];
+    for (tunable, cases) in KERNELS.iter().flat_map(|k| k.tunables()) {
+        all.extend(tunable.choices.iter().map(|&value| {
+            let tuning = cases.iter().fold(Tuning::NONE, |tuning, case| {
+                let dtype = case.operands[tunable.operand].0;
+                tuning.with(tunable, dtype, value).expect("a choice")
+            });
+            Caps {
+                tuning,
+                ..Caps::FLOOR
+            }
+        }));
+    }
+    all
+}
+
+fn plans(kernel: &dyn Kernel, all_caps: &[Caps]) -> Vec<(String, Plan)> {
     let mut seen = HashSet::new();
     let mut plans = Vec::new();
     for case in kernel.cases() {
@@ -22,7 +41,7 @@ fn plans(kernel: &dyn Kernel) -> Vec<(String, Plan)> {
                 shape: s.clone(),
             })
             .collect();
-        for caps in [&Caps::FLOOR, &full] {
+        for caps in all_caps {
             let call = Call {
                 operands: &views,
                 params: &case.params,
@@ -43,8 +62,9 @@ fn plans(kernel: &dyn Kernel) -> Vec<(String, Plan)> {
 
 #[test]
 fn every_shader_validates_within_the_default_limits() {
+    let all_caps = all_caps();
     for &kernel in KERNELS {
-        for (name, plan) in plans(kernel) {
+        for (name, plan) in plans(kernel, &all_caps) {
             let source = plan.source();
             let module = naga::front::wgsl::parse_str(&source)
                 .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&source)));

@@ -26,6 +26,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(case("one output".into(), DType::F32, 1, 1, 8, 0, 1));
     cases.push(case("a column block, vec".into(), DType::Q8_0, 2, 33, 64, 20, 60));
     cases.push(case("a column block, tiled".into(), DType::F16, 33, 33, 40, 20, 60));
+    cases.push(case("several tiles".into(), DType::F16, 67, 131, 72, 0, 131));
     cases.push(case("more than 65535 groups".into(), DType::Q4_0, 1, 530_000, 32, 0, 530_000));
     for dtype in [DType::F16, DType::Q4_0, DType::Q4_1, DType::Q8_0, DType::Q4K, DType::Q6K] {
         for t in [1u64, 4, 256] {

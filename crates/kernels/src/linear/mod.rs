@@ -4,7 +4,7 @@
 //! this call writes `col0 .. col0 + N`. f32 accumulation. Source: `torch.nn.functional.linear`.
 //!
 //! Variants: `vec` (few rows of `x`, up to four of which share what is read of `w`: a few lanes of a workgroup share a row of `w`), `vec_subgroup` (the same, subgroups
-//! take rows), `tiled` (many rows of `x`: 32×32 tiles of `y` from workgroup memory). Where few rows of `x` meet few rows of `w`, a workgroup takes fewer of these, and more
+//! take rows), `tiled` (many rows of `x`: square tiles of `y` from workgroup memory). Where few rows of `x` meet few rows of `w`, a workgroup takes fewer of these, and more
 //! of its invocations share each.
 
 mod cases;
@@ -77,6 +77,16 @@ static FILL: Tunable = Tunable {
     choices: &[0, 128, 512, 2048, 8192],
 };
 
+static TILE: Tunable = Tunable {
+    name: "linear.tile",
+    what: "rows and columns of a workgroup's tile of y, where there are more than 32 rows of x",
+    on: On::Gpu,
+    operand: 1,
+    default: SMALL_TILE,
+    choices: &[SMALL_TILE, 64],
+};
+const SMALL_TILE: u32 = 32;
+
 impl Kernel for Linear {
     fn name(&self) -> &'static str {
         "linear"
@@ -100,8 +110,12 @@ impl Kernel for Linear {
             format!("y {:?} for [{t}, {}], columns from {}", y.shape, p.ldy, p.col0)
         })?;
         let mut plan = if p.t >= caps.tuned(&TILED_FROM, w.dtype) {
-            let tiles = t.div_ceil(32) as u64 * n.div_ceil(32) as u64;
-            Plan::new("tiled", include_str!("linear_tiled.wgsl"), tiles, caps)?
+            let tile = if p.t > SMALL_TILE { caps.tuned(&TILE, w.dtype) } else { SMALL_TILE };
+            let tiles = u64::from(p.t.div_ceil(tile)) * u64::from(p.n.div_ceil(tile));
+            let mut plan = Plan::new("tiled", include_str!("linear_tiled.wgsl"), tiles, caps)?;
+            // No override: naga would not know the arrays' lengths, nor tests that no index leaves them.
+            plan.wgsl.push(format!("const TILE = {tile}u;").into());
+            plan
         } else {
             let wgsl = [include_str!("linear_vec.wgsl"), include_str!("linear_vec_subgroup.wgsl")];
             let mut plan = few_rows(wgsl, &[p.n], (p.t, p.k), (w.dtype, caps))?;
@@ -135,6 +149,7 @@ impl Kernel for Linear {
         vec![
             (&SUBGROUPS, cases::trials(&[1, 4], (768, 768))),
             (&FILL, [(64, 4096), (512, 2048), (2048, 768)].into_iter().flat_map(|s| cases::trials(&[1], s)).collect()),
+            (&TILE, cases::trials(&[64, 256], (512, 768))),
             (&TILED_FROM, cases::trials(&[2, 4, 6, 12, 24], (512, 768))),
             (&matmul::TASK_WORK, [64, 256, 768].into_iter().flat_map(|n| cases::trials(&[1], (n, n))).collect()),
         ]
