@@ -35,6 +35,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   partial[64u + lane] = sum_up;
   gather(lane);
   gather(64u + lane);
+  workgroupBarrier();
   if lane < OUTPUTS && n0 + lane < p.n {
     store(t0, n0 + lane, total(lane * LANES), total(64u + lane * LANES));
   }

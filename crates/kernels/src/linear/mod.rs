@@ -72,7 +72,7 @@ static FILL: Tunable = Tunable {
     what: "workgroups below which one computes fewer than eight outputs, more of its invocations sharing a row of the weight",
     on: On::Gpu,
     operand: 1,
-    // The larger GPUs have about so many cores; with fewer workgroups some have nothing to do.
+    // What eight cores of 1,024 invocations run at once, and as many as the larger GPUs have cores: with fewer workgroups some of a GPU is idle.
     default: 128,
     choices: &[0, 128, 512, 2048, 8192],
 };

@@ -1,6 +1,6 @@
 // Sums over the invocations that share a row of w of what rows.wgsl computes; joined after it.
 // Operands: `partial`, in workgroup memory, of the part it is joined to: LANES sums a row, one row after the other.
-// To `gather` come all invocations, each with the place of its own sum; then any may ask for the total of a row.
+// All invocations `gather`, each at the place of its own sum; after a barrier any may ask for the total of a row.
 // Source: none.
 override LANES: u32 = 8u;
 
@@ -12,7 +12,6 @@ fn gather(at: u32) {
       for (var s = 8u; s < LANES; s += 8u) { partial[at] += partial[at + s]; }
     }
   }
-  workgroupBarrier();
 }
 
 // Of the row whose sums begin there.

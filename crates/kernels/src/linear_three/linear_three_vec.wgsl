@@ -46,5 +46,6 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   }
   partial[lane] = sum;
   gather(lane);
+  workgroupBarrier();
   if lane < OUTPUTS { store(which, t0, n0 + lane, total(lane * LANES)); }
 }
