@@ -58,8 +58,8 @@ pub fn exp(isa: Isa, x: &mut [f32]) {
     map(isa, Exp, x);
 }
 
-/// Each `x` becomes e^(scale · (x − the largest)); gives their sum.
-pub fn softmax_sum(isa: Isa, scale: f32, x: &mut [f32]) -> f32 {
+/// Each `x` becomes e^(scale · (x − the largest)); gives the largest and their sum.
+pub fn softmax_sum(isa: Isa, scale: f32, x: &mut [f32]) -> (f32, f32) {
     dispatch(isa, SoftmaxSum { scale, x })
 }
 
@@ -288,15 +288,30 @@ struct SoftmaxSum<'a> {
 }
 
 impl Kernel for SoftmaxSum<'_> {
-    type Output = f32;
+    type Output = (f32, f32);
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> f32 {
+    fn run<S: Simd>(self, simd: S) -> (f32, f32) {
         let (scale, top) = (self.scale, Max(self.x).run(simd));
-        let x = &mut *self.x;
         let f = ExpScaled { scale, top };
-        Map { x, f }.run(simd);
-        Sum(self.x).run(simd)
+        // In browsers one after the other, which is less code.
+        if cfg!(target_arch = "wasm32") {
+            Map { x: &mut *self.x, f }.run(simd);
+            return (top, Sum(self.x).run(simd));
+        }
+        let mut sums = [0.0; 32];
+        let (wide, rest) = self.x.as_chunks_mut::<32>();
+        for x in wide {
+            for (sum, x) in sums.iter_mut().zip(x) {
+                *x = f.of::<S, _>(*x);
+                *sum += *x;
+            }
+        }
+        for (sum, x) in sums.iter_mut().zip(rest) {
+            *x = f.of::<S, _>(*x);
+            *sum += *x;
+        }
+        (top, fold(sums, |a, b| a + b))
     }
 }
 

@@ -121,7 +121,7 @@ impl<'a> Job<'a> {
         let (q, kv) = (self.at(0, t, h), self.kv_head(h));
         let mut scores: Vec<f32> =
             keys.clone().map(|j| vecmath::dot_f32(self.isa, q, self.at(1, j, kv))).collect();
-        let total = vecmath::softmax_sum(self.isa, self.p.scale, &mut scores);
+        let (_, total) = vecmath::softmax_sum(self.isa, self.p.scale, &mut scores);
         out.fill(0.0);
         // No keys: no scores, and zeros.
         for (j, s) in keys.zip(&scores) {

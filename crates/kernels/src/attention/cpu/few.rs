@@ -57,8 +57,8 @@ impl Job<'_> {
             _ => (scores_of::<QUERIES>, sums_of::<QUERIES>),
         };
         #[cfg(target_arch = "x86_64")]
-        if self.dots.is_some() {
-            scratch.dots.set_queries(queries);
+        if let Some(dots) = self.dots {
+            dots.set_queries(&mut scratch.dots, queries);
         }
         let mut at = keys.start;
         while at < keys.end {

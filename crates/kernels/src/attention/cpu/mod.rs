@@ -207,8 +207,8 @@ impl Job<'_> {
             scores[begin..end].iter_mut().for_each(|s| *s = cap * (*s * scale / cap).tanh());
             scale = 1.0;
         }
-        let largest = scale * vecmath::max_f32(self.isa, &scores[begin..end]);
-        Some((largest, vecmath::softmax_sum(self.isa, scale, scores)))
+        let (largest, total) = vecmath::softmax_sum(self.isa, scale, scores);
+        Some((scale * largest, total))
     }
 }
 

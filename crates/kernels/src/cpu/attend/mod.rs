@@ -132,7 +132,7 @@ impl Packed {
             let row = &mut self.scores[i * wide..][..wide];
             // Whole vectors: what is beyond the last key weighs nothing.
             row[self.keys..].fill(f32::NEG_INFINITY);
-            totals[i] = vecmath::softmax_sum(isa, scale, row);
+            (_, totals[i]) = vecmath::softmax_sum(isa, scale, row);
         }
         dispatch(isa, Sums { packed: self });
         for i in 0..=last {

@@ -71,7 +71,8 @@ fn sums() {
                 .map(|a| (0.7 * (f64::from(*a) - top)).exp())
                 .collect();
             let mut got = a;
-            let total = softmax_sum(isa, 0.7, &mut got);
+            let (largest, total) = softmax_sum(isa, 0.7, &mut got);
+            assert_eq!(f64::from(largest), top);
             let sum: f64 = want.iter().sum();
             assert!(close(total, sum, 2e-6 * sum), "{isa} {len}");
             for (got, want) in got.iter().zip(&want) {

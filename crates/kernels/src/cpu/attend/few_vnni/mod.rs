@@ -24,17 +24,12 @@ const BYTES: usize = 34;
 /// What is kept between calls, so that nothing is allocated once it has grown.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    /// High and low bytes of the queries, `[heads, N, hd / 32, 4]`: bytes 4 d to 4 d + 3 of a block's first half four times, then
-    /// those of its second half.
-    queries: [Vec<[i32; 8]>; 2],
-    /// `[heads, N, hd / 32]`: what a step of the rounded queries is, and -128 times the sum of the block, since keys are taken 128
-    /// too large.
-    steps: Vec<f32>,
-    begins: Vec<i32>,
+    /// `[heads, N, hd / 32]`.
+    queries: Vec<scores::Query>,
     /// Scales of some positions as f16: `[heads · hd / 32, NEAR]`.
     scales: Vec<u16>,
-    /// Weights of some positions, `[N, NEAR / 32]`: the high bytes of 32, then the low ones.
-    weights: Vec<[[u8; 32]; 2]>,
+    /// Weights of some positions, `[N, NEAR / 32]`: the high bytes of four, then the low ones.
+    weights: Vec<[u8; 64]>,
     /// The last rows where there are not [`LANES`] of them, the last again and again.
     rest: Vec<u8>,
 }
@@ -61,6 +56,12 @@ impl Dots {
     /// `None` where the CPU has them not, or the cache is of another type.
     pub(crate) fn of(isa: Isa, dtype: DType) -> Option<Self> {
         (isa.level() == Level::Avx512Vnni && dtype == DType::Q8_0).then_some(Dots(()))
+    }
+
+    /// Sets the queries, `[heads, n, hd]`, that [`Dots::scores`] multiplies.
+    pub(crate) fn set_queries(self, scratch: &mut Scratch, queries: &[f32]) {
+        // SAFETY: `Dots` proves the instructions.
+        unsafe { scratch.set_queries(queries) };
     }
 
     /// As [`super::FewScores`] for the queries that were set, `n` for each head: 1 to [`QUERIES`].
@@ -206,7 +207,7 @@ mod tests {
         };
         let (mut scores, mut sums) = (vec![9.0; 32], vec![9.0; 64]);
         let mut scratch = Scratch::default();
-        scratch.set_queries(&[query; 64]);
+        dots.set_queries(&mut scratch, &[query; 64]);
         dots.scores(&mut scratch, 1, cells, &mut scores, 32);
         dots.sums(&mut scratch, 1, (&[1.0; 32], 32), cells, &mut sums);
         Some((scores, sums))

@@ -5,37 +5,57 @@ use std::arch::x86_64::*;
 
 /// What the largest number of a block of queries becomes: its high byte is 127, its low one 0.
 const MOST: f32 = 32512.0;
+
+/// A block of queries, rounded: what is multiplied with bytes 4 d to 4 d + 3 of a block of keys.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Query {
+    high: [i32; 8],
+    /// Signed, too.
+    low: [i32; 8],
+    /// -128 times the sum: keys are taken 128 too large.
+    begin: i32,
+    /// What a step of the rounded numbers is.
+    step: f32,
+}
+
 impl Scratch {
     /// Rounds queries `[…, hd]` to 16 bits, in blocks of 32.
-    pub(crate) fn set_queries(&mut self, queries: &[f32]) {
-        let [high, low] = &mut self.queries;
-        high.clear();
-        low.clear();
-        self.steps.clear();
-        self.begins.clear();
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F.
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn set_queries(&mut self, queries: &[f32]) {
+        self.queries.clear();
         for block in queries.as_chunks::<32>().0 {
-            let largest = block.iter().fold(0f32, |most, q| most.max(q.abs()));
+            // SAFETY: a block has two vectors.
+            let x = unsafe {
+                let from = block.as_ptr();
+                [_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(LANES))]
+            };
+            let largest =
+                _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x[0]), _mm512_abs_ps(x[1])));
             // A number that is none makes the scores none.
-            let nothing = block.iter().map(|q| q * 0.0).sum::<f32>();
-            let inverse = inverse(MOST, largest);
-            self.steps.push(largest / MOST + nothing);
-            let (mut sum, at) = (0, high.len());
-            high.resize(at + 4, [0; 8]);
-            low.resize(at + 4, [0; 8]);
-            for (d, four) in block.as_chunks::<4>().0.iter().enumerate() {
-                let (mut highs, mut lows) = ([0; 4], [0; 4]);
-                for i in 0..4 {
-                    // `f32::round` is a library call where the compiler may not use what this CPU has.
-                    let x = four[i] * inverse;
-                    let rounded = (x + 0.5_f32.copysign(x)) as i32;
-                    // The low byte is signed, too.
-                    (highs[i], lows[i]) = (((rounded + 128) >> 8) as u8, rounded as u8);
-                    sum += rounded;
+            let zero = _mm512_setzero_ps();
+            let nothing = _mm512_fmadd_ps(x[0], zero, _mm512_mul_ps(x[1], zero));
+            let inverse = _mm512_set1_ps(inverse(MOST, largest));
+            let mut query = Query {
+                step: largest / MOST + _mm512_reduce_add_ps(nothing),
+                ..Query::default()
+            };
+            for (half, x) in x.into_iter().enumerate() {
+                let rounded = _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse));
+                query.begin -= 128 * _mm512_reduce_add_epi32(rounded);
+                let high =
+                    _mm512_srai_epi32::<8>(_mm512_add_epi32(rounded, _mm512_set1_epi32(128)));
+                // SAFETY: sixteen bytes are half of each.
+                unsafe {
+                    let [to_high, to_low] = [&mut query.high, &mut query.low]
+                        .map(|to| to.as_mut_ptr().cast::<__m128i>().add(half));
+                    _mm_storeu_si128(to_high, _mm512_cvtepi32_epi8(high));
+                    _mm_storeu_si128(to_low, _mm512_cvtepi32_epi8(rounded));
                 }
-                high[at + d % 4][d / 4 * 4..][..4].fill(i32::from_le_bytes(highs));
-                low[at + d % 4][d / 4 * 4..][..4].fill(i32::from_le_bytes(lows));
             }
-            self.begins.push(-128 * sum);
+            self.queries.push(query);
         }
     }
 
@@ -52,14 +72,9 @@ impl Scratch {
         scores: &mut [f32],
         step: usize,
     ) {
-        let Cells {
-            hd, count, heads, ..
-        } = k;
+        let Cells { count, heads, .. } = k;
         let blocks = check(k);
-        assert!(
-            self.queries.iter().all(|q| q.len() >= heads * N * hd / 8)
-                && self.steps.len() >= heads * N * blocks
-        );
+        assert!(self.queries.len() >= heads * N * blocks);
         assert!(count <= step && scores.len() >= heads * N * step);
         let stride = heads * blocks * BYTES;
         for near in (0..count).step_by(NEAR) {
@@ -81,18 +96,22 @@ impl Scratch {
                 }
                 for h in 0..heads {
                     let mut found = [_mm512_setzero_ps(); N];
-                    for b in h * blocks..(h + 1) * blocks {
-                        ask(ahead.wrapping_add(b * LANES * BYTES), LANES * BYTES);
-                        // SAFETY: sixteen rows of `heads · blocks` blocks are there; the rest was asserted.
+                    for b in 0..blocks {
+                        let at = h * blocks + b;
+                        ask(ahead.wrapping_add(at * LANES * BYTES), LANES * BYTES);
+                        // SAFETY: sixteen rows of `heads · blocks` blocks are there, and the queries of all heads.
                         unsafe {
-                            self.add_block::<N>(
-                                &mut found,
-                                rows.add(b * BYTES),
-                                stride,
-                                (h, b, blocks),
-                                j,
-                            )
-                        };
+                            let queries = self.queries.as_ptr().add(h * N * blocks + b);
+                            let sums =
+                                products::<N>(queries, blocks, rows.add(at * BYTES + 2), stride);
+                            let scale = self.scale(at, j);
+                            for i in 0..N {
+                                let step = _mm512_set1_ps((*queries.add(i * blocks)).step);
+                                let sum = _mm512_cvtepi32_ps(sums[i]);
+                                found[i] =
+                                    _mm512_fmadd_ps(sum, _mm512_mul_ps(scale, step), found[i]);
+                            }
+                        }
                     }
                     for i in 0..N {
                         let to = &mut scores[(h * N + i) * step + near + j..][..n];
@@ -103,67 +122,46 @@ impl Scratch {
             }
         }
     }
+}
 
-    /// Adds what block `b` of all blocks of a position, one of head `h`, gives the scores of sixteen positions.
-    ///
-    /// # Safety
-    /// `from` is block `b` of the first of sixteen rows that are `stride` bytes apart, position `j` of those whose scales are side by
-    /// side; the queries are set for all heads.
-    #[target_feature(
-        enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi"
-    )]
-    #[inline]
-    unsafe fn add_block<const N: usize>(
-        &self,
-        found: &mut [__m512; N],
-        from: *const u8,
-        stride: usize,
-        (h, b, blocks): (usize, usize, usize),
-        j: usize,
-    ) {
-        let [q_high, q_low] = [self.queries[0].as_ptr(), self.queries[1].as_ptr()];
-        // Of eight rows each.
-        let (mut high, mut low) = (
-            [[_mm512_setzero_si512(); 2]; N],
-            [[_mm512_setzero_si512(); 2]; N],
-        );
-        // SAFETY: the caller's promise; query `i` of the head has four numbers for each of its blocks.
-        unsafe {
-            for rows in 0..2 {
-                let turned = turn(from.add(8 * rows * stride + 2), stride);
-                for d in 0..4 {
-                    let k = _mm512_xor_si512(turned[d], _mm512_set1_epi8(-128));
-                    for i in 0..N {
-                        let at = ((h * N + i) * blocks + b - h * blocks) * 4 + d;
-                        let q = _mm512_broadcast_i64x4(_mm256_loadu_si256(q_high.add(at).cast()));
-                        high[i][rows] = _mm512_dpbusd_epi32(high[i][rows], k, q);
-                        let q = _mm512_broadcast_i64x4(_mm256_loadu_si256(q_low.add(at).cast()));
-                        low[i][rows] = _mm512_dpbusd_epi32(low[i][rows], k, q);
-                    }
+/// Products of a block of each of `N` rounded queries, which are `blocks` apart, with 32 bytes of sixteen rows.
+///
+/// # Safety
+/// The queries are there, and the bytes, which begin at `from`; rows are `stride` bytes apart. The CPU has the instructions.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[inline]
+unsafe fn products<const N: usize>(
+    queries: *const Query,
+    blocks: usize,
+    from: *const u8,
+    stride: usize,
+) -> [__m512i; N] {
+    let (mut high, mut low) = ([_mm512_setzero_si512(); N], [_mm512_setzero_si512(); N]);
+    // SAFETY: the caller's promise.
+    unsafe {
+        for i in 0..N {
+            low[i] = _mm512_set1_epi32((*queries.add(i * blocks)).begin);
+        }
+        for half in 0..2 {
+            let turned = turn(from.add(16 * half), stride);
+            for d in 0..4 {
+                let k = _mm512_xor_si512(turned[d], _mm512_set1_epi8(-128));
+                for i in 0..N {
+                    let q = &*queries.add(i * blocks);
+                    let at = 4 * half + d;
+                    high[i] = _mm512_dpbusd_epi32(high[i], k, _mm512_set1_epi32(q.high[at]));
+                    low[i] = _mm512_dpbusd_epi32(low[i], k, _mm512_set1_epi32(q.low[at]));
                 }
-            }
-            let scale = self.scale(b, j);
-            for i in 0..N {
-                let at = (h * N + i) * blocks + b - h * blocks;
-                let begin = _mm512_set1_epi32(*self.begins.as_ptr().add(at));
-                let mut sums = low[i];
-                for rows in 0..2 {
-                    sums[rows] =
-                        _mm512_add_epi32(sums[rows], _mm512_slli_epi32::<8>(high[i][rows]));
-                }
-                // Four rows' first halves of the block, then their second halves.
-                let first = _mm512_shuffle_i32x4::<0x88>(sums[0], sums[1]);
-                let second = _mm512_shuffle_i32x4::<0xdd>(sums[0], sums[1]);
-                let sum = _mm512_add_epi32(_mm512_add_epi32(first, second), begin);
-                let step = _mm512_mul_ps(scale, _mm512_set1_ps(*self.steps.as_ptr().add(at)));
-                found[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), step, found[i]);
             }
         }
     }
+    for i in 0..N {
+        low[i] = _mm512_add_epi32(low[i], _mm512_slli_epi32::<8>(high[i]));
+    }
+    low
 }
 
-/// 32 bytes of each of 8 rows, turned: of vector `d` the first four lanes have bytes 4 d to 4 d + 3 of rows 0 to 3, the next four
-/// bytes 16 + 4 d to 16 + 4 d + 3 of them, and the others the same of rows 4 to 7.
+/// 16 bytes of each of 16 rows, turned: vector `d` has bytes 4 d to 4 d + 3 of all rows in their order.
 ///
 /// # Safety
 /// The bytes are valid for reading; rows are `stride` bytes apart.
@@ -174,9 +172,15 @@ unsafe fn turn(from: *const u8, stride: usize) -> [__m512i; 4] {
     for (i, r) in r.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
         unsafe {
+            // Every fourth row, one to 128 bits.
             let from = from.add(i * stride);
-            let first = _mm512_castsi256_si512(_mm256_loadu_si256(from.cast()));
-            *r = _mm512_inserti64x4::<1>(first, _mm256_loadu_si256(from.add(4 * stride).cast()));
+            let rows = _mm512_castsi128_si512(_mm_loadu_si128(from.cast()));
+            let second = _mm_loadu_si128(from.add(4 * stride).cast());
+            let rows = _mm512_inserti32x4::<1>(rows, second);
+            let third = _mm_loadu_si128(from.add(8 * stride).cast());
+            let rows = _mm512_inserti32x4::<2>(rows, third);
+            let fourth = _mm_loadu_si128(from.add(12 * stride).cast());
+            *r = _mm512_inserti32x4::<3>(rows, fourth);
         }
     }
     let (a, b) = (
