@@ -2,7 +2,8 @@
 //!
 //! A job is a function of a task index. The caller takes part, workers join while tasks are left, and a worker that is
 //! asleep when the last task is taken is not waited for. After a job a worker watches for the next one for a few tens of
-//! microseconds (the gap between two kernels of a token) and then sleeps on a condition variable.
+//! microseconds (the gap between two kernels of a token), offers its core to others for a few hundred more (the last task of
+//! another worker), and then sleeps on a condition variable: being woken takes longer than most kernels of a token.
 //!
 //! This module is one of the crate's listed `unsafe` modules: a job's function is borrowed, and workers see it through a
 //! pointer whose validity is argued where it is used.
@@ -13,8 +14,10 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// How many times a worker looks for new work before it sleeps.
+/// How many times a worker looks for new work before it lets others run.
 const SPINS: u32 = 4_000;
+/// How many times it lets them before it sleeps.
+const YIELDS: u32 = 500;
 
 type Task<'a> = dyn Fn(usize) + Sync + 'a;
 
@@ -80,6 +83,10 @@ impl Shared {
                 spins += 1;
                 if spins < SPINS {
                     std::hint::spin_loop();
+                    continue;
+                }
+                if spins < SPINS + YIELDS {
+                    std::thread::yield_now();
                     continue;
                 }
                 let mut guard = self.lock();
