@@ -7,7 +7,7 @@
 //! bound in their exact sizes. What hangs, fails, too: loops are not checked either.
 #![cfg(feature = "gpu")]
 
-use firelight_kernels::harness::{random_weight, wanted};
+use firelight_kernels::harness::{planned, random_weight, wanted};
 use firelight_kernels::tune::{On, Tunable, Tuning};
 use firelight_kernels::{
     Array, Call, Caps, Case, DType, Device, Fill, GpuOptions, Holder, KERNELS, Kernel, Operand,
@@ -307,19 +307,7 @@ fn check(
         if case.bytes > 1 << 20 {
             continue;
         }
-        let views: Vec<View> = case
-            .operands
-            .iter()
-            .map(|(d, s, _)| View {
-                dtype: *d,
-                shape: s.clone(),
-            })
-            .collect();
-        let call = Call {
-            operands: &views,
-            params: &case.params,
-        };
-        let plan = kernel.plan(&call, device.caps()).expect("its own case");
+        let plan = planned(kernel, case, device.caps()).expect("its own case");
         let new = known.insert(format!("{}{:?}", plan.source(), plan.constants));
         if only_new && !new {
             continue;

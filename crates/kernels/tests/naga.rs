@@ -1,8 +1,9 @@
 //! Every WGSL the plans can produce, without a GPU: parses, validates, keeps WebGPU's default limits, binds what the operand
 //! table says.
 
+use firelight_kernels::harness::planned;
 use firelight_kernels::tune::Tuning;
-use firelight_kernels::{Access, Call, Caps, KERNELS, Kernel, Plan, View};
+use firelight_kernels::{Access, Caps, KERNELS, Kernel, Plan};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use std::collections::HashSet;
 
@@ -33,21 +34,8 @@ fn plans(kernel: &dyn Kernel, all_caps: &[Caps]) -> Vec<(String, Plan)> {
     let mut seen = HashSet::new();
     let mut plans = Vec::new();
     for case in kernel.cases() {
-        let views: Vec<View> = case
-            .operands
-            .iter()
-            .map(|(d, s, _)| View {
-                dtype: *d,
-                shape: s.clone(),
-            })
-            .collect();
         for caps in all_caps {
-            let call = Call {
-                operands: &views,
-                params: &case.params,
-            };
-            let plan = kernel
-                .plan(&call, caps)
+            let plan = planned(kernel, &case, caps)
                 .unwrap_or_else(|e| panic!("{} `{}`: {e}", kernel.name(), case.name));
             if seen.insert(plan.source()) {
                 plans.push((

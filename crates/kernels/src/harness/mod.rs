@@ -139,7 +139,10 @@ pub(crate) fn record_case(
 }
 
 /// What a kernel would run for a case on a device of `caps`.
-pub(crate) fn planned(kernel: &dyn Kernel, case: &Case, caps: &Caps) -> Result<Plan> {
+///
+/// # Errors
+/// What the plan refuses; not for one of the kernel's own cases.
+pub fn planned(kernel: &dyn Kernel, case: &Case, caps: &Caps) -> Result<Plan> {
     let view = |(dtype, shape, _): &(DType, Vec<usize>, Fill)| View {
         dtype: *dtype,
         shape: shape.clone(),
@@ -337,18 +340,7 @@ async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
 #[cfg(not(target_arch = "wasm32"))]
 fn compile_ahead(device: &Device, cases: &[(&'static dyn Kernel, Case)]) {
     let plan = |(kernel, case): &(&'static dyn Kernel, Case)| {
-        let operands = case.operands.iter();
-        let views: Vec<View> = operands
-            .map(|(dtype, shape, _)| View {
-                dtype: *dtype,
-                shape: shape.clone(),
-            })
-            .collect();
-        let call = Call {
-            operands: &views,
-            params: &case.params,
-        };
-        Some((*kernel, kernel.plan(&call, device.caps()).ok()?))
+        Some((*kernel, planned(*kernel, case, device.caps()).ok()?))
     };
     let plans: Vec<_> = cases.iter().filter_map(plan).collect();
     let plans: Vec<_> = plans.iter().map(|(k, p)| (*k as &dyn Kernel, p)).collect();

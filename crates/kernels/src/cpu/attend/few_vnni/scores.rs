@@ -49,8 +49,8 @@ impl Scratch {
                     _mm512_srai_epi32::<8>(_mm512_add_epi32(rounded, _mm512_set1_epi32(128)));
                 // SAFETY: sixteen bytes are half of each.
                 unsafe {
-                    let [to_high, to_low] = [&mut query.high, &mut query.low]
-                        .map(|to| to.as_mut_ptr().cast::<__m128i>().add(half));
+                    let to_high = query.high.as_mut_ptr().cast::<__m128i>().add(half);
+                    let to_low = query.low.as_mut_ptr().cast::<__m128i>().add(half);
                     _mm_storeu_si128(to_high, _mm512_cvtepi32_epi8(high));
                     _mm_storeu_si128(to_low, _mm512_cvtepi32_epi8(rounded));
                 }
