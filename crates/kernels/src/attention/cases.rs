@@ -70,7 +70,10 @@ pub(super) fn cases() -> Vec<Case> {
         let rows: Vec<_> = (0..16).map(|i| [i, 8191]).collect();
         let long = case(&format!("bench decode of 16 at 8191, {kv}"), kv, p, &rows);
         cases.push(long.bench(16 * 4 * 9 * 64 * 8192));
-        // One that fits in the second cache: what is left is arithmetic.
+        let p = Params { t: 256, ..p };
+        let rows: Vec<_> = (7936..8192).map(|i| [0, i]).collect();
+        let far = case(&format!("bench prefill of 256 after 7936, {kv}"), kv, p, &rows);
+        cases.push(far.bench(256 * 4 * 9 * 64 * 8064));
         let p = Params { t: 1, cap: 1024, ..p };
         let near = case(&format!("bench decode near at 1023, {kv}"), kv, p, &[[0, 1023]]);
         cases.push(near.bench(4 * 9 * 64 * 1024));

@@ -62,7 +62,7 @@ pub struct Params {
     pub cap: u32,
     /// Keys a token sees, itself included; 0: all.
     pub window: u32,
-    /// Factor of the products.
+    /// Factor of the products, not negative.
     pub scale: f32,
     /// Soft cap of the scaled products; 0: none.
     pub softcap: f32,
@@ -102,6 +102,7 @@ impl Kernel for Attention {
         };
         let t = p.t as usize;
         check_cache(self, (p.nh, p.nkv, p.hd, p.cap), (kc, vc))?;
+        check_scale(self, p.scale)?;
         let len = times(&[p.t, p.nh, p.hd]);
         let listed = rows.elements() >= 2 * t && ends.elements() >= t;
         ensure(self, q.elements() as u64 == len && out.elements() as u64 == len && listed, || {
@@ -150,6 +151,11 @@ impl Kernel for Attention {
     }
 }
 
+/// Checks the factor of the products: the softmax takes the largest product for the largest exponent.
+pub(crate) fn check_scale(kernel: &dyn Kernel, scale: f32) -> Result<()> {
+    ensure(kernel, scale >= 0.0, || format!("scale {scale}; expected 0 or more"))
+}
+
 /// Checks the heads, and that the caches are of them and of `cap` positions.
 pub(crate) fn check_cache(
     kernel: &dyn Kernel,
@@ -195,7 +201,7 @@ pub struct AttentionArgs<'a> {
     pub v_cache: &'a Array,
     /// Keys a token sees, itself included; 0: all.
     pub window: u32,
-    /// Factor of the products, usually `HD^-½`.
+    /// Factor of the products, usually `HD^-½`; not negative.
     pub scale: f32,
     /// Soft cap; 0: none.
     pub softcap: f32,
@@ -262,4 +268,32 @@ fn in_parts(rec: &mut Recorder, [q, kc, vc, rows, out]: [&Array; 5], p: &Params,
     rec.call(&AttentionPart, &[q, kc, vc, rows, &partial], &params)?;
     let params = attention_merge::Params { heads: t * nh, hd, parts };
     rec.call(&AttentionMerge, &[&partial, out], &params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CpuOptions, Device, Holder};
+
+    #[test]
+    fn a_scale_below_zero_or_none_is_refused() -> Result<()> {
+        let device = Device::cpu(&CpuOptions::default())?;
+        let cache = device.array(DType::F32, &[1, 8, 1, 4], Holder::User)?;
+        let rows = device.array(DType::U32, &[1, 2], Holder::User)?;
+        let q = device.array(DType::F32, &[1, 4], Holder::User)?;
+        for (scale, fits) in [(0.5, true), (0.0, true), (-0.5, false), (f32::NAN, false)] {
+            let args = AttentionArgs {
+                k_cache: &cache,
+                v_cache: &cache,
+                rows: &rows,
+                window: 0,
+                scale,
+                softcap: 0.0,
+                ends: None,
+            };
+            let result = attention(&mut Recorder::new(&device), &q, args);
+            assert_eq!(result.is_ok(), fits, "{scale}: {result:?}");
+        }
+        Ok(())
+    }
 }

@@ -11,7 +11,7 @@
 mod cases;
 mod reference;
 
-use crate::attention::{CACHES, FOUR_KEYS, FOUR_QUERIES, cells, check_cache};
+use crate::attention::{CACHES, FOUR_KEYS, FOUR_QUERIES, cells, check_cache, check_scale};
 use crate::kernel::{Call, Caps, Case, Kernel, Operand, Plan, ensure, times};
 use crate::Result;
 use crate::tune::{On, Tunable};
@@ -124,6 +124,7 @@ impl Kernel for AttentionPart {
             format!("{} parts; expected 1 to {MOST_PARTS}", p.parts)
         })?;
         check_cache(self, (p.nh, p.nkv, p.hd, p.cap), (kc, vc))?;
+        check_scale(self, p.scale)?;
         let len = times(&[p.t, p.nh, p.hd]);
         let listed = rows.elements() as u64 >= 2 * u64::from(p.t);
         ensure(self, q.elements() as u64 == len && listed, || {

@@ -58,7 +58,7 @@ pub fn exp(isa: Isa, x: &mut [f32]) {
     map(isa, Exp, x);
 }
 
-/// Each `x` becomes e^(scale · (x − the largest)); gives the largest and their sum.
+/// Each `x` becomes e^(scale · (x − the largest)), 0 below e⁻⁸⁷; gives the largest and their sum. `scale` is not negative.
 pub fn softmax_sum(isa: Isa, scale: f32, x: &mut [f32]) -> (f32, f32) {
     dispatch(isa, SoftmaxSum { scale, x })
 }

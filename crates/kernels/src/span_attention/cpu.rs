@@ -1,7 +1,7 @@
 //! Rows of the output split over the threads. Neighbouring tokens with the same span share its keys and values, packed once per
 //! head; single ones (windows) go through theirs where they lie.
 use super::Params;
-use crate::cpu::attend::{Packed, QUERIES};
+use crate::cpu::attend::{Packed, QUERIES, Rows, TOGETHER};
 use crate::cpu::{Isa, vecmath};
 use crate::kernel::CpuCall;
 use std::cell::Cell;
@@ -67,7 +67,7 @@ impl<'a> Job<'a> {
                         self.one(t + i, h, keys.clone(), self.cell(now, i, h));
                     }
                 } else {
-                    self.block(t, run, h, keys.clone(), now, packed);
+                    self.block(t, h, keys.clone(), now, packed);
                 }
             }
             t += run;
@@ -86,29 +86,33 @@ impl<'a> Job<'a> {
         &mut rows[(i * nh + h) * hd..][..hd]
     }
 
-    /// Head `head` of row `row` of operand `i` (queries, keys, values).
-    fn at(&self, i: usize, row: usize, head: usize) -> &'a [f32] {
+    /// Head `head` of operand `i` (queries, keys, values) from row `row` on.
+    fn from(&self, i: usize, row: usize, head: usize) -> Rows<'a> {
         let (stride, first) = (self.p.stride[i] as usize, self.p.first[i] as usize);
-        let hd = self.p.hd as usize;
-        &[self.q, self.k, self.v][i][row * stride + first + head * hd..][..hd]
+        let first = row * stride + first + head * self.p.hd as usize;
+        Rows { data: [self.q, self.k, self.v][i], first, stride }
+    }
+
+    /// The first of [`Job::from`].
+    fn at(&self, i: usize, row: usize, head: usize) -> &'a [f32] {
+        let rows = self.from(i, row, head);
+        &rows.data[rows.first..][..self.p.hd as usize]
     }
 
     fn kv_head(&self, h: usize) -> usize {
         h / (self.p.nh / self.p.nkv) as usize
     }
 
-    /// `run` tokens from `t` on that see the same keys.
-    fn block(&self, t: usize, run: usize, h: usize, keys: std::ops::Range<usize>, out: &mut [f32], packed: &mut Packed) {
+    /// Tokens from `t` on that see the same keys, whose rows of the output are `out`.
+    fn block(&self, t: usize, h: usize, keys: std::ops::Range<usize>, out: &mut [f32], packed: &mut Packed) {
         let kv = self.kv_head(h);
-        packed.fill(keys.len(), self.p.hd as usize, |j| {
-            (self.at(1, keys.start + j, kv), self.at(2, keys.start + j, kv))
-        });
-        let row = (self.p.nh * self.p.hd) as usize;
-        for (i, rows) in out.chunks_mut(QUERIES * row).enumerate() {
-            let first = t + i * QUERIES;
-            let n = QUERIES.min(t + run - first);
-            let queries: [&[f32]; QUERIES] = std::array::from_fn(|i| self.at(0, first + i.min(n - 1), h));
-            packed.attend(self.isa, self.p.scale, &queries[..n], |i, sums, by| {
+        let hd = self.p.hd as usize;
+        let [k, v] = [1, 2].map(|i| self.from(i, keys.start, kv));
+        packed.fill(self.isa, (keys.len(), hd), k, v);
+        let row = self.p.nh as usize * hd;
+        for (i, rows) in out.chunks_mut(TOGETHER * row).enumerate() {
+            let queries = self.from(0, t + i * TOGETHER, h);
+            packed.attend(self.isa, self.p.scale, rows.len() / row, queries, |i, sums, by| {
                 for (out, sum) in self.cell(rows, i, h).iter_mut().zip(sums) {
                     *out = sum * by;
                 }

@@ -12,6 +12,7 @@ mod cases;
 mod cpu;
 mod reference;
 
+use crate::attention::check_scale;
 use crate::kernel::{Call, Caps, Case, CpuCall, Kernel, Operand, Plan, View, ensure};
 use crate::{Array, Recorder, Result};
 use firelight_tensor::DType;
@@ -38,7 +39,7 @@ pub struct Params {
     pub stride: [u32; 3],
     /// First element of a token's row in `q`, `k`, `v`: multiples of 4.
     pub first: [u32; 3],
-    /// Factor of the products.
+    /// Factor of the products, not negative.
     pub scale: f32,
 }
 
@@ -69,6 +70,7 @@ impl Kernel for SpanAttention {
             return Err(crate::Error::invalid("span_attention: expected 5 operands"));
         };
         let (t, s) = (u64::from(p.t), u64::from(p.s));
+        check_scale(self, p.scale)?;
         ensure(self, p.hd.is_multiple_of(4) && (4..=512).contains(&p.hd), || {
             format!("heads of {}; expected a multiple of 4 up to 512", p.hd)
         })?;
@@ -162,7 +164,7 @@ pub struct SpanAttentionArgs<'a> {
     pub kv_heads: usize,
     /// Elements of a head.
     pub head_dim: usize,
-    /// Factor of the products, usually `HD^-½`.
+    /// Factor of the products, usually `HD^-½`; not negative.
     pub scale: f32,
 }
 

@@ -1,16 +1,20 @@
 //! Many queries: a block of keys and values of a head is packed once for all of them.
 use super::{Job, Run, merge, split};
-use crate::cpu::attend::{Packed, QUERIES};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::cpu::attend::{Cells, Widen, dispatch, reads};
+use crate::cpu::attend::{Packed, Rows, ask};
 use crate::dequant;
 use firelight_tensor::DType;
 use std::ops::Range;
 
 /// Keys of a block.
-const BLOCK: usize = 128;
+const BLOCK: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Scratch {
     packed: Packed,
+    /// Queries of the head, `[queries, HD]`.
+    queries: Vec<f32>,
     /// Keys and values of a block in f32.
     floats: Vec<f32>,
 }
@@ -26,73 +30,89 @@ impl Job<'_> {
         found: &mut [f32],
     ) {
         let (hd, group) = (self.p.hd as usize, (self.p.nh / self.p.nkv) as usize);
-        let queries = run.tokens.len() * group;
+        let all = run.tokens.len() * group;
+        scratch.queries.clear();
+        for i in 0..all {
+            scratch.queries.extend_from_slice(self.query(run, head, i));
+        }
         let (sums, rest) = split(found, hd);
         let mut at = keys.start;
         while at < keys.end {
             let count = self.together(at, keys.end, BLOCK);
             self.pack(run, (at, count), head, scratch);
-            for first in (0..queries).step_by(QUERIES) {
-                let four = first..queries.min(first + QUERIES);
-                self.four(run, (at, count), &mut scratch.packed, (head, four), (sums, rest));
+            // Neighbouring tokens see neighbouring keys: who sees some of these are neighbours, too.
+            let sees = |t: &usize| {
+                let seen = self.keys(*t);
+                seen.start < at + count && seen.end > at
+            };
+            let mut tokens = run.tokens.clone();
+            let first = tokens.find(sees).map_or(all, |t| (t - run.tokens.start) * group);
+            let last = run.tokens.clone().rfind(sees).map_or(0, |t| (t + 1 - run.tokens.start) * group);
+            let n = last.saturating_sub(first);
+            let Scratch { packed, queries, .. } = scratch;
+            packed.scores(self.isa, n, Rows { data: queries, first: first * hd, stride: hd });
+            let mut weighed = Vec::with_capacity(n);
+            for i in 0..n {
+                // What is next comes meanwhile: a share with each query.
+                let share = i * BLOCK / n..(i + 1) * BLOCK / n;
+                self.ask_for(run, at + count, head, share);
+                weighed.push(self.weigh(run, first + i, at, packed.row(i)));
+            }
+            packed.sum(self.isa, n);
+            for (i, weighed) in weighed.into_iter().enumerate() {
+                let query = first + i;
+                let sums = &mut sums[query * hd..][..hd];
+                merge(self.isa, weighed, packed.result(i), sums, &mut rest[2 * query..][..2]);
             }
             at += count;
         }
     }
 
+    /// Asks for keys and values of the `rows` after `at`, there or not.
+    fn ask_for(&self, run: &Run, at: usize, head: usize, rows: Range<usize>) {
+        let (hd, heads) = (self.p.hd as usize, self.p.nkv as usize);
+        for element in rows.map(|j| self.slot(run, at) + (j * heads + head) * hd) {
+            let [first, size] = self.bytes_of([element, hd]);
+            for (cache, line) in self.cache.iter().flat_map(|c| (0..size).step_by(64).map(move |line| (c, line))) {
+                ask(cache.as_ptr().wrapping_add(first + line));
+            }
+        }
+    }
+
+    /// How many bytes elements of a cache take.
+    fn bytes_of(&self, elements: [usize; 2]) -> [usize; 2] {
+        elements.map(|n| n / self.dtype.block_len() * self.dtype.block_bytes())
+    }
+
     /// Packs the keys and values from `at` on.
     fn pack(&self, run: &Run, (at, count): (usize, usize), head: usize, scratch: &mut Scratch) {
-        let (hd, stride) = (self.p.hd as usize, (self.p.nkv * self.p.hd) as usize);
-        let element = |j: usize| self.slot(run, at) + j * stride + head * hd;
-        let Scratch { packed, floats } = scratch;
+        let (hd, heads) = (self.p.hd as usize, self.p.nkv as usize);
+        let first = self.slot(run, at);
+        let Scratch { packed, floats, .. } = scratch;
         if self.dtype == DType::F32 {
-            let [kf, vf]: [&[f32]; 2] = self.cache.map(bytemuck::cast_slice);
-            packed.fill(count, hd, |j| (&kf[element(j)..][..hd], &vf[element(j)..][..hd]));
-            return;
+            let [k, v] = self.cache.map(|cache| Rows {
+                data: bytemuck::cast_slice(cache),
+                first: first + head * hd,
+                stride: heads * hd,
+            });
+            return packed.fill(self.isa, (count, hd), k, v);
         }
         floats.resize(2 * count * hd, 0.0);
         for (bytes, to) in self.cache.into_iter().zip(floats.chunks_exact_mut(count * hd)) {
+            #[cfg(not(target_arch = "wasm32"))]
+            if reads(self.dtype) && hd.is_multiple_of(16) {
+                let cells = Cells { bytes, dtype: self.dtype, first, count, heads, hd };
+                dispatch(self.isa, Widen { cells, head, to });
+                continue;
+            }
             for (j, to) in to.chunks_exact_mut(hd).enumerate() {
-                let [first, size] = [element(j), hd].map(|n| n / self.dtype.block_len() * self.dtype.block_bytes());
+                let element = first + (j * heads + head) * hd;
+                let [first, size] = self.bytes_of([element, hd]);
                 // The lengths fit: nothing is refused.
                 let _ = dequant::to_f32(self.dtype, &bytes[first..][..size], to);
             }
         }
-        let (kf, vf) = floats.split_at(count * hd);
-        packed.fill(count, hd, |j| (&kf[j * hd..][..hd], &vf[j * hd..][..hd]));
-    }
-
-    /// Four queries of a head with the keys from `at` on, that are packed.
-    fn four(
-        &self,
-        run: &Run,
-        (at, count): (usize, usize),
-        packed: &mut Packed,
-        (head, four): (usize, Range<usize>),
-        (sums, rest): (&mut [f32], &mut [f32]),
-    ) {
-        let hd = self.p.hd as usize;
-        let group = (self.p.nh / self.p.nkv) as usize;
-        let sees = |i: usize| {
-            let seen = self.keys(run.tokens.start + i / group);
-            seen.start < at + count && seen.end > at
-        };
-        if !four.clone().any(sees) {
-            return;
-        }
-        let last = four.end - 1;
-        let q: [&[f32]; QUERIES] = std::array::from_fn(|i| self.query(run, head, (four.start + i).min(last)));
-        packed.scores(self.isa, &q[..four.len()]);
-        let mut weighed = [None; QUERIES];
-        for (i, weighed) in weighed.iter_mut().enumerate().take(four.len()) {
-            *weighed = self.weigh(run, four.start + i, at, packed.row(i));
-        }
-        packed.sum(self.isa);
-        for (i, weighed) in weighed.into_iter().enumerate().take(four.len()) {
-            let query = four.start + i;
-            let sums = &mut sums[query * hd..][..hd];
-            merge(self.isa, weighed, packed.result(i), sums, &mut rest[2 * query..][..2]);
-        }
+        let [k, v] = [0, count * hd].map(|first| Rows { data: floats, first, stride: hd });
+        packed.fill(self.isa, (count, hd), k, v);
     }
 }
-

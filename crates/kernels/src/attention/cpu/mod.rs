@@ -17,8 +17,10 @@ use firelight_tensor::DType;
 use std::cell::Cell;
 use std::ops::Range;
 
-/// Tokens of a run at most.
-const RUN: usize = 32;
+/// Tokens of a run at least, where there are so many, and at most.
+const RUN: Range<usize> = 16..64;
+/// Queries of a head that a run has at most, unless it has the fewest tokens.
+const TOGETHER: usize = 192;
 /// Keys that are a task of their own at least.
 const PART: usize = 512;
 
@@ -70,7 +72,9 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
     };
     let (nkv, hd, pool) = (p.nkv as usize, p.hd as usize, &c.cpu.pool);
     let group = (p.nh / p.nkv) as usize;
-    let runs = job.runs();
+    // Long runs read keys less often, short ones are shared out better.
+    let length = (p.t as usize * nkv / (4 * pool.threads())).min(TOGETHER / group);
+    let runs = job.runs(length.clamp(RUN.start, RUN.end));
     let longest = runs.iter().map(|r| r.keys.len()).max().unwrap_or(0);
     let most = runs.iter().map(|r| r.tokens.len()).max().unwrap_or(0) * group;
     // Few queries over whole vectors read the cache where it lies.
@@ -132,12 +136,13 @@ impl Job<'_> {
         begin..end
     }
 
-    fn runs(&self) -> Vec<Run> {
+    /// Runs of at most `length` tokens.
+    fn runs(&self, length: usize) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         for t in 0..self.p.t as usize {
             let (sequence, keys) = (self.rows[2 * t] as usize, self.keys(t));
             match runs.last_mut() {
-                Some(run) if run.sequence == sequence && run.tokens.len() < RUN => {
+                Some(run) if run.sequence == sequence && run.tokens.len() < length => {
                     run.tokens.end = t + 1;
                     run.keys = run.keys.start.min(keys.start)..run.keys.end.max(keys.end);
                 }

@@ -3,10 +3,11 @@
 //! All heads of a few neighbouring positions are done before the next ones, since that is how they lie in memory: read in order, they
 //! come as fast as memory gives them.
 
+use super::ask;
 use crate::cpu::matmul::simd::{Kernel, Simd};
 use firelight_tensor::DType;
 
-/// Positions that are asked for ahead, into the second cache: it takes more such wishes at a time than the first.
+/// Positions that are asked for ahead.
 const AHEAD: usize = 64;
 /// Positions whose values are added up before the sums go back to memory.
 const TOGETHER: usize = 16;
@@ -48,18 +49,11 @@ impl Cells<'_> {
     /// Asks for head `h` of position `j`, there or not, to be brought near.
     #[inline(always)]
     fn prefetch<T: Type>(&self, j: usize, h: usize) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            let at = (self.first + (j * self.heads + h) * self.hd) / T::BLOCK * T::BYTES;
-            let row = self.bytes.as_ptr().wrapping_add(at);
-            for line in (0..self.hd / T::BLOCK * T::BYTES).step_by(64) {
-                // SAFETY: a hint; no address is invalid for it.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(line).cast()) };
-            }
+        let at = (self.first + (j * self.heads + h) * self.hd) / T::BLOCK * T::BYTES;
+        let row = self.bytes.as_ptr().wrapping_add(at);
+        for line in (0..self.hd / T::BLOCK * T::BYTES).step_by(64) {
+            ask(row.wrapping_add(line));
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (j, h);
     }
 
     /// LANES elements of head `h` of position `j` from `d` on.
@@ -77,10 +71,8 @@ impl Cells<'_> {
 /// An element type of caches.
 trait Type {
     /// Elements of a block.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // only asked for ahead
     const BLOCK: usize;
     /// Bytes of a block.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     const BYTES: usize;
     /// LANES elements from element `at` on, a multiple of LANES.
     ///
@@ -314,6 +306,47 @@ impl<const N: usize> FewSums<'_, N> {
             }
         }
         VECS * S::LANES
+    }
+}
+
+/// Head `head` of the positions of a cache as f32, `[count, hd]`: for many queries.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) struct Widen<'a> {
+    pub(crate) cells: Cells<'a>,
+    pub(crate) head: usize,
+    pub(crate) to: &'a mut [f32],
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Kernel for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        self.cells.check::<S>();
+        assert!(self.head < self.cells.heads && self.to.len() >= self.cells.count * self.cells.hd);
+        match self.cells.dtype {
+            DType::F16 => self.all::<S, Half>(simd),
+            DType::Q8_0 => self.all::<S, Q8>(simd),
+            _ => self.all::<S, Float>(simd),
+        }
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Widen<'_> {
+    #[inline(always)]
+    fn all<S: Simd, T: Type>(self, simd: S) {
+        let Cells { count, hd, .. } = self.cells;
+        for j in 0..count {
+            for d in (0..hd).step_by(S::LANES) {
+                // SAFETY: `run` checked the cells, the head, and `to`.
+                unsafe {
+                    let v = self.cells.load::<S, T>(simd, j, self.head, d);
+                    simd.store(self.to.as_mut_ptr().add(j * hd + d), v);
+                }
+            }
+        }
     }
 }
 

@@ -1,8 +1,8 @@
-//! Attention of four queries over keys and values: the inner products of `span_attention` and `attention`.
+//! Attention over keys and values of one head: the inner products of `span_attention` and `attention`.
 //!
-//! Keys are packed by columns (`[HD, keys]`), so that a vector holds the same dimension of neighbouring keys and no sums across
-//! lanes are needed; values by rows. Both are padded to [`PAD`], a multiple of two vectors at every level. Four queries share
-//! what is loaded of both.
+//! Keys are packed by columns, so that a vector holds the same dimension of neighbouring keys and no sums across lanes are needed;
+//! values by rows. Both lie in panels [`PAD`] wide, each of which stays in the first cache while all queries go over it; some queries
+//! share what is loaded of it.
 //!
 //! One of the crate's listed `unsafe` modules: vector loads and stores inside bounds that are asserted.
 #![allow(unsafe_code)]
@@ -13,36 +13,60 @@ mod few;
 #[cfg(target_arch = "x86_64")]
 mod few_vnni;
 
-pub(crate) use few::{Cells, FewScores, FewSums, reads};
+pub(crate) use few::{Cells, FewScores, FewSums, Widen, reads};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use few_vnni::{Dots, Scratch as DotsScratch};
 
 use super::matmul::Isa;
+use super::matmul::simd::PANEL as PAD;
 pub(crate) use super::matmul::simd::dispatch;
 use super::matmul::simd::{Kernel, Simd};
 use super::vecmath;
 
-/// Queries at a time.
+/// Queries that are few.
 pub(crate) const QUERIES: usize = 4;
 
-/// Packed rows are a multiple of this.
-pub(crate) const PAD: usize = 32;
+/// Queries of [`Packed::attend`] at most.
+pub(crate) const TOGETHER: usize = 16;
 
-/// Keys that are packed together; divides [`PAD`].
-const BLOCK: usize = 16;
+/// The most queries that share a load of keys or values, at any level.
+const TILE: usize = 8;
 
-/// Keys and values of one head that a run of queries sees, and room for the scores.
+/// Rows of numbers that begin `stride` apart, the first at `first`.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) first: usize,
+    pub(crate) stride: usize,
+}
+
+impl Rows<'_> {
+    /// Panics unless `n` rows of `len` numbers are there.
+    fn check(&self, n: usize, len: usize) {
+        let end = self.first + n.saturating_sub(1) * self.stride + len;
+        assert!(n == 0 || end <= self.data.len(), "attention: missing rows");
+    }
+
+    /// Where row `i` begins.
+    fn row(&self, i: usize) -> *const f32 {
+        self.data
+            .as_ptr()
+            .wrapping_add(self.first + i * self.stride)
+    }
+}
+
+/// Keys and values of one head that some queries see, and room for the scores.
 #[derive(Default)]
 pub(crate) struct Packed {
     keys: usize,
     hd: usize,
-    /// `[hd, width(keys)]`.
+    /// `[keys / PAD, hd, PAD]`.
     k: Vec<f32>,
-    /// `[keys, width(hd)]`.
+    /// `[hd / PAD, keys, PAD]`.
     v: Vec<f32>,
-    /// `[QUERIES, width(keys)]`.
+    /// `[queries, width(keys)]`.
     scores: Vec<f32>,
-    /// `[QUERIES, width(hd)]`.
+    /// `[queries, width(hd)]`.
     sums: Vec<f32>,
 }
 
@@ -50,63 +74,74 @@ fn width(n: usize) -> usize {
     n.next_multiple_of(PAD)
 }
 
+/// Asks for the line of memory that holds `at`, there or not, to be brought into the second cache, which takes more such wishes at a
+/// time than the first.
+#[inline(always)]
+pub(crate) fn ask(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; no address is invalid for it.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Makes room for `n` numbers.
+fn grow(numbers: &mut Vec<f32>, n: usize) {
+    if numbers.len() < n {
+        numbers.resize(n, 0.0);
+    }
+}
+
 impl Packed {
-    /// Packs `keys` keys and values of `hd` elements; `row(j)` gives both of key `j`.
-    pub(crate) fn fill<'a>(
-        &mut self,
-        keys: usize,
-        hd: usize,
-        row: impl Fn(usize) -> (&'a [f32], &'a [f32]),
-    ) {
+    /// Packs `keys` keys and values of `hd` elements.
+    pub(crate) fn fill(&mut self, isa: Isa, (keys, hd): (usize, usize), k: Rows<'_>, v: Rows<'_>) {
         (self.keys, self.hd) = (keys, hd);
-        let (wide, deep) = (width(keys), width(hd));
-        self.k.resize(hd * wide, 0.0);
-        self.v.resize(keys * deep, 0.0);
-        self.scores.resize(QUERIES * wide, 0.0);
-        self.sums.resize(QUERIES * deep, 0.0);
-        // A block of keys at a time, so that a line of `k` is written at once.
-        for first in (0..keys).step_by(BLOCK) {
-            let n = BLOCK.min(keys - first);
-            let mut block: [&[f32]; BLOCK] = [&[]; BLOCK];
-            for (i, block) in block.iter_mut().enumerate() {
-                let j = first + i.min(n - 1);
-                let (k, v) = row(j);
-                *block = &k[..hd];
-                let to = &mut self.v[j * deep..][..deep];
-                to[..hd].copy_from_slice(&v[..hd]);
-                to[hd..].fill(0.0);
-            }
-            for d in 0..hd {
-                let to = &mut self.k[d * wide + first..][..BLOCK];
-                for (to, k) in to.iter_mut().zip(&block) {
-                    *to = k[d];
-                }
-            }
-        }
-        // What an earlier head left beyond the last key may be NaN, and is computed with, though not used.
-        for row in self.k.chunks_exact_mut(wide.max(1)) {
-            row[keys..].fill(0.0);
-        }
+        self.k.resize(hd * width(keys), 0.0);
+        self.v.resize(keys * width(hd), 0.0);
+        dispatch(isa, Fill { packed: self, k, v });
     }
 
-    /// `scores[i][j] = q_i · k_j` for up to [`QUERIES`] queries; unspecified beyond the last key.
-    pub(crate) fn scores(&mut self, isa: Isa, queries: &[&[f32]]) {
-        let Some(last) = queries.len().checked_sub(1) else {
-            return;
-        };
-        let q: [&[f32]; QUERIES] = std::array::from_fn(|i| queries[i.min(last)]);
-        dispatch(isa, Scores { packed: self, q });
+    /// `scores[i][j] = q_i · k_j` for `n` queries; 0 beyond the last key.
+    pub(crate) fn scores(&mut self, isa: Isa, n: usize, queries: Rows<'_>) {
+        let wide = width(self.keys);
+        grow(&mut self.scores, n.next_multiple_of(TILE) * wide);
+        dispatch(
+            isa,
+            Product {
+                rows: queries,
+                n,
+                depth: self.hd,
+                panels: &self.k,
+                out: &mut self.scores,
+            },
+        );
     }
 
     /// The scores of query `i`, one for each key.
     pub(crate) fn row(&mut self, i: usize) -> &mut [f32] {
-        let wide = width(self.keys);
-        &mut self.scores[i * wide..][..self.keys]
+        &mut self.scores[i * width(self.keys)..][..self.keys]
     }
 
-    /// The sums of the values weighted with [`Packed::row`]; `result(i)` gives query `i`'s.
-    pub(crate) fn sum(&mut self, isa: Isa) {
-        dispatch(isa, Sums { packed: self });
+    /// The sums of the values weighted with [`Packed::row`] of `n` queries; [`Packed::result`] gives them.
+    pub(crate) fn sum(&mut self, isa: Isa, n: usize) {
+        grow(&mut self.sums, n.next_multiple_of(TILE) * width(self.hd));
+        let rows = Rows {
+            data: &self.scores,
+            first: 0,
+            stride: width(self.keys),
+        };
+        dispatch(
+            isa,
+            Product {
+                rows,
+                n,
+                depth: self.keys,
+                panels: &self.v,
+                out: &mut self.sums,
+            },
+        );
     }
 
     /// See [`Packed::sum`].
@@ -114,127 +149,166 @@ impl Packed {
         &self.sums[i * width(self.hd)..][..self.hd]
     }
 
-    /// The attention of up to [`QUERIES`] queries: `out(i, sums, by)` gets the result of query `i` as `sums · by`.
+    /// The attention of `n` queries: `out(i, sums, by)` gets the result of query `i` as `sums · by`.
     pub(crate) fn attend(
         &mut self,
         isa: Isa,
         scale: f32,
-        queries: &[&[f32]],
+        n: usize,
+        queries: Rows<'_>,
         mut out: impl FnMut(usize, &[f32], f32),
     ) {
-        let (Some(last), true) = (queries.len().checked_sub(1), self.keys > 0) else {
+        if self.keys == 0 {
             return;
-        };
-        self.scores(isa, queries);
-        let (wide, deep) = (width(self.keys), width(self.hd));
-        let mut totals = [1.0; QUERIES];
-        for i in 0..=last {
+        }
+        self.scores(isa, n, queries);
+        let mut totals = [1.0; TOGETHER];
+        let wide = width(self.keys);
+        for (i, total) in totals.iter_mut().enumerate().take(n) {
             let row = &mut self.scores[i * wide..][..wide];
             // Whole vectors: what is beyond the last key weighs nothing.
             row[self.keys..].fill(f32::NEG_INFINITY);
-            (_, totals[i]) = vecmath::softmax_sum(isa, scale, row);
+            (_, *total) = vecmath::softmax_sum(isa, scale, row);
         }
-        dispatch(isa, Sums { packed: self });
-        for i in 0..=last {
-            out(i, &self.sums[i * deep..][..self.hd], 1.0 / totals[i]);
-        }
-    }
-}
-
-/// `scores[i, j] = q_i · k_j`.
-struct Scores<'a> {
-    packed: &'a mut Packed,
-    q: [&'a [f32]; QUERIES],
-}
-
-impl Kernel for Scores<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Packed {
-            hd,
-            k,
-            scores,
-            keys,
-            ..
-        } = self.packed;
-        let (hd, wide) = (*hd, width(*keys));
-        assert!(PAD.is_multiple_of(2 * S::LANES) && k.len() >= hd * wide);
-        assert!(scores.len() >= QUERIES * wide && self.q.iter().all(|q| q.len() >= hd));
-        for j in (0..wide).step_by(2 * S::LANES) {
-            let mut acc = [[simd.splat(0.0); 2]; QUERIES];
-            for d in 0..hd {
-                // SAFETY: `j` is at most `wide` less two vectors, `d` below `hd`: inside `k` by the assertions.
-                let (k0, k1) = unsafe {
-                    let at = k.as_ptr().add(d * wide + j);
-                    (simd.load(at), simd.load(at.add(S::LANES)))
-                };
-                for i in 0..QUERIES {
-                    // SAFETY: `d` is below `hd`, and every query has `hd` elements.
-                    let q = simd.splat(unsafe { *self.q[i].get_unchecked(d) });
-                    acc[i] = [
-                        simd.mul_add(q, k0, acc[i][0]),
-                        simd.mul_add(q, k1, acc[i][1]),
-                    ];
-                }
-            }
-            for i in 0..QUERIES {
-                // SAFETY: row `i` of the scores has `wide` elements.
-                unsafe {
-                    let at = scores.as_mut_ptr().add(i * wide + j);
-                    simd.store(at, acc[i][0]);
-                    simd.store(at.add(S::LANES), acc[i][1]);
-                }
-            }
+        self.sum(isa, n);
+        for (i, total) in totals.iter().enumerate().take(n) {
+            out(i, self.result(i), 1.0 / total);
         }
     }
 }
 
-/// `sums[i] = Σ_j scores[i, j] · v_j`.
-struct Sums<'a> {
+/// See [`Packed::fill`].
+struct Fill<'a> {
     packed: &'a mut Packed,
+    k: Rows<'a>,
+    v: Rows<'a>,
 }
 
-impl Kernel for Sums<'_> {
+impl Kernel for Fill<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Packed {
-            hd,
-            keys,
-            v,
-            scores,
-            sums,
-            ..
-        } = self.packed;
-        let (keys, wide, deep) = (*keys, width(*keys), width(*hd));
-        assert!(PAD.is_multiple_of(2 * S::LANES) && v.len() >= keys * deep);
-        assert!(scores.len() >= QUERIES * wide && sums.len() >= QUERIES * deep);
-        for d in (0..deep).step_by(2 * S::LANES) {
-            let mut acc = [[simd.splat(0.0); 2]; QUERIES];
-            for j in 0..keys {
-                // SAFETY: `d` is at most `deep` less two vectors, `j` below `keys`: inside `v` by the assertions.
-                let (v0, v1) = unsafe {
-                    let at = v.as_ptr().add(j * deep + d);
-                    (simd.load(at), simd.load(at.add(S::LANES)))
-                };
-                for i in 0..QUERIES {
-                    // SAFETY: row `i` of the scores has `wide` elements, at least `keys`.
-                    let w = simd.splat(unsafe { *scores.get_unchecked(i * wide + j) });
-                    acc[i] = [
-                        simd.mul_add(w, v0, acc[i][0]),
-                        simd.mul_add(w, v1, acc[i][1]),
-                    ];
+        let Packed { keys, hd, k, v, .. } = self.packed;
+        let (keys, hd) = (*keys, *hd);
+        self.k.check(keys, hd);
+        self.v.check(keys, hd);
+        let turned = hd / S::LANES * S::LANES;
+        for (panel, to) in k.chunks_exact_mut((hd * PAD).max(1)).enumerate() {
+            for lane in (0..PAD).step_by(S::LANES) {
+                let j = panel * PAD + lane;
+                let there = keys.saturating_sub(j).min(S::LANES);
+                let whole = if there == S::LANES { turned } else { 0 };
+                for d in (0..whole).step_by(S::LANES) {
+                    // SAFETY: LANES numbers of LANES keys are there, by `check`; `to` has `hd` rows of PAD numbers.
+                    unsafe {
+                        let from = self.k.row(j).add(d).cast();
+                        simd.transpose(
+                            from,
+                            self.k.stride,
+                            to.as_mut_ptr().add(d * PAD + lane).cast(),
+                        );
+                    }
+                }
+                for d in whole..hd {
+                    let to = &mut to[d * PAD + lane..][..S::LANES];
+                    for (i, to) in to.iter_mut().enumerate() {
+                        // SAFETY: the key is there, by `check`.
+                        *to = if i < there {
+                            unsafe { *self.k.row(j + i).add(d) }
+                        } else {
+                            0.0
+                        };
+                    }
                 }
             }
-            for i in 0..QUERIES {
-                // SAFETY: row `i` of the sums has `deep` elements.
-                unsafe {
-                    let at = sums.as_mut_ptr().add(i * deep + d);
-                    simd.store(at, acc[i][0]);
-                    simd.store(at.add(S::LANES), acc[i][1]);
+        }
+        for (panel, to) in v.chunks_exact_mut((keys * PAD).max(1)).enumerate() {
+            let there = (hd - panel * PAD).min(PAD);
+            for (j, to) in to.as_chunks_mut::<PAD>().0.iter_mut().enumerate() {
+                let from = &self.v.data[self.v.first + j * self.v.stride + panel * PAD..][..there];
+                if let Ok(from) = <&[f32; PAD]>::try_from(from) {
+                    *to = *from;
+                } else {
+                    to[..there].copy_from_slice(from);
+                    to[there..].fill(0.0);
+                }
+            }
+        }
+    }
+}
+
+/// `out[i, j] = Σ_d rows[i, d] · panels[j / PAD, d, j % PAD]`.
+struct Product<'a> {
+    rows: Rows<'a>,
+    /// Rows; the last are computed more than once where they are no whole tiles, and `out` has room for that.
+    n: usize,
+    depth: usize,
+    /// `[panels, depth, PAD]`.
+    panels: &'a [f32],
+    /// `[n, panels, PAD]`.
+    out: &'a mut [f32],
+}
+
+impl Kernel for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        match S::LANES {
+            16.. => self.tiles::<S, TILE>(simd),
+            _ => self.tiles::<S, { TILE / 2 }>(simd),
+        }
+    }
+}
+
+impl Product<'_> {
+    #[inline(always)]
+    fn tiles<S: Simd, const TILE: usize>(self, simd: S) {
+        let Product {
+            rows,
+            n,
+            depth,
+            panels,
+            out,
+        } = self;
+        if n == 0 || depth == 0 {
+            return;
+        }
+        rows.check(n, depth);
+        let wide = panels.len() / depth;
+        assert!(PAD.is_multiple_of(2 * S::LANES) && wide.is_multiple_of(PAD));
+        assert!(out.len() >= n.next_multiple_of(TILE) * wide);
+        for (p, panel) in panels.chunks_exact(depth * PAD).enumerate() {
+            for i in (0..n).step_by(TILE) {
+                let mut x = [rows.row(i); TILE];
+                for (t, x) in x.iter_mut().enumerate() {
+                    *x = rows.row((i + t).min(n - 1));
+                }
+                for strip in (0..PAD).step_by(2 * S::LANES) {
+                    let mut acc = [[simd.splat(0.0); 2]; TILE];
+                    for d in 0..depth {
+                        // SAFETY: a panel has `depth` rows of PAD numbers; every row has `depth`, by `check`.
+                        unsafe {
+                            let at = panel.as_ptr().add(d * PAD + strip);
+                            let (first, second) = (simd.load(at), simd.load(at.add(S::LANES)));
+                            for t in 0..TILE {
+                                let x = simd.splat(*x[t].add(d));
+                                acc[t] = [
+                                    simd.mul_add(x, first, acc[t][0]),
+                                    simd.mul_add(x, second, acc[t][1]),
+                                ];
+                            }
+                        }
+                    }
+                    for t in 0..TILE {
+                        // SAFETY: `out` has `wide` numbers for each row up to whole tiles, as asserted.
+                        unsafe {
+                            let to = out.as_mut_ptr().add((i + t) * wide + p * PAD + strip);
+                            simd.store(to, acc[t][0]);
+                            simd.store(to.add(S::LANES), acc[t][1]);
+                        }
+                    }
                 }
             }
         }

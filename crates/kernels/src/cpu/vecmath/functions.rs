@@ -35,18 +35,34 @@ impl<F: Function> Kernel for Map<'_, F> {
 
 pub(super) struct Exp;
 
+/// Adding and subtracting it rounds to the nearest integer, and leaves that in the low bits meanwhile.
+const ROUND: f32 = 12_582_912.0;
+
 impl Exp {
     #[inline(always)]
     pub(super) fn at<S: Simd, T: Number>(x: T) -> T {
+        let (least, most) = (T::of(-104.0), T::of(89.0));
+        let x = x.if_less(least, least, x);
+        let (p, shifted) = Exp::parts::<S, T>(most.if_less(x, most, x));
+        let [a, b] = T::powers_of_two(shifted, ROUND);
+        p * a * b
+    }
+
+    /// [`Exp::at`] of what is not above 0; 0 below -87, from where on f32 has hardly more than subnormal numbers.
+    #[inline(always)]
+    fn of_negative<S: Simd, T: Number>(x: T) -> T {
+        let least = T::of(-87.0);
+        let (p, shifted) = Exp::parts::<S, T>(x.if_less(least, least, x));
+        x.if_less(least, T::of(0.0), p * T::power_of_two(shifted, ROUND))
+    }
+
+    /// eˣ as `p · 2ⁿ`, and `ROUND + n`.
+    #[inline(always)]
+    fn parts<S: Simd, T: Number>(x: T) -> (T, T) {
         const LOG2_E: f32 = std::f32::consts::LOG2_E;
         // ln 2 in two parts, the first with few bits so that its products with n are exact.
         const LN2_HIGH: f32 = 0.693_359_4;
         const LN2_LOW: f32 = -2.121_944_4e-4;
-        // Adding and subtracting it rounds to the nearest integer, and leaves that in the low bits meanwhile.
-        const ROUND: f32 = 12_582_912.0;
-        let (least, most) = (T::of(-104.0), T::of(89.0));
-        let x = x.if_less(least, least, x);
-        let x = most.if_less(x, most, x);
         let shifted = x.fma::<S>(T::of(LOG2_E), T::of(ROUND));
         let n = shifted - T::of(ROUND);
         let r = n.fma::<S>(T::of(-LN2_LOW), n.fma::<S>(T::of(-LN2_HIGH), x));
@@ -60,9 +76,7 @@ impl Exp {
         ] {
             p = p.fma::<S>(r, T::of(c));
         }
-        let p = p.fma::<S>(r * r, r) + T::of(1.0);
-        let [a, b] = T::powers_of_two(shifted, ROUND);
-        p * a * b
+        (p.fma::<S>(r * r, r) + T::of(1.0), shifted)
     }
 }
 
@@ -73,7 +87,7 @@ impl Function for Exp {
     }
 }
 
-/// e^(scale · (x − top)).
+/// e^(scale · (x − top)); no x is above the top.
 pub(super) struct ExpScaled {
     pub(super) scale: f32,
     pub(super) top: f32,
@@ -82,7 +96,7 @@ pub(super) struct ExpScaled {
 impl Function for ExpScaled {
     #[inline(always)]
     fn of<S: Simd, T: Number>(&self, x: T) -> T {
-        Exp::at::<S, T>(T::of(self.scale) * (x - T::of(self.top)))
+        Exp::of_negative::<S, T>(T::of(self.scale) * (x - T::of(self.top)))
     }
 }
 

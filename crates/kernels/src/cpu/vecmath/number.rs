@@ -28,6 +28,9 @@ pub(super) trait Number:
     /// 2ⁿ in two factors, of `shifted`, whose bits are those of `round` and n more: n reaches from -150 to 128, an exponent from -126
     /// to 127.
     fn powers_of_two(shifted: Self, round: f32) -> [Self; 2];
+
+    /// As [`Number::powers_of_two`] in one; n reaches from -126 to 127.
+    fn power_of_two(shifted: Self, round: f32) -> Self;
 }
 
 impl Number for f32 {
@@ -61,6 +64,11 @@ impl Number for f32 {
         let n = shifted.to_bits().wrapping_sub(round.to_bits()) as i32;
         let half = n >> 1;
         [power(half), power(n.wrapping_sub(half))]
+    }
+    #[inline(always)]
+    fn power_of_two(shifted: Self, round: f32) -> Self {
+        let n = shifted.to_bits().wrapping_sub(round.to_bits());
+        f32::from_bits(n.wrapping_add(127) << 23)
     }
 }
 
@@ -151,6 +159,11 @@ mod four {
             let n = i32x4_sub(shifted.0, i32x4_splat(round.to_bits() as i32));
             let half = i32x4_shr(n, 1);
             [power(half), power(i32x4_sub(n, half))]
+        }
+        #[inline(always)]
+        fn power_of_two(shifted: Self, round: f32) -> Self {
+            let n = i32x4_sub(shifted.0, i32x4_splat(round.to_bits() as i32));
+            Four(i32x4_shl(i32x4_add(n, i32x4_splat(127)), 23))
         }
     }
 

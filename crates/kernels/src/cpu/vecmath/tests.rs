@@ -79,6 +79,23 @@ fn sums() {
                 assert!(close(*got, *want, 2e-6), "{isa} {len}");
             }
         }
+        let mut far: Vec<f32> = (0..9000).map(|i| -0.01 * i as f32).collect();
+        far.push(f32::NEG_INFINITY);
+        let mut got = far.clone();
+        softmax_sum(isa, 1.0, &mut got);
+        for (x, y) in far.iter().zip(&got) {
+            let want = if *x < -87.0 { 0.0 } else { f64::from(*x).exp() };
+            assert!(
+                close(*y, want, 1e-6 * want),
+                "{isa}: {x} gives {y}, expected {want}"
+            );
+        }
+        let mut none = [0.0, f32::NAN, -3.0, -90.0];
+        softmax_sum(isa, 1.0, &mut none);
+        assert!(
+            none[1].is_nan() && none[0] == 1.0 && none[3] == 0.0,
+            "{isa}: {none:?}"
+        );
     }
 }
 

@@ -7,7 +7,7 @@
 mod scores;
 mod sums;
 
-use super::{Cells, QUERIES};
+use super::{Cells, QUERIES, ask};
 use crate::cpu::Isa;
 use crate::cpu::matmul::Level;
 use firelight_tensor::DType;
@@ -140,12 +140,11 @@ impl Scratch {
     }
 }
 
-/// Asks for `len` bytes from `at` on, there or not, to be brought into the second cache while others are worked on.
+/// Asks for `len` bytes from `at` on, there or not.
 #[inline(always)]
-fn ask(at: *const u8, len: usize) {
+fn ask_all(at: *const u8, len: usize) {
     for line in (0..len).step_by(64) {
-        // SAFETY: a hint; no address is invalid for it.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(line).cast()) };
+        ask(at.wrapping_add(line));
     }
 }
 

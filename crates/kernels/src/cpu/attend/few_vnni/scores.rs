@@ -1,6 +1,6 @@
 //! Scores: queries times keys.
 
-use super::{BYTES, Cells, LANES, NEAR, Scratch, ask, check, inverse, lanes, row};
+use super::{BYTES, Cells, LANES, NEAR, Scratch, ask_all, check, inverse, lanes, row};
 use std::arch::x86_64::*;
 
 /// What the largest number of a block of queries becomes: its high byte is 127, its low one 0.
@@ -98,7 +98,7 @@ impl Scratch {
                     let mut found = [_mm512_setzero_ps(); N];
                     for b in 0..blocks {
                         let at = h * blocks + b;
-                        ask(ahead.wrapping_add(at * LANES * BYTES), LANES * BYTES);
+                        ask_all(ahead.wrapping_add(at * LANES * BYTES), LANES * BYTES);
                         // SAFETY: sixteen rows of `heads · blocks` blocks are there, and the queries of all heads.
                         unsafe {
                             let queries = self.queries.as_ptr().add(h * N * blocks + b);

@@ -1,6 +1,6 @@
 //! Sums: weights times values.
 
-use super::{BYTES, Cells, LANES, NEAR, Scratch, ask, check, inverse, lanes, row};
+use super::{BYTES, Cells, LANES, NEAR, Scratch, ask_all, check, inverse, lanes, row};
 use std::arch::x86_64::*;
 
 /// Of 32 numbers of four bytes, four by four: the second byte of each, then the first of each.
@@ -108,7 +108,7 @@ impl Scratch {
         // SAFETY: the caller's promise; what is read beyond the last row is the last row, and weighs nothing.
         unsafe {
             for j in (0..there).step_by(4) {
-                ask(ahead.wrapping_add(j * BYTES), 4 * BYTES);
+                ask_all(ahead.wrapping_add(j * BYTES), 4 * BYTES);
                 if there - j < 4 {
                     for (i, apart) in apart.iter_mut().enumerate() {
                         *apart = (i + 1).min(there - j - 1) * stride;
