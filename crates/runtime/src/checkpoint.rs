@@ -10,7 +10,7 @@ use crate::adapter::{AdapterUse, Merge, Merged};
 use crate::fill::Fill;
 use crate::{Dtypes, Error, Result};
 use firelight_tensor::gguf::Metadata;
-use firelight_tensor::{ByteSource, DType, MemSource, Weights};
+use firelight_tensor::{ByteSource, DType, MemSource, TensorInfo, Weights};
 use serde_json::Value;
 #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
 mod projector;
@@ -271,6 +271,21 @@ impl Checkpoint {
     /// The types its matrices are loaded as.
     pub fn dtypes(&self) -> Dtypes {
         self.dtypes
+    }
+
+    /// True if matrices are loaded in a block-quantised type.
+    pub fn is_quantized(&self) -> bool {
+        let held = |info: &TensorInfo| match *info.shape {
+            [_, cols] => self.dtypes.of(&info.name, info.dtype, cols),
+            _ => info.dtype,
+        };
+        let made_up = self.synthetic.is_some_and(DType::is_quantized);
+        made_up
+            || self
+                .weights
+                .tensors()
+                .iter()
+                .any(|info| held(info).is_quantized())
     }
 
     /// Where the files are.

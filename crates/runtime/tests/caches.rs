@@ -29,7 +29,16 @@ fn options(device: DeviceChoice, kv: Option<DType>) -> EngineOptions {
 
 /// Bytes of the caches, and the logits after 300 tokens, the last ten of them one by one.
 fn run(engine: &Engine, head: usize) -> firelight_runtime::Result<(u64, Vec<f32>)> {
-    let checkpoint = synthetic(config(head).as_bytes(), "f32")?;
+    run_in(engine, head, "f32")
+}
+
+/// The same with matrices of another type.
+fn run_in(
+    engine: &Engine,
+    head: usize,
+    weights: &str,
+) -> firelight_runtime::Result<(u64, Vec<f32>)> {
+    let checkpoint = synthetic(config(head).as_bytes(), weights)?;
     let model = block_on(engine.load_checkpoint(checkpoint.into(), &mut |_, _| ()))?;
     let mut state = State::new(&model.device, &model.model)?;
     let ids: Vec<u32> = (0..300).map(|i| (i * 37 + 5) % 320).collect();
@@ -66,6 +75,37 @@ fn compared(device: DeviceChoice, kv: DType, times: f64, most: f32, test: &str) 
         worst > 1e-7 * scale && worst < most * scale,
         "{kv}: off by {worst} of {scale}"
     );
+}
+
+#[test]
+fn beside_quantised_matrices_a_cpu_takes_f16_unless_told_otherwise() {
+    let bytes = |kv, exact, weights: &str| {
+        let options = EngineOptions {
+            exact,
+            ..options(DeviceChoice::Cpu, kv)
+        };
+        let engine = block_on(Engine::new(options)).expect("a CPU");
+        let half = engine.device().reads_f16();
+        let (bytes, logits) = run_in(&engine, 64, weights).expect("logits");
+        assert!(logits.iter().all(|l| l.is_finite()));
+        (bytes, half)
+    };
+    let (whole, half) = bytes(Some(DType::F32), false, "q4");
+    let shared = if half { 2 } else { 1 };
+    assert_eq!(bytes(None, false, "q4").0 * shared, whole);
+    assert_eq!(bytes(None, false, "q8").0 * shared, whole);
+    for (kv, exact, weights) in [
+        (None, true, "q4"),
+        (None, false, "f32"),
+        (None, false, "f16"),
+    ] {
+        assert_eq!(
+            bytes(kv, exact, weights).0,
+            whole,
+            "{kv:?} {exact} {weights}"
+        );
+    }
+    assert!(bytes(Some(DType::Q8_0), false, "q4").0 * 3 < whole);
 }
 
 #[test]

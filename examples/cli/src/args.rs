@@ -54,7 +54,8 @@ pub(crate) struct EngineArgs {
     #[arg(long, conflicts_with = "exact")]
     pub(crate) fast: bool,
     /// Type of the keys and values kept of a conversation: f16 takes half the memory and time of long ones, q8 about a quarter, with
-    /// a little less precision [default: f16 on GPUs that have it, else f32]
+    /// a little less precision [default: f16 on GPUs that have it and, beside quantised matrices, on processors that do, else f32;
+    /// with --exact f32 on processors]
     #[arg(long, value_name = "TYPE", value_parser = cache_types())]
     pub(crate) kv: Option<DType>,
     /// Convert matrices while loading: q4, q8, f16, f32, q4_k …, also by component: embed=f16,head=f32,default=q4

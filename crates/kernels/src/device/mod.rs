@@ -39,6 +39,21 @@ struct Inner {
     pool: Arc<Pool>,
 }
 
+impl Inner {
+    /// The same device, for other settings.
+    fn again(&self) -> Inner {
+        Inner {
+            kind: Arc::clone(&self.kind),
+            caps: self.caps.clone(),
+            rung: self.rung,
+            name: self.name.clone(),
+            cache: self.cache,
+            ledger: Arc::clone(&self.ledger),
+            pool: Arc::clone(&self.pool),
+        }
+    }
+}
+
 /// A place where kernels run. Cloning shares it.
 #[derive(Clone)]
 pub struct Device(Arc<Inner>);
@@ -153,18 +168,24 @@ impl Device {
         }
     }
 
-    /// The element type key/value caches should have here: f16 where shaders have it, else f32. The CPU keeps f32, unless
+    /// The element type key/value caches should have here: f16 where shaders have it, else f32, unless
     /// [`Device::keep_caches_in`] says otherwise.
     pub fn cache_dtype(&self) -> DType {
         self.0.cache
     }
 
+    /// True if f16 is turned into f32 by an instruction: caches in f16 are then never slower than in f32.
+    pub fn reads_f16(&self) -> bool {
+        self.as_cpu()
+            .map_or(self.0.caps.f16, |cpu| cpu.isa.widens_f16())
+    }
+
     /// This device with key/value caches of another element type, f32, f16 or q8_0 (heads of a multiple of 64 elements): half or about a
-    /// quarter of the memory to hold and to read in long contexts. To be said before the device is shared.
+    /// quarter of the memory to hold and to read in long contexts. Arrays belong to both.
     ///
     /// # Errors
-    /// `Unsupported` for another type, or for f16 on a GPU whose shaders have none; `InvalidInput` if the device is shared already.
-    pub fn keep_caches_in(mut self, dtype: DType) -> Result<Self> {
+    /// `Unsupported` for another type, or for f16 on a GPU whose shaders have none.
+    pub fn keep_caches_in(&self, dtype: DType) -> Result<Self> {
         let known = matches!(dtype, DType::F32 | DType::F16 | DType::Q8_0);
         if !known || (dtype == DType::F16 && self.is_gpu() && !self.0.caps.f16) {
             return Err(Error::Unsupported(format!(
@@ -172,11 +193,9 @@ impl Device {
                 self.name()
             )));
         }
-        let Some(inner) = Arc::get_mut(&mut self.0) else {
-            return Err(Error::invalid("the type of the caches of a device in use"));
-        };
+        let mut inner = self.0.again();
         inner.cache = dtype;
-        Ok(self)
+        Ok(Device(Arc::new(inner)))
     }
 
     /// Who holds how much memory here, and how much has been created.

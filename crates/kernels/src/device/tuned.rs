@@ -1,7 +1,6 @@
 //! Devices with measured numbers; see [`crate::tune`].
 
-use super::{Device, DeviceKind, Inner};
-use crate::kernel::Caps;
+use super::{Device, DeviceKind};
 use crate::tune::Tuning;
 use std::sync::Arc;
 
@@ -9,27 +8,9 @@ impl Device {
     /// The same device with these numbers in place of the defaults. Arrays belong to both; recordings to the one they were made on.
     #[must_use]
     pub fn tuned(&self, tuning: Tuning) -> Device {
-        let Inner {
-            kind,
-            caps,
-            rung,
-            name,
-            cache,
-            ledger,
-            pool,
-        } = &*self.0;
-        Device(Arc::new(Inner {
-            kind: Arc::clone(kind),
-            caps: Caps {
-                tuning,
-                ..caps.clone()
-            },
-            rung: *rung,
-            name: name.clone(),
-            cache: *cache,
-            ledger: Arc::clone(ledger),
-            pool: Arc::clone(pool),
-        }))
+        let mut inner = self.0.again();
+        inner.caps.tuning = tuning;
+        Device(Arc::new(inner))
     }
 
     /// Adapter, driver and version of this crate, or processor and threads, with the rung: measured numbers hold for the same only.

@@ -13,7 +13,9 @@ mod few;
 #[cfg(target_arch = "x86_64")]
 mod few_vnni;
 
-pub(crate) use few::{Cells, FewScores, FewSums, Widen, reads};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use few::Widen;
+pub(crate) use few::{Cells, FewScores, FewSums, reads};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use few_vnni::{Dots, Scratch as DotsScratch};
 
@@ -213,12 +215,8 @@ impl Kernel for Fill<'_> {
                 for d in whole..hd {
                     let to = &mut to[d * PAD + lane..][..S::LANES];
                     for (i, to) in to.iter_mut().enumerate() {
-                        // SAFETY: the key is there, by `check`.
-                        *to = if i < there {
-                            unsafe { *self.k.row(j + i).add(d) }
-                        } else {
-                            0.0
-                        };
+                        let at = self.k.first + (j + i) * self.k.stride + d;
+                        *to = if i < there { self.k.data[at] } else { 0.0 };
                     }
                 }
             }

@@ -31,6 +31,11 @@ pub enum Level {
 }
 
 impl Isa {
+    /// True if it has an instruction that turns f16 into f32.
+    pub(crate) fn widens_f16(self) -> bool {
+        !matches!(self.level(), Level::Scalar | Level::Simd128)
+    }
+
     /// Plain Rust, always there.
     pub const SCALAR: Isa = Isa(Level::Scalar);
 
