@@ -47,8 +47,8 @@ pub struct EngineOptions {
     pub fast: bool,
     /// Other types for a model's matrices than those of its file, converted while it is loaded.
     pub dtypes: Dtypes,
-    /// Type of the key/value caches, f32, f16 or q8_0; `None`: what suits the device ([`Device::cache_dtype`]), and f16 for models
-    /// with quantised matrices where it is read by an instruction, unless `exact`.
+    /// Type of the key/value caches, f32, f16 or q8_0; `None`: what suits the device ([`Device::cache_dtype`]); on the CPU f16 for
+    /// models with quantised matrices where it is read by an instruction, unless `exact`.
     pub kv: Option<DType>,
     /// Prove the device on every kernel's self-test before it is used. Off only where start-up time is being measured.
     pub self_test: bool,
@@ -238,8 +238,7 @@ impl Engine {
             match stream::load(checkpoint, &device, arrivals, cancel, progress).await {
                 Ok(model) => {
                     checkpoint.merge().check()?;
-                    let device = self.with_caches_of(checkpoint, device)?;
-                    return Ok((device, Arc::from(model)));
+                    return Ok((self.with_caches_of(checkpoint, device)?, Arc::from(model)));
                 }
                 Err(e) if e.is_device_fault() => self.step_down(&e).await?,
                 Err(e) => return Err(e),
@@ -248,10 +247,10 @@ impl Engine {
     }
 
     /// The device with the caches that suit a model: beside matrices of few bits nothing is lost by f16, unless all is to be exact.
-    fn with_caches_of(&self, checkpoint: &Checkpoint, device: Device) -> Result<Device> {
+    pub(crate) fn with_caches_of(&self, checkpoint: &Checkpoint, device: Device) -> Result<Device> {
         let options = &self.0.options;
-        let suits = options.kv.is_none() && !options.exact && device.reads_f16();
-        if suits && checkpoint.is_quantized() {
+        let free = options.kv.is_none() && !options.exact && !device.is_gpu();
+        if free && device.reads_f16() && checkpoint.is_quantized() {
             return Ok(device.keep_caches_in(DType::F16)?);
         }
         Ok(device)

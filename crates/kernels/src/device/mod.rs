@@ -174,7 +174,7 @@ impl Device {
         self.0.cache
     }
 
-    /// True if f16 is turned into f32 by an instruction: caches in f16 are then never slower than in f32.
+    /// True if f16 is turned into f32 by an instruction.
     pub fn reads_f16(&self) -> bool {
         self.as_cpu()
             .map_or(self.0.caps.f16, |cpu| cpu.isa.widens_f16())

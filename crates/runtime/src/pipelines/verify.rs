@@ -147,7 +147,7 @@ pub async fn verify_model(
     let checkpoint = Arc::new(Checkpoint::open(model)?);
     let family = checkpoint.model_type()?;
     let encoder = models::encoder_families().any(|name| name == family);
-    let device = engine.device();
+    let device = engine.with_caches_of(&checkpoint, engine.device())?;
     let rung = device.rung();
     // No f16 cache: what an encoder keeps between kernels is f32 on every rung.
     let tolerance = match encoder {

@@ -17,6 +17,8 @@ pub(super) struct Scratch {
     queries: Vec<f32>,
     /// Keys and values of a block in f32.
     floats: Vec<f32>,
+    /// Maximum and total of each query's weights in a block.
+    weighed: Vec<Option<(f32, f32)>>,
 }
 
 impl Job<'_> {
@@ -49,9 +51,9 @@ impl Job<'_> {
             let first = tokens.find(sees).map_or(all, |t| (t - run.tokens.start) * group);
             let last = run.tokens.clone().rfind(sees).map_or(0, |t| (t + 1 - run.tokens.start) * group);
             let n = last.saturating_sub(first);
-            let Scratch { packed, queries, .. } = scratch;
+            let Scratch { packed, queries, weighed, .. } = scratch;
             packed.scores(self.isa, n, Rows { data: queries, first: first * hd, stride: hd });
-            let mut weighed = Vec::with_capacity(n);
+            weighed.clear();
             for i in 0..n {
                 // What is next comes meanwhile: a share with each query.
                 let share = i * BLOCK / n..(i + 1) * BLOCK / n;
@@ -59,10 +61,10 @@ impl Job<'_> {
                 weighed.push(self.weigh(run, first + i, at, packed.row(i)));
             }
             packed.sum(self.isa, n);
-            for (i, weighed) in weighed.into_iter().enumerate() {
+            for (i, weighed) in weighed.iter().enumerate() {
                 let query = first + i;
                 let sums = &mut sums[query * hd..][..hd];
-                merge(self.isa, weighed, packed.result(i), sums, &mut rest[2 * query..][..2]);
+                merge(self.isa, *weighed, packed.result(i), sums, &mut rest[2 * query..][..2]);
             }
             at += count;
         }

@@ -17,9 +17,10 @@ use firelight_tensor::DType;
 use std::cell::Cell;
 use std::ops::Range;
 
-/// Tokens of a run at least, where there are so many, and at most.
-const RUN: Range<usize> = 16..64;
-/// Queries of a head that a run has at most, unless it has the fewest tokens.
+/// Tokens of a run at most, where short ones are wanted and where long ones are.
+const SHORT: usize = 16;
+const LONG: usize = 64;
+/// Queries of a head that a run has at most, unless it is short.
 const TOGETHER: usize = 192;
 /// Keys that are a task of their own at least.
 const PART: usize = 512;
@@ -74,7 +75,7 @@ pub(super) fn run(c: &mut CpuCall<'_, '_>) {
     let group = (p.nh / p.nkv) as usize;
     // Long runs read keys less often, short ones are shared out better.
     let length = (p.t as usize * nkv / (4 * pool.threads())).min(TOGETHER / group);
-    let runs = job.runs(length.clamp(RUN.start, RUN.end));
+    let runs = job.runs(length.clamp(SHORT, LONG));
     let longest = runs.iter().map(|r| r.keys.len()).max().unwrap_or(0);
     let most = runs.iter().map(|r| r.tokens.len()).max().unwrap_or(0) * group;
     // Few queries over whole vectors read the cache where it lies.

@@ -27,8 +27,10 @@ pub(crate) struct Rows<'a> {
 impl Rows<'_> {
     /// Panics unless `n` rows of `len` numbers are there.
     fn check(&self, n: usize, len: usize) {
-        let end = self.first + n.saturating_sub(1) * self.stride + len;
-        assert!(n == 0 || end <= self.data.len(), "attention: missing rows");
+        let last = n.saturating_sub(1).checked_mul(self.stride);
+        let end = last.and_then(|last| last.checked_add(self.first)?.checked_add(len));
+        let there = end.is_some_and(|end| end <= self.data.len());
+        assert!(n == 0 || there, "attention: missing rows");
     }
 
     /// Where row `i` begins.
@@ -74,7 +76,7 @@ impl Packed {
         dispatch(isa, Fill { packed: self, k, v });
     }
 
-    /// `scores[i][j] = q_i · k_j` for `n` queries; 0 beyond the last key.
+    /// `scores[i][j] = q_i · k_j` for `n` queries; unspecified beyond the last key.
     pub(crate) fn scores(&mut self, isa: Isa, n: usize, queries: Rows<'_>) {
         let wide = width(self.keys);
         grow(&mut self.scores, n.next_multiple_of(TILE) * wide);
@@ -120,7 +122,7 @@ impl Packed {
         &self.sums[i * width(self.hd)..][..self.hd]
     }
 
-    /// The attention of `n` queries: `out(i, sums, by)` gets the result of query `i` as `sums · by`.
+    /// The attention of `n` queries, at most [`TOGETHER`]: `out(i, sums, by)` gets the result of query `i` as `sums · by`.
     pub(crate) fn attend(
         &mut self,
         isa: Isa,
@@ -129,6 +131,7 @@ impl Packed {
         queries: Rows<'_>,
         mut out: impl FnMut(usize, &[f32], f32),
     ) {
+        assert!(n <= TOGETHER, "attention: too many queries");
         if self.keys == 0 {
             return;
         }

@@ -33,6 +33,12 @@ pub(super) trait Number:
     fn power_of_two(shifted: Self, round: f32) -> Self;
 }
 
+/// 2ⁿ.
+#[inline(always)]
+fn power(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
+}
+
 impl Number for f32 {
     #[inline(always)]
     fn of(x: f32) -> Self {
@@ -60,15 +66,13 @@ impl Number for f32 {
     }
     #[inline(always)]
     fn powers_of_two(shifted: Self, round: f32) -> [Self; 2] {
-        let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
         let n = shifted.to_bits().wrapping_sub(round.to_bits()) as i32;
         let half = n >> 1;
         [power(half), power(n.wrapping_sub(half))]
     }
     #[inline(always)]
     fn power_of_two(shifted: Self, round: f32) -> Self {
-        let n = shifted.to_bits().wrapping_sub(round.to_bits());
-        f32::from_bits(n.wrapping_add(127) << 23)
+        power(shifted.to_bits().wrapping_sub(round.to_bits()) as i32)
     }
 }
 
@@ -132,6 +136,12 @@ mod four {
         }
     }
 
+    /// 2ⁿ of four integers.
+    #[inline(always)]
+    fn power(n: v128) -> Four {
+        Four(i32x4_shl(i32x4_add(n, i32x4_splat(127)), 23))
+    }
+
     impl Number for Four {
         #[inline(always)]
         fn of(x: f32) -> Self {
@@ -155,15 +165,13 @@ mod four {
         }
         #[inline(always)]
         fn powers_of_two(shifted: Self, round: f32) -> [Self; 2] {
-            let power = |n| Four(i32x4_shl(i32x4_add(n, i32x4_splat(127)), 23));
             let n = i32x4_sub(shifted.0, i32x4_splat(round.to_bits() as i32));
             let half = i32x4_shr(n, 1);
             [power(half), power(i32x4_sub(n, half))]
         }
         #[inline(always)]
         fn power_of_two(shifted: Self, round: f32) -> Self {
-            let n = i32x4_sub(shifted.0, i32x4_splat(round.to_bits() as i32));
-            Four(i32x4_shl(i32x4_add(n, i32x4_splat(127)), 23))
+            power(i32x4_sub(shifted.0, i32x4_splat(round.to_bits() as i32)))
         }
     }
 
