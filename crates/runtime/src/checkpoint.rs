@@ -8,6 +8,7 @@ mod ggml;
 
 use crate::adapter::{AdapterUse, Merge, Merged};
 use crate::fill::Fill;
+use crate::narrow::Narrow;
 use crate::{Dtypes, Error, Result};
 use firelight_tensor::gguf::Metadata;
 use firelight_tensor::{ByteSource, DType, MemSource, TensorInfo, Weights};
@@ -44,6 +45,7 @@ pub struct Checkpoint {
     /// Adapters that loading merges in.
     merge: Arc<Merge>,
     dtypes: Dtypes,
+    narrow: Arc<Narrow>,
     /// The tower of a GGUF file's model, in a file of its own.
     #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
     projector: Option<Arc<Projector>>,
@@ -82,6 +84,7 @@ impl Checkpoint {
             plan: None,
             merge: Arc::default(),
             dtypes: Dtypes::default(),
+            narrow: Arc::default(),
             #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
             projector: None,
         };
@@ -162,6 +165,7 @@ impl Checkpoint {
             plan: None,
             merge: Arc::default(),
             dtypes: Dtypes::default(),
+            narrow: Arc::default(),
             #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
             projector: None,
         };
@@ -181,6 +185,7 @@ impl Checkpoint {
             plan: Some(Mutex::default()),
             merge: Arc::clone(&self.merge),
             dtypes: self.dtypes,
+            narrow: Arc::clone(&self.narrow),
             #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
             projector: self.projector.clone(),
         }
@@ -223,6 +228,7 @@ impl Checkpoint {
             plan: None,
             merge: Arc::default(),
             dtypes: Dtypes::default(),
+            narrow: Arc::default(),
             #[cfg(all(feature = "vision", not(target_arch = "wasm32")))]
             projector: None,
         })
@@ -271,6 +277,10 @@ impl Checkpoint {
     /// The types its matrices are loaded as.
     pub fn dtypes(&self) -> Dtypes {
         self.dtypes
+    }
+
+    pub(crate) fn narrow(&self) -> &Narrow {
+        &self.narrow
     }
 
     /// True if matrices are loaded in a block-quantised type.

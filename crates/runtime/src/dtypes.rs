@@ -104,13 +104,18 @@ impl Dtypes {
 
     /// The type for the matrix `name` (upstream's or GGUF's) with rows of `cols` elements, now in `stored`.
     pub fn of(&self, name: &str, stored: DType, cols: usize) -> DType {
+        self.asked(name, cols).unwrap_or(stored)
+    }
+
+    /// The type that was asked for the matrix `name` with rows of `cols` elements.
+    pub(crate) fn asked(&self, name: &str, cols: usize) -> Option<DType> {
         let component = match component(name) {
             Component::Embed => self.embed,
             Component::Head => self.head,
             Component::Other => None,
         };
         let choice = component.or(self.default);
-        choice.map_or(stored, |choice| choice.for_rows(cols))
+        choice.map(|choice| choice.for_rows(cols))
     }
 
     /// These for a model whose head is its embedding: the one matrix gets the type that either name says. `encoder`: the family,
@@ -168,8 +173,8 @@ fn component(name: &str) -> Component {
     }
 }
 
-/// Weights converted at a time by a thread.
-const PIECE: usize = 1 << 20;
+/// Weights converted at a time by a thread: so few that their buffers stay in its cache and are not new pages each time.
+const PIECE: usize = 1 << 16;
 
 /// Fills `out` with rows of `cols` elements of type `to`, of which `read(row, bytes)` gives those from `row` on in `info`'s type: on
 /// as many threads as there are cores.

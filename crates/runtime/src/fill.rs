@@ -2,6 +2,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::dtypes;
+use crate::narrow;
 use crate::{Error, Result};
 use firelight_kernels::{Array, DType, Device};
 use firelight_tensor::TensorInfo;
@@ -80,7 +81,8 @@ impl Fill {
                 let (cols, to) = (self.cols, self.array.dtype());
                 dtypes::convert(&self.info, cols, to, out, |row, bytes| {
                     source.read_at(range.start + (first + row as u64) * from, bytes)?;
-                    check_finite(name, dtype, bytes)
+                    check_finite(name, dtype, bytes)?;
+                    narrow::check(checkpoint, device, &self.info, (cols, to), bytes)
                 })
             });
         }

@@ -17,6 +17,7 @@ mod layers;
 pub mod loader;
 pub mod media;
 pub mod models;
+mod narrow;
 pub mod norm;
 pub mod pipelines;
 pub mod rope;

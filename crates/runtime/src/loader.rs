@@ -10,6 +10,7 @@ use crate::adapter::{Merged, merge_rows};
 use crate::checkpoint::{Checkpoint, Config};
 use crate::dtypes;
 use crate::fill::{Fill, check_finite};
+use crate::narrow;
 use crate::{Error, Result};
 use firelight_kernels::harness::random_weight;
 use firelight_kernels::{Array, DType, Device, Holder, Site, Weight};
@@ -279,7 +280,6 @@ impl<'a> Loader<'a> {
         let merging = site
             .as_ref()
             .filter(|s| self.checkpoint.merge().touches(&s.name));
-        let to = self.checkpoint.dtypes().of(&info.name, dtype, cols);
         let weight = match merging {
             Some(site) => {
                 let (weights, row_bytes) = (self.checkpoint.weights(), dtype.bytes_for(cols)?);
@@ -292,11 +292,7 @@ impl<'a> Loader<'a> {
                     Ok(())
                 })?
             }
-            None => {
-                let weight = Weight::empty(self.device, to, rows, cols)?;
-                self.fill_weight(info, &weight, pieces)?;
-                weight
-            }
+            None => self.rows_of(info, (rows, cols), pieces)?,
         };
         Ok(match site {
             Some(site) => weight.at_site(site),
@@ -342,22 +338,28 @@ impl<'a> Loader<'a> {
         Ok(weight)
     }
 
-    /// The matrix `[rows, cols]` in type `to` that `read(first row, bytes)` gives the rows of in `info`'s type.
+    /// The matrix `[rows, cols]` that `read(first row, bytes)` gives the rows of in `info`'s type.
     fn converted(
         &self,
         info: &TensorInfo,
-        to: DType,
         rows: usize,
         cols: usize,
         read: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
     ) -> Result<Weight> {
-        let row_bytes = to.bytes_for(cols)?;
-        Weight::load(self.device, to, rows, cols, |first, bytes| {
-            let first = first as usize / row_bytes;
-            if to == info.dtype {
-                return read(first, bytes);
-            }
-            dtypes::convert(info, cols, to, bytes, |row, bytes| read(first + row, bytes))
+        let (checkpoint, device) = (self.checkpoint, self.device);
+        narrow::retried(checkpoint, || {
+            let to = narrow::held(checkpoint, device, info, cols)?;
+            let row_bytes = to.bytes_for(cols)?;
+            Weight::load(device, to, rows, cols, |first, bytes| {
+                let first = first as usize / row_bytes;
+                if to == info.dtype {
+                    return read(first, bytes);
+                }
+                dtypes::convert(info, cols, to, bytes, |row, bytes| {
+                    read(first + row, bytes)?;
+                    narrow::check(checkpoint, device, info, (cols, to), bytes)
+                })
+            })
         })
     }
 
@@ -403,8 +405,7 @@ impl<'a> Loader<'a> {
         let weight = match merging {
             Some(site) => self.merged(info, site, (rows.len(), cols), read)?,
             None => {
-                let to = self.checkpoint.dtypes().of(&info.name, dtype, cols);
-                let weight = self.converted(info, to, rows.len(), cols, read)?;
+                let weight = self.converted(info, rows.len(), cols, read)?;
                 self.advance(info.nbytes * rows.len() / all.max(1));
                 weight
             }
@@ -412,6 +413,21 @@ impl<'a> Loader<'a> {
         Ok(match site {
             Some(site) => weight.at_site(site),
             None => weight,
+        })
+    }
+
+    /// Rows of a tensor that has rows of `cols` elements, in the type that it is to be held in: the `pieces` one after the other.
+    fn rows_of(
+        &mut self,
+        info: &TensorInfo,
+        (rows, cols): (usize, usize),
+        pieces: &[Range<usize>],
+    ) -> Result<Weight> {
+        narrow::retried(self.checkpoint, || {
+            let held = narrow::held(self.checkpoint, self.device, info, cols)?;
+            let weight = Weight::empty(self.device, held, rows, cols)?;
+            self.fill_weight(info, &weight, pieces)?;
+            Ok(weight)
         })
     }
 

@@ -53,6 +53,27 @@ pub async fn load(
     cancel: &CancelToken,
     progress: &mut (dyn FnMut(u64, u64) + '_),
 ) -> Result<Box<dyn CausalLm>> {
+    let (narrow, mut most) = (checkpoint.narrow(), 0);
+    let mut progress = |loaded: u64, total| {
+        most = loaded.max(most);
+        progress(most, total);
+    };
+    let before = narrow.is_refuted();
+    match once(checkpoint, device, arrivals, cancel, &mut progress).await {
+        Err(_) if narrow.is_refuted() != before => {
+            once(checkpoint, device, arrivals, cancel, &mut progress).await
+        }
+        loaded => loaded,
+    }
+}
+
+async fn once(
+    checkpoint: &Checkpoint,
+    device: &Device,
+    arrivals: &dyn Arrivals,
+    cancel: &CancelToken,
+    progress: &mut (dyn FnMut(u64, u64) + '_),
+) -> Result<Box<dyn CausalLm>> {
     let total = checkpoint.weights().total_bytes();
     let (model, mut fills) = loop {
         let plan = checkpoint.planning();

@@ -152,6 +152,7 @@ impl Projector {
                 plan: None,
                 merge: Arc::default(),
                 dtypes: Default::default(),
+                narrow: Arc::default(),
                 projector: None,
             },
             hidden,

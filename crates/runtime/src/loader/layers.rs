@@ -51,10 +51,7 @@ impl Loader<'_> {
             self.padded_matrix(&values, rows, cols)?
         } else if padded == cols {
             let info = self.require(&tensor, shape)?;
-            let to = self.checkpoint.dtypes().of(&info.name, info.dtype, cols);
-            let weight = Weight::empty(self.device, to, rows, cols)?;
-            self.fill_weight(info, &weight, std::slice::from_ref(&(0..rows)))?;
-            weight
+            self.rows_of(info, (rows, cols), std::slice::from_ref(&(0..rows)))?
         } else {
             let values = self.host(&tensor, shape)?;
             self.padded_matrix(&values, rows, cols)?
