@@ -212,7 +212,10 @@ impl<const GROUP: usize, const MIN: bool> Tiles<'_, GROUP, MIN> {
         let p = panel.prepared;
         let groups = panel.depth / GROUP;
         let group = panel.start / GROUP;
-        let q: [&[i8]; TILE] = std::array::from_fn(|t| &p.q(x + t)[panel.start..][..panel.depth]);
+        let mut q = [p.q(x); TILE];
+        for (t, q) in q.iter_mut().enumerate() {
+            *q = &p.q(x + t)[panel.start..][..panel.depth];
+        }
         let words = &panel.words[..panel.depth / 4 * PANEL];
         let scales = &panel.scales[..groups * PANEL];
         let mins = &panel.mins[..groups * PANEL];
