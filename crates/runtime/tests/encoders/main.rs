@@ -1,5 +1,6 @@
 //! The encoder checkpoints in `tests/data`: goldens on every device there is, batches, pooling, pairs, entities, bad files.
 
+#[cfg(feature = "vision")]
 mod dual;
 mod faults;
 mod pipelines;

@@ -1,6 +1,7 @@
 //! The reference checkpoints as GGUF, under the names and keys of llama.cpp's converter: the same logits.
 
 mod adapters;
+#[cfg(feature = "vision")]
 mod pairs;
 
 use firelight_runtime::checkpoint::Checkpoint;
