@@ -1,7 +1,8 @@
 use super::*;
 use crate::loader::Loader;
 use crate::source::CancelToken;
-use crate::{DeviceChoice, Engine, EngineOptions, GenerateOptions, Session};
+use crate::{DeviceChoice, Dtypes, Engine, EngineOptions, GenerateOptions, Session};
+use firelight_kernels::Weight;
 use firelight_tensor::{Tensor, safetensors};
 use pollster::block_on;
 use proptest::prelude::*;
@@ -36,7 +37,7 @@ fn every_half_fits_and_the_next_number_does_not() {
     }
 }
 
-/// The tiny llama, which is bf16, saved in f32 after `change` was made to its embeddings.
+/// The tiny llama, which is bf16, saved in f32 after `change` was made to a matrix in the middle of the file.
 fn saved_in_f32(change: impl Fn(&mut [f32])) -> tempfile::TempDir {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/llama");
     let weights = Weights::open_path(&folder).expect("the tiny llama");
@@ -45,7 +46,7 @@ fn saved_in_f32(change: impl Fn(&mut [f32])) -> tempfile::TempDir {
         .map(|name| {
             let tensor = weights.read(name).expect("a tensor");
             let mut values = tensor.to_f32_vec().expect("floats");
-            if name.contains("embed_tokens") {
+            if name.contains("layers.1.mlp.down_proj") {
                 change(&mut values);
             }
             let wide = Tensor::from_f32(&values, tensor.shape()).expect("f32");
@@ -62,11 +63,15 @@ fn saved_in_f32(change: impl Fn(&mut [f32])) -> tempfile::TempDir {
     dir
 }
 
+fn as_stored() -> Dtypes {
+    "f32".parse().expect("a type")
+}
+
 /// Bytes on the device, and the start of an answer.
-fn loaded(folder: &Path, dtypes: &str) -> (u64, Vec<u32>, bool) {
+fn loaded(folder: &Path, dtypes: Dtypes) -> (u64, Vec<u32>, bool) {
     let engine = block_on(Engine::new(EngineOptions {
         device: DeviceChoice::Cpu,
-        dtypes: dtypes.parse().unwrap_or_default(),
+        dtypes,
         exact: true,
         self_test: false,
         ..Default::default()
@@ -95,8 +100,8 @@ fn loaded(folder: &Path, dtypes: &str) -> (u64, Vec<u32>, bool) {
 #[test]
 fn a_model_saved_too_wide_takes_half_the_memory_and_answers_the_same() {
     let folder = saved_in_f32(|_| ());
-    let (bytes, ids, half) = loaded(folder.path(), "");
-    let (whole, expected, _) = loaded(folder.path(), "f32");
+    let (bytes, ids, half) = loaded(folder.path(), Dtypes::default());
+    let (whole, expected, _) = loaded(folder.path(), as_stored());
     assert_eq!(ids, expected);
     let matrices = 2 * (whole - bytes);
     assert!(if half {
@@ -108,25 +113,65 @@ fn a_model_saved_too_wide_takes_half_the_memory_and_answers_the_same() {
 
 #[test]
 fn a_number_between_the_samples_that_needs_its_bits_keeps_them() {
-    let folder = saved_in_f32(|embeddings| {
-        let at = embeddings.len() * 4 / 5;
-        embeddings[at] = 0.1;
+    let folder = saved_in_f32(|values| {
+        let at = values.len() * 9 / 10;
+        values[at] = 0.1;
     });
-    let (bytes, ids, _) = loaded(folder.path(), "");
+    let (bytes, ids, _) = loaded(folder.path(), Dtypes::default());
     assert_eq!((bytes, ids), {
-        let (bytes, ids, _) = loaded(folder.path(), "f32");
+        let (bytes, ids, _) = loaded(folder.path(), as_stored());
         (bytes, ids)
     });
 }
 
+/// Ones, but for one.
+fn with(at: usize, value: f32) -> Tensor {
+    let mut values = vec![1.0; 64 * 512];
+    values[at] = value;
+    Tensor::from_f32(&values, &[64, 512]).expect("f32")
+}
+
+fn checkpoint_of(tensors: &[(&str, &Tensor)]) -> (tempfile::TempDir, Checkpoint) {
+    let named = tensors.iter().copied();
+    let bytes = safetensors::write_to_vec(&Default::default(), named).expect("a file");
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("model.safetensors"), bytes).expect("written");
+    std::fs::write(dir.path().join("config.json"), "{}").expect("written");
+    let checkpoint = Checkpoint::open(dir.path()).expect("opens");
+    (dir, checkpoint)
+}
+
+fn bytes_of(device: &Device, weight: &Weight) -> Vec<u8> {
+    let [shard] = weight.shards() else {
+        panic!("one shard")
+    };
+    block_on(device.read(&shard.array)).expect("bytes")
+}
+
+#[test]
+fn a_matrix_that_is_turned_is_held_and_checked_alike() {
+    let (fine, late) = (with(700, 0.5), with(64 * 512 - 1, 0.1));
+    let (_dir, checkpoint) = checkpoint_of(&[("a.weight", &fine), ("b.weight", &late)]);
+    let device = Device::cpu(&Default::default()).expect("a CPU");
+    let mut progress = |_, _| ();
+    let mut loader = Loader::new(&checkpoint, &device, |_| None, &mut progress);
+    for (name, tensor, held) in [("a", fine, DType::F16), ("b", late, DType::F32)] {
+        let held = if device.reads_f16() { held } else { DType::F32 };
+        let weight = loader.transposed(name, 0..512, 512, 64).expect("loads");
+        assert_eq!(weight.dtype(), held, "{name}");
+        let values = tensor.to_f32_vec().expect("f32");
+        let turned: Vec<f32> = (0..64 * 512)
+            .map(|i| values[i % 64 * 512 + i / 64])
+            .collect();
+        let turned = Tensor::from_f32(&turned, &[512, 64]).expect("f32");
+        let expected = turned.cast(held).expect("casts");
+        assert!(bytes_of(&device, &weight) == expected.bytes(), "{name}");
+    }
+}
+
 #[test]
 fn each_matrix_has_the_type_that_holds_it() {
-    // Ones, and at the beginning or the end what needs more than bf16, more than f16, more than both.
-    let with = |at: usize, value: f32| {
-        let mut values = vec![1.0; 64 * 512];
-        values[at] = value;
-        Tensor::from_f32(&values, &[64, 512]).expect("f32")
-    };
+    // At the beginning or the end what needs more than bf16, more than f16, more than both.
     let last = 64 * 512 - 1;
     let (fine, small) = (with(0, 1.0 + 2f32.powi(-10)), with(0, 2f32.powi(-30)));
     let (wide, late) = (with(0, 0.1), with(last, 0.1));
@@ -137,11 +182,7 @@ fn each_matrix_has_the_type_that_holds_it() {
         ("d.weight", &late),
         ("e.weight", &fine),
     ];
-    let bytes = safetensors::write_to_vec(&Default::default(), tensors).expect("a file");
-    let dir = tempfile::tempdir().expect("a folder");
-    std::fs::write(dir.path().join("model.safetensors"), bytes).expect("written");
-    std::fs::write(dir.path().join("config.json"), "{}").expect("written");
-    let checkpoint = Checkpoint::open(dir.path()).expect("opens");
+    let (_dir, checkpoint) = checkpoint_of(&tensors);
     let device = Device::cpu(&Default::default()).expect("a CPU");
     let mut progress = |_, _| ();
     let mut loader = Loader::new(&checkpoint, &device, |_| None, &mut progress);
@@ -163,12 +204,8 @@ fn each_matrix_has_the_type_that_holds_it() {
         let name = name.trim_end_matches(".weight");
         let weight = loader.weight(name, 64, 512).expect("loads");
         assert_eq!(weight.dtype(), held, "{name}");
-        let [shard] = weight.shards() else {
-            panic!("one shard")
-        };
-        let bytes = block_on(device.read(&shard.array)).expect("bytes");
         let stored = tensor.cast(held).expect("casts");
-        assert!(bytes == stored.bytes(), "{name}");
+        assert!(bytes_of(&device, &weight) == stored.bytes(), "{name}");
     }
 }
 
