@@ -59,10 +59,9 @@ impl Fill {
         start: u64,
         len: u64,
     ) -> Result<()> {
-        let (name, dtype) = (&self.info.name, self.info.dtype);
         if self.to_f32 {
-            let tensor = checkpoint.weights().read(name)?;
-            check_finite(name, dtype, tensor.bytes())?;
+            let tensor = checkpoint.weights().read(&self.info.name)?;
+            check_finite(&self.info, 0, tensor.bytes())?;
             let values = tensor.to_f32_vec()?;
             return Ok(device.write(&self.array, bytemuck::cast_slice(&values))?);
         }
@@ -80,21 +79,24 @@ impl Fill {
             return device.fill_part::<Error>(&self.array, at, count * to, |out| {
                 let (cols, to) = (self.cols, self.array.dtype());
                 dtypes::convert(&self.info, cols, to, out, |row, bytes| {
-                    source.read_at(range.start + (first + row as u64) * from, bytes)?;
-                    check_finite(name, dtype, bytes)?;
+                    let at = (first + row as u64) * from;
+                    source.read_at(range.start + at, bytes)?;
+                    check_finite(&self.info, self.bytes.start + at, bytes)?;
                     narrow::check(checkpoint, device, &self.info, (cols, to), bytes)
                 })
             });
         }
         device.fill_part::<Error>(&self.array, self.at + start, len, |bytes| {
             source.read_at(range.start + start, bytes)?;
-            check_finite(name, dtype, bytes)
+            check_finite(&self.info, self.bytes.start + start, bytes)
         })
     }
 }
 
-/// Fails on the first NaN or infinity among a tensor's numbers; of quantised blocks, among their factors.
-pub(crate) fn check_finite(name: &str, dtype: DType, bytes: &[u8]) -> Result<()> {
+/// Fails on the first NaN or infinity among a tensor's numbers, of which `bytes` are those from byte `first` on; of quantised blocks,
+/// among their factors.
+pub(crate) fn check_finite(info: &TensorInfo, first: u64, bytes: &[u8]) -> Result<()> {
+    let dtype = info.dtype;
     let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     let blocks = |factors: &[usize]| {
         (0..bytes.len() / dtype.block_bytes()).find(|b| {
@@ -124,10 +126,10 @@ pub(crate) fn check_finite(name: &str, dtype: DType, bytes: &[u8]) -> Result<()>
     match bad {
         None => Ok(()),
         Some(at) => Err(Error::malformed(
-            format!("tensor `{name}`"),
+            format!("tensor `{}`", info.name),
             format!(
                 "NaN or infinity at element {}: the file is damaged",
-                at * dtype.block_len()
+                (first / dtype.block_bytes() as u64 + at as u64) * dtype.block_len() as u64
             ),
         )),
     }
@@ -136,12 +138,20 @@ pub(crate) fn check_finite(name: &str, dtype: DType, bytes: &[u8]) -> Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use firelight_tensor::{MemSource, Tensor, Weights, safetensors};
+    use std::sync::Arc;
 
     #[test]
     fn nan_and_infinity_are_found_in_every_type() {
+        let tensor = Tensor::from_f32(&[0.0], &[1]).expect("f32");
+        let file = safetensors::write_to_vec(&Default::default(), [("w", &tensor)]);
+        let source = MemSource::new("w", file.expect("a file"));
+        let weights = Weights::open(Arc::new(source)).expect("opens");
+        let mut info = weights.info("w").expect("w").clone();
         for &dtype in firelight_kernels::dequant::WEIGHT_DTYPES {
             let mut bytes = vec![0u8; dtype.block_bytes() * 3];
-            assert!(check_finite("w", dtype, &bytes).is_ok());
+            info.dtype = dtype;
+            assert!(check_finite(&info, 0, &bytes).is_ok());
             let at = match dtype {
                 DType::Q2K => 82,
                 DType::Q3K => 108,
@@ -155,13 +165,12 @@ mod tests {
                 [0xc0, 0x7f]
             };
             bytes[dtype.block_bytes() + at..][..2].copy_from_slice(&bad);
-            let error = check_finite("w", dtype, &bytes).expect_err("NaN");
-            assert!(
-                error
-                    .to_string()
-                    .contains(&format!("element {}", dtype.block_len())),
-                "{dtype}: {error}"
-            );
+            for blocks in [0, 5] {
+                let first = (blocks * dtype.block_bytes()) as u64;
+                let error = check_finite(&info, first, &bytes).expect_err("NaN");
+                let at = format!("element {}:", (blocks + 1) * dtype.block_len());
+                assert!(error.to_string().contains(&at), "{dtype}: {error}");
+            }
         }
     }
 }

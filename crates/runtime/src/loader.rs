@@ -288,6 +288,7 @@ impl<'a> Loader<'a> {
                     let rows = in_file.iter().skip(first);
                     for (at, bytes) in rows.zip(bytes.chunks_mut(row_bytes)) {
                         weights.read_part(&info.name, at * row_bytes, bytes)?;
+                        check_finite(info, (at * row_bytes) as u64, bytes)?;
                     }
                     Ok(())
                 })?
@@ -300,7 +301,7 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// The matrix of which `read(first row, bytes)` gives rows in `info`'s type, with adapters merged into them: a block of rows at a
+    /// The matrix of which `read(first row, bytes)` gives rows in `info`'s type, checked, with adapters merged into them: a block of rows at a
     /// time, so that the host does not hold the matrix.
     fn merged(
         &mut self,
@@ -323,7 +324,6 @@ impl<'a> Loader<'a> {
                 let count = out.len() / held_row;
                 stored.resize(count * row_bytes, 0);
                 read(row, &mut stored)?;
-                check_finite(&info.name, dtype, &stored)?;
                 merge_rows(merge, site, (row, cols), (dtype, &stored), (held, out))?;
                 row += count;
             }
@@ -390,7 +390,7 @@ impl<'a> Loader<'a> {
         let tensor = self.checkpoint.weights().read(&info.name)?;
         let size = dtype.block_bytes();
         let stored = tensor.bytes();
-        check_finite(&info.name, dtype, stored)?;
+        check_finite(info, 0, stored)?;
         let read = |first: usize, bytes: &mut [u8]| {
             for (i, out) in bytes.chunks_exact_mut(size).enumerate() {
                 let (row, col) = (rows.start + first + i / cols, i % cols);
@@ -539,7 +539,7 @@ impl<'a> Loader<'a> {
         }
         let info = self.require(name, shape)?;
         let tensor = self.checkpoint.weights().read(&info.name)?;
-        check_finite(&info.name, info.dtype, tensor.bytes())?;
+        check_finite(info, 0, tensor.bytes())?;
         self.advance(info.nbytes);
         Ok(tensor.to_f32_vec()?)
     }

@@ -246,7 +246,7 @@ fn bytes(checkpoint: &Checkpoint, entry: &Entry<'_>, to: DType) -> Result<Aligne
                 }
             }
         }
-        check_finite(&info.name, info.dtype, bytes)
+        check_finite(info, (first * row_bytes) as u64, bytes)
     };
     let mut bytes = AlignedBuf::zeroed(rows * to.bytes_for(cols)?)?;
     match to == info.dtype {
